@@ -1,0 +1,360 @@
+"""Reconstruct a folder of photographs: features, matches, verification, a COLMAP model.
+
+    python -m pipelines.sfm --images photos
+
+Run the same command again to resume: finished images, pairs and stages are kept, and what changed (a photograph, an
+option) is made anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pycolmap
+
+from posfeat_hloc import __version__, confs
+from posfeat_hloc.errors import ConfigurationError, PosfeatError
+from posfeat_hloc.extract_features import ExtractionReport, extract, fingerprint
+from posfeat_hloc.images import list_images
+from posfeat_hloc.mapping.cameras import MODES, CameraOptions
+from posfeat_hloc.mapping.database import DatabaseReport, build_database, describe_database, verify
+from posfeat_hloc.mapping.pairs import Pair, exhaustive_pairs, read_pairs, sequential_pairs, write_pairs
+from posfeat_hloc.mapping.reconstruction import (
+    MAPPERS,
+    MapperOptions,
+    ModelSummary,
+    read_model,
+    reconstruct,
+    summarize,
+)
+from posfeat_hloc.match_features import match
+from posfeat_hloc.stores import FeatureStore
+
+DEFAULT_FEATURE = "d2d-hardnet"
+
+
+@dataclass
+class Run:
+    """What a reconstruction made, for the terminal and for ``summary.json``."""
+
+    images: int = 0
+    extraction: ExtractionReport = field(default_factory=ExtractionReport)
+    pairs: int = 0
+    database: DatabaseReport | None = None
+    models: list[ModelSummary] = field(default_factory=list)
+    unregistered: dict[str, str] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a stage."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = time.perf_counter() - start
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse the command line and run; the exit code is 0 only when a model exists."""
+    args = _parser().parse_args(argv)
+    try:
+        run = sfm(args)
+    except PosfeatError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"error: {error.filename or args.output}: {error.strerror or error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nstopped; run the same command again to go on from here", file=sys.stderr)
+        return 130
+    return 0 if run.models else 1
+
+
+def sfm(args: argparse.Namespace) -> Run:
+    """Run all stages, print the summary and write ``summary.json``.
+
+    Raises:
+        PosfeatError: for anything a user can mend.
+    """
+    feature_conf, matcher_conf = configurations(args)
+    camera = CameraOptions(args.camera, args.camera_model, args.camera_params)
+    mapper = MapperOptions(args.mapper, args.seed, args.threads, refine_intrinsics=args.camera_params is None)
+    names = list_images(args.images)
+    if len(names) < 2:
+        raise ConfigurationError(f"{args.images}: holds one image; a reconstruction needs at least two")
+    output = args.output or Path("outputs") / args.images.resolve().name
+    output.mkdir(parents=True, exist_ok=True)
+    _send_colmap_log_to(output / "colmap.log")
+    run = Run(images=len(names))
+
+    features, matches = output / "features.h5", output / "matches.h5"
+    with run.stage("extract"):
+        run.extraction = extract(feature_conf, args.images, features, names, args.device, progress=not args.quiet)
+    usable = run.extraction.names
+    if len(usable) < 2:
+        reasons = "; ".join(run.extraction.skipped.values())
+        raise ConfigurationError(f"{args.images}: fewer than two images can be read ({reasons})")
+
+    pairs = choose_pairs(args, usable, names)
+    run.pairs = len(pairs)
+    write_pairs(output / "pairs.txt", pairs)
+    with run.stage("match"):
+        match(matcher_conf, pairs, features, matches, args.device, progress=not args.quiet)
+
+    database, sparse = output / "database.db", output / "sparse"
+    key = _key(args, features, usable, pairs, matcher_conf, camera)
+    with run.stage("verify"), _Made(database, key) as made:
+        if not made.already:
+            partial = output / "database.partial.db"
+            build_database(
+                partial, args.images, features, matches, usable, pairs, camera, progress=not args.quiet
+            )
+            if not args.quiet:
+                print(f"verify: two-view geometry of {describe_database(partial).pairs} pairs ...", flush=True)
+            verify(partial, args.seed, args.threads)
+            partial.rename(database)
+    run.database = describe_database(database)
+
+    with run.stage("map"), _Made(sparse, _hash([key, asdict(mapper)])) as made:
+        if made.already:
+            folders = sorted((p for p in sparse.iterdir() if p.is_dir()), key=lambda p: int(p.name))
+            run.models = [summarize(read_model(folder), folder) for folder in folders]
+        else:
+            run.models = reconstruct(database, args.images, sparse, mapper, progress=not args.quiet)
+    run.unregistered = explain_unregistered(run)
+    (output / "summary.json").write_text(json.dumps(as_json(run, args), indent=2, ensure_ascii=False) + "\n")
+    print(as_text(run, args, output))
+    return run
+
+
+def configurations(args: argparse.Namespace) -> tuple[confs.Conf, confs.Conf]:
+    """The feature and matcher confs that the command line asks for."""
+    feature = deepcopy(confs.extractors[args.feature])
+    if args.max_size is not None:
+        feature["preprocessing"]["resize_max"] = args.max_size
+    if args.max_keypoints is not None:
+        feature["model"]["max_keypoints"] = args.max_keypoints
+    if args.weights is not None:
+        if "weights" not in feature["model"]:
+            raise ConfigurationError(f"--weights: {args.feature} has no weights")
+        feature["model"]["weights"] = args.weights
+    matcher = args.matcher or confs.default_matchers[args.feature]
+    return feature, deepcopy(confs.matchers[matcher])
+
+
+def choose_pairs(args: argparse.Namespace, usable: list[str], names: list[str]) -> list[Pair]:
+    """Pairs of images that have features."""
+    if args.pairs == "exhaustive":
+        return exhaustive_pairs(usable)
+    if args.pairs == "sequential":
+        return sequential_pairs(usable, args.overlap)
+    have = set(usable)
+    pairs = [pair for pair in read_pairs(Path(args.pairs), names) if have.issuperset(pair)]
+    if not pairs:
+        raise ConfigurationError(f"{args.pairs}: none of its pairs has two readable images")
+    return pairs
+
+
+def explain_unregistered(run: Run) -> dict[str, str]:
+    """Images with features that are not in the largest model, each with what is known about them."""
+    if run.database is None:
+        return {}
+    owner = {}
+    for number, model in reversed(list(enumerate(run.models))):
+        for image in read_model(Path(model.path)).images.values():
+            if image.has_pose:
+                owner[image.name] = number
+    result = {}
+    for name, pairs in sorted(run.database.verified_by_image.items()):
+        if owner.get(name) == 0:
+            continue
+        if name in owner:
+            result[name] = f"in model {owner[name]}, which could not be joined to the largest"
+        elif pairs == 0:
+            result[name] = "no verified pair with any other image"
+        else:
+            result[name] = f"{pairs} verified pairs, but too few matches to 3D points"
+    return result
+
+
+def as_json(run: Run, args: argparse.Namespace) -> dict[str, Any]:
+    """The summary as ``summary.json`` holds it."""
+    best = run.models[0].as_dict() if run.models else None
+    return {
+        "images": run.images,
+        "registered": run.models[0].registered if run.models else 0,
+        "model": best,
+        "other_models": [model.as_dict() for model in run.models[1:]],
+        "pairs": run.pairs,
+        "verified_pairs": run.database.verified if run.database else 0,
+        "verified_matches": run.database.inliers if run.database else 0,
+        "cameras": run.database.cameras if run.database else 0,
+        "seconds": {stage: round(seconds, 3) for stage, seconds in run.seconds.items()},
+        "skipped": run.extraction.skipped,
+        "unregistered": run.unregistered,
+        "notes": run.extraction.notes,
+        "command": vars(args) | {"images": str(args.images), "output": str(args.output) if args.output else None},
+        "versions": {
+            "posfeat_hloc": __version__,
+            "pycolmap": pycolmap.__version__,
+            "python": platform.python_version(),
+        },
+    }
+
+
+def as_text(run: Run, args: argparse.Namespace, output: Path) -> str:
+    """The summary as the terminal shows it."""
+    lines = [""]
+    if run.models:
+        best = run.models[0]
+        lines += [
+            f"{best.registered} of {run.images} images reconstructed with {args.feature}",
+            f"  points              {best.points:,}".replace(",", " "),
+            f"  track length        {best.track_length:.2f} images",
+            f"  reprojection error  {best.reprojection_error:.2f} px",
+            f"  model               {best.path}",
+            "  open it             colmap gui"
+            f" --import_path {shlex.quote(best.path)} --image_path {shlex.quote(str(args.images))}"
+            f" --database_path {shlex.quote(str(output / 'database.db'))}",
+        ]
+        for model in run.models[1:]:
+            lines.append(f"  another model       {model.path}: {model.registered} images, {model.points} points")
+    else:
+        lines.append(f"no model: none of {run.images} images could be reconstructed")
+    if run.database is not None:
+        lines.append(f"  verified pairs      {run.database.verified} of {run.pairs}")
+    times = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in run.seconds.items())
+    lines.append(f"  time                {times}")
+    for title, items in (
+        ("could not be read", run.extraction.skipped),
+        ("not in this model", run.unregistered),
+        ("note", run.extraction.notes),
+    ):
+        lines += _listing(title, items)
+    lines.append(f"  details             {output / 'summary.json'}")
+    return "\n".join(lines)
+
+
+def _listing(title: str, items: dict[str, str], limit: int = 10) -> list[str]:
+    if not items:
+        return []
+    lines = [f"  {title} ({len(items)})"]
+    lines += [f"    {name}: {reason}" for name, reason in list(items.items())[:limit]]
+    if len(items) > limit:
+        lines.append(f"    ... and {len(items) - limit} more")
+    return lines
+
+
+class _Made:
+    """Remembers from which inputs a file or folder was made, in ``<name>.key`` beside it.
+
+    ``already`` is true when it was made from the same inputs; otherwise the key is written once the block has
+    ended without an error.
+    """
+
+    def __init__(self, path: Path, key: str) -> None:
+        self.path = path
+        self.key = key
+        self.file = path.with_name(path.name + ".key")
+        self.already = path.exists() and self.file.exists() and self.file.read_text() == key
+
+    def __enter__(self) -> _Made:
+        if not self.already:
+            self.file.unlink(missing_ok=True)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None and not self.already:
+            self.file.write_text(self.key)
+
+
+def _key(
+    args: argparse.Namespace,
+    features: Path,
+    usable: list[str],
+    pairs: list[Pair],
+    matcher: confs.Conf,
+    camera: CameraOptions,
+) -> str:
+    """Changes with anything the database depends on."""
+    with FeatureStore(features) as store:
+        digests = [(name, store.digest(name), fingerprint(args.images / name)) for name in usable]
+    return _hash([digests, pairs, matcher["model"], asdict(camera), args.seed, pycolmap.__version__])
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _send_colmap_log_to(path: Path) -> None:
+    """COLMAP's messages go to a file; only fatal ones reach the terminal."""
+    log = pycolmap.logging
+    log.logtostderr = False
+    log.alsologtostderr = False
+    log.stderrthreshold = 3
+    for level in (log.INFO, log.WARNING, log.ERROR):
+        log.set_log_destination(level, path)
+
+
+def _floats(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.replace(",", " ").split())
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers") from error
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not a positive number")
+    return value
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.sfm", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--images", type=Path, required=True, metavar="DIR", help="folder of photographs, searched recursively")
+    add("--output", type=Path, metavar="DIR", help="folder of results (default: outputs/<name of images>)")
+    add("--feature", choices=list(confs.extractors), default=DEFAULT_FEATURE, help="default: %(default)s")
+    add("--matcher", choices=list(confs.matchers), help="default: the one that suits the feature")
+    add("--weights", metavar="NAME|FILE", help="other weights for the feature's network, e.g. a public checkpoint")
+    add("--max-size", type=_positive, metavar="PX",
+        help=f"shrink images to this longest side for extraction (default: {confs.RESIZE_MAX})")  # fmt: skip
+    add("--max-keypoints", type=_positive, metavar="N", help="keypoints in an image (default: 8192)")
+    add("--pairs", default="exhaustive", metavar="exhaustive|sequential|FILE",
+        help="which images are matched; a FILE has two names a line (default: %(default)s)")  # fmt: skip
+    add("--overlap", type=_positive, default=10, metavar="N",
+        help="neighbours on each side for --pairs sequential (default: %(default)s)")  # fmt: skip
+    add("--camera", choices=MODES, default="auto",
+        help="which images share a camera: all (single), those of a folder, none (image), or those whose size and "
+        "EXIF agree (auto, the default)")  # fmt: skip
+    add("--camera-model", default="SIMPLE_RADIAL", metavar="MODEL", help="COLMAP model (default: %(default)s)")
+    add("--camera-params", type=_floats, metavar="F,CX,CY,K",
+        help="known intrinsics, in the order of the model; they are not refined")  # fmt: skip
+    add("--mapper", choices=MAPPERS, default="incremental", help="default: %(default)s")
+    add("--device", default="auto", help="torch device: auto, cpu, cuda, cuda:1, ... (default: %(default)s)")
+    add("--seed", type=int, default=0, help="of all random choices (default: %(default)s)")
+    add("--threads", type=int, default=-1, metavar="N",
+        help="for COLMAP; 1 makes runs repeatable to the last digit (default: all cores)")  # fmt: skip
+    add("--quiet", action="store_true", help="no progress bars")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

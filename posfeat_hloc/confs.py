@@ -1,0 +1,73 @@
+"""Named configurations, plain dicts in hloc's shape; the first file to read.
+
+``extractors``: ``output`` names the feature file, ``model`` names a module of ``posfeat_hloc.extractors`` and its
+options, ``preprocessing`` says how images are read. ``matchers``: ``output`` and ``model`` likewise.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+Conf = dict[str, Any]
+
+RESIZE_MAX = 1600
+"""Longest side of an image as the extractor sees it; keypoints are always in pixels of the original."""
+
+_GREY: Conf = {"grayscale": True, "resize_max": RESIZE_MAX}
+
+extractors: dict[str, Conf] = {
+    # HardNet on the whole image, keypoints where its descriptors are salient
+    "d2d-hardnet": {
+        "output": "feats-d2d-hardnet",
+        "model": {"name": "d2d", "network": "hardnet", "weights": "hardnet", "max_keypoints": 8192},
+        "preprocessing": _GREY,
+    },
+    # the same over SOSNet
+    "d2d-sosnet": {
+        "output": "feats-d2d-sosnet",
+        "model": {"name": "d2d", "network": "sosnet", "weights": "sosnet", "max_keypoints": 8192},
+        "preprocessing": _GREY,
+    },
+    # OpenCV's SIFT with RootSIFT descriptors
+    "sift": {
+        "output": "feats-sift",
+        "model": {"name": "sift", "descriptor": "rootsift", "max_keypoints": 8192},
+        "preprocessing": _GREY,
+    },
+    # SIFT keypoints, patches in their frames described by HardNet or SOSNet
+    "sift-hardnet": {
+        "output": "feats-sift-hardnet",
+        "model": {"name": "sift", "descriptor": "hardnet", "weights": "hardnet", "max_keypoints": 8192},
+        "preprocessing": _GREY,
+    },
+    "sift-sosnet": {
+        "output": "feats-sift-sosnet",
+        "model": {"name": "sift", "descriptor": "sosnet", "weights": "sosnet", "max_keypoints": 8192},
+        "preprocessing": _GREY,
+    },
+}
+
+matchers: dict[str, Conf] = {
+    # each the other's nearest neighbour
+    "NN-mutual": {"output": "matches-NN-mutual", "model": {"name": "nearest"}},
+    # and clearly nearer than the second one, seen from either image: what hloc's own NN-ratio computes
+    "NN-ratio": {
+        "output": "matches-NN-mutual-ratio.8",
+        "model": {"name": "nearest", "ratio": 0.8, "ratio_sides": "both"},
+    },
+    # the ratio test seen from the first image only (Lowe)
+    "NN-ratio-one-sided": {
+        "output": "matches-NN-mutual-ratio.8-one-sided",
+        "model": {"name": "nearest", "ratio": 0.8, "ratio_sides": "one"},
+    },
+    # mutual maximum of the product of both softmax probabilities
+    "dual-softmax": {"output": "matches-dual-softmax", "model": {"name": "dual_softmax"}},
+}
+
+default_matchers: dict[str, str] = {
+    "d2d-hardnet": "NN-mutual",  # the papers use no ratio test with D2D
+    "d2d-sosnet": "NN-mutual",
+    "sift": "NN-ratio",  # as COLMAP
+    "sift-hardnet": "NN-ratio",
+    "sift-sosnet": "NN-ratio",
+}

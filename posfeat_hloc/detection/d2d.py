@@ -1,0 +1,104 @@
+"""Describe-to-Detect: keypoints where dense descriptors are informative and unlike their neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def absolute_saliency(raw: Tensor) -> Tensor:
+    """S_AS: the standard deviation of each descriptor across its dimensions (D2D eq. 1).
+
+    Args:
+        raw: ``(B, D, h, w)`` descriptors *before* L2 normalisation (D2D, section 3.4).
+
+    Returns:
+        ``(B, h, w)`` float32.
+    """
+    return raw.float().std(dim=1, correction=0)
+
+
+def relative_saliency(descriptors: Tensor, radius: int = 5, step: int = 2) -> Tensor:
+    """S_RS: the mean distance of each descriptor to its neighbours (D2D eq. 3, uniform weights).
+
+    The paper calls r_RS "the size of the window" and finds 5 the best, "20 pixels away (stride 4 times 5)". That is
+    read here as offsets -r, -r + step, ..., r in cells along both axes; r = 5 and step 2 give 36 neighbours,
+    none of which is the cell itself. Neighbours beyond the border of the map do not count, and the sum of
+    eq. 3 is divided by the number of neighbours that do, so that borders are on a par with the interior.
+
+    Distances are symmetric, so only half of the offsets are computed. Memory does not grow with the number of
+    neighbours.
+
+    Args:
+        descriptors: ``(B, D, h, w)``.
+        radius: r_RS in cells of the map.
+        step: between the neighbours, in cells.
+
+    Returns:
+        ``(B, h, w)`` float32; zero where a cell has no neighbour at all.
+    """
+    x = descriptors.float().permute(0, 2, 3, 1).contiguous()  # channels last: one distance is one run of memory
+    height, width = x.shape[1:3]
+    total = x.new_zeros(x.shape[:3])
+    count = x.new_zeros((height, width))
+    for dy, dx in _half_of_offsets(radius, step):
+        rows, rows_there = _overlap(height, dy)
+        columns, columns_there = _overlap(width, dx)
+        if rows.stop <= rows.start or columns.stop <= columns.start:
+            continue
+        distance = torch.linalg.vector_norm(x[:, rows, columns] - x[:, rows_there, columns_there], dim=-1)
+        total[:, rows, columns] += distance
+        total[:, rows_there, columns_there] += distance
+        count[rows, columns] += 1
+        count[rows_there, columns_there] += 1
+    return total / count.clamp_min(1)
+
+
+def score_map(raw: Tensor, radius: int = 5, step: int = 2, relative_on: str = "raw") -> Tensor:
+    """S_D2D = S_AS * S_RS (D2D eq. 4).
+
+    Args:
+        raw: ``(B, D, h, w)`` descriptors before L2 normalisation.
+        radius, step: see :func:`relative_saliency`.
+        relative_on: compute S_RS on the ``"raw"`` or on the L2-``"normalized"`` descriptors; the paper fixes only
+            S_AS.
+    """
+    if relative_on not in ("raw", "normalized"):
+        raise ValueError(f"relative_on must be 'raw' or 'normalized', not {relative_on!r}")
+    compared = raw if relative_on == "raw" else F.normalize(raw.float(), dim=1)
+    return absolute_saliency(raw) * relative_saliency(compared, radius, step)
+
+
+def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k highest cells of one score map, without non-maximum suppression.
+
+    Args:
+        scores: ``(h, w)``.
+        k: at most this many.
+
+    Returns:
+        cells ``(n, 2)`` int64 (x, y), best first, and their scores ``(n,)``.
+    """
+    values, index = scores.flatten().topk(min(k, scores.numel()))
+    width = scores.shape[-1]
+    return torch.stack([index % width, index // width], dim=1), values
+
+
+def _half_of_offsets(radius: int, step: int) -> Iterator[tuple[int, int]]:
+    """One of each pair (dy, dx), (-dy, -dx); never (0, 0)."""
+    if radius < 1 or step < 1:
+        raise ValueError(f"radius and step must be at least 1, not {radius} and {step}")
+    offsets = range(-radius, radius + 1, step)
+    # -r + i*step is symmetric only when step divides 2r; otherwise both halves are needed
+    everything = {(dy, dx) for dy in offsets for dx in offsets} - {(0, 0)}
+    everything |= {(-dy, -dx) for dy, dx in everything}
+    return ((dy, dx) for dy, dx in sorted(everything) if (dy, dx) > (0, 0))
+
+
+def _overlap(size: int, shift: int) -> tuple[slice, slice]:
+    """Where a line of ``size`` cells and the same line moved by ``shift`` overlap: here, and there."""
+    low, high = max(0, -shift), min(size, size - shift)
+    return slice(low, high), slice(low + shift, high + shift)

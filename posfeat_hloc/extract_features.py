@@ -1,0 +1,212 @@
+"""Extract the features of a folder of images into an HDF5 file: decode, resize, extract, store, resume."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from posfeat_hloc import extractors
+from posfeat_hloc.errors import ImageError
+from posfeat_hloc.extractors import Extractor
+from posfeat_hloc.images import DecodedImage, list_images, read_image, resize
+from posfeat_hloc.stores import FeatureStore
+
+Conf = dict[str, Any]
+
+
+@dataclass
+class ExtractionReport:
+    """What happened to each image.
+
+    Attributes:
+        extracted, reused: names of images with features, new or kept from an earlier run.
+        skipped: name -> why the image has no features.
+        notes: name -> what was changed while reading (alpha, 16 bits, ...), or that it has few keypoints.
+    """
+
+    extracted: list[str] = field(default_factory=list)
+    reused: list[str] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def names(self) -> list[str]:
+        """All images with features, sorted."""
+        return sorted(self.extracted + self.reused)
+
+
+def main(
+    conf: Conf,
+    image_dir: Path,
+    export_dir: Path | None = None,
+    image_list: Sequence[str] | None = None,
+    feature_path: Path | None = None,
+    overwrite: bool = False,
+    device: str = "auto",
+) -> Path:
+    """Extract features as ``hloc.extract_features.main`` does, and return the path of the file.
+
+    Args:
+        conf: one of ``confs.extractors``, or a dict of that shape.
+        image_dir: searched recursively.
+        export_dir: folder of the file ``conf["output"] + ".h5"``, unless ``feature_path`` is given.
+        image_list: names relative to ``image_dir``; all images when None.
+        overwrite: extract again what is there.
+        device: ``auto`` takes a GPU when there is one.
+    """
+    path = feature_path if feature_path is not None else Path(export_dir or ".") / f"{conf['output']}.h5"
+    report = extract(conf, Path(image_dir), path, image_list, device, overwrite)
+    for name, reason in report.skipped.items():
+        print(f"skipped {name}: {reason}")
+    return path
+
+
+def extract(
+    conf: Conf,
+    image_dir: Path,
+    path: Path,
+    names: Sequence[str] | None = None,
+    device: str = "auto",
+    overwrite: bool = False,
+    progress: bool = True,
+) -> ExtractionReport:
+    """Extract what is missing or outdated in ``path``; unreadable images are skipped and reported.
+
+    An image counts as done when complete features of this configuration and of this very file (size and
+    modification time) are stored. A killed run loses the images in hand only.
+
+    Raises:
+        ConfigurationError: no images, or a conf that does not exist.
+        StoreError: ``path`` is damaged, in use, or belongs to another configuration.
+        WeightsError: the weights cannot be loaded.
+    """
+    names = list_images(image_dir) if names is None else sorted(set(names))
+    target = choose_device(device)
+    extractor = extractors.create(conf["model"], target)
+    report = ExtractionReport()
+    with FeatureStore(path, configuration(conf, extractor)) as store:
+        if overwrite:
+            todo = list(names)
+        else:
+            todo = [name for name in names if not store.is_current(name, fingerprint(image_dir / name))]
+            report.reused = sorted(set(names) - set(todo))
+        batch_size = 8 if target.startswith("cuda") else 1
+        with tqdm(total=len(todo), desc="extract", unit="image", disable=not progress or not todo) as bar:
+            read = _reader(conf["preprocessing"], image_dir, extractor.grayscale)
+            for batch in _equal_sizes(_prefetch(read, todo), batch_size, report, bar):
+                _extract_batch(extractor, batch, store, report)
+                bar.update(len(batch))
+    return report
+
+
+def choose_device(device: str) -> str:
+    """``auto`` is ``cuda`` where torch finds a GPU, otherwise ``cpu``."""
+    if device != "auto":
+        return device
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def configuration(conf: Conf, extractor: Extractor) -> Conf:
+    """All that the stored features depend on besides the images; recorded in the file."""
+    # an extractor's precision and batch size change numbers only within their stated tolerance
+    model = {k: v for k, v in conf["model"].items() if k not in ("precision", "batch_size", "weights")}
+    return {"model": model, "weights": extractor.weights_sha256, "preprocessing": conf["preprocessing"]}
+
+
+def fingerprint(path: Path) -> str:
+    """Changes when the file changes; empty when there is none."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return ""
+    return f"{stat.st_size}-{stat.st_mtime_ns}"
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    name: str
+    source: str
+    image: DecodedImage
+    tensor: torch.Tensor  # (C, H, W) in [0, 1], resized
+
+
+def _reader(preprocessing: Conf, image_dir: Path, grayscale: bool) -> Callable[[str], _Loaded]:
+    def read(name: str) -> _Loaded:
+        source = fingerprint(image_dir / name)
+        image = read_image(image_dir / name, grayscale)
+        pixels = resize(image.pixels, preprocessing.get("resize_max"))
+        channels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+        return _Loaded(name, source, image, torch.tensor(np.ascontiguousarray(channels)).float() / 255)
+
+    return read
+
+
+def _prefetch(
+    read: Callable[[str], _Loaded], names: Sequence[str], ahead: int = 2
+) -> Iterator[tuple[str, _Loaded | ImageError]]:
+    """Decode in the background, a few images ahead of the network."""
+
+    def attempt(name: str) -> _Loaded | ImageError:
+        try:
+            return read(name)
+        except ImageError as error:
+            return error
+
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        waiting = [(name, pool.submit(attempt, name)) for name in names[:ahead]]
+        for i, name in enumerate(names):
+            if i + ahead < len(names):
+                waiting.append((names[i + ahead], pool.submit(attempt, names[i + ahead])))
+            yield name, waiting.pop(0)[1].result()
+
+
+def _equal_sizes(
+    images: Iterator[tuple[str, _Loaded | ImageError]],
+    batch_size: int,
+    report: ExtractionReport,
+    bar: tqdm,  # type: ignore[type-arg]
+) -> Iterator[list[_Loaded]]:
+    """Group consecutive images of equal size; note the unreadable ones."""
+    batch: list[_Loaded] = []
+    for name, loaded in images:
+        if isinstance(loaded, ImageError):
+            report.skipped[name] = str(loaded)
+            bar.update()
+            continue
+        if batch and (len(batch) == batch_size or batch[0].tensor.shape != loaded.tensor.shape):
+            yield batch
+            batch = []
+        batch.append(loaded)
+    if batch:
+        yield batch
+
+
+def _extract_batch(
+    extractor: Extractor, batch: list[_Loaded], store: FeatureStore, report: ExtractionReport
+) -> None:
+    found = extractor(torch.stack([loaded.tensor for loaded in batch]))
+    for loaded, features in zip(batch, found, strict=True):
+        height, width = loaded.tensor.shape[-2:]
+        scale = max(loaded.image.size) / max(width, height)
+        features = features.scaled((width, height), loaded.image.size)
+        store.write(
+            loaded.name,
+            replace(features, keypoints=loaded.image.to_stored(features.keypoints)),
+            loaded.image.stored_size,
+            uncertainty=extractor.detection_noise * scale,
+            source=loaded.source,
+        )
+        report.extracted.append(loaded.name)
+        notes = list(loaded.image.notes)
+        if len(features) < 50:
+            notes.append(f"only {len(features)} keypoints in {width}x{height} pixels")
+        if notes:
+            report.notes[loaded.name] = "; ".join(notes)
+    store.commit()

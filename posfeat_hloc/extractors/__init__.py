@@ -1,0 +1,63 @@
+"""Feature types: each file is one network with its detection and weights; images in, features out.
+
+A module holds ``Options``, a dataclass whose defaults are the paper's, and ``Extractor(options, device)``. A new
+feature type is one new module here and one entry in ``confs.py``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from importlib import import_module
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.features import Features
+
+
+class Extractor(Protocol):
+    """What every feature type offers."""
+
+    grayscale: bool
+    """Whether images are taken as ``(B, 1, H, W)`` rather than ``(B, 3, H, W)``."""
+    detection_noise: float
+    """Standard deviation of a keypoint in pixels of the image the extractor sees."""
+    weights_sha256: str
+    """Hash of the weights in use, empty for methods without weights."""
+
+    def __call__(self, images: Tensor) -> list[Features]:
+        """Extract features of ``(B, C, H, W)`` images in [0, 1]; no resizing, no files."""
+
+
+def create(model: dict[str, Any], device: str = "cpu") -> Extractor:
+    """Build the extractor that a conf's ``model`` entry describes.
+
+    Args:
+        model: ``{"name": <module here>, <option>: <value>, ...}``.
+        device: a torch device, e.g. ``"cpu"`` or ``"cuda"``.
+
+    Raises:
+        ConfigurationError: no such module or option.
+        WeightsError: the weights cannot be loaded.
+    """
+    return build(__name__, model, torch.device(device))  # type: ignore[no-any-return]
+
+
+def build(package: str, model: dict[str, Any], *args: object) -> Any:
+    """Instantiate the one public class of ``package.<model["name"]>`` with its options."""
+    options = {key: value for key, value in model.items() if key != "name"}
+    try:
+        module = import_module(f"{package}.{model['name']}")
+    except ModuleNotFoundError as error:
+        if error.name and not error.name.startswith(package):
+            raise
+        raise ConfigurationError(f"no {package.split('.')[-1]} module is called {model['name']!r}") from error
+    known = {field.name for field in fields(module.Options)}
+    if unknown := options.keys() - known:
+        raise ConfigurationError(
+            f"{model['name']} has no option {', '.join(sorted(unknown))}; it has {', '.join(sorted(known))}"
+        )
+    kind = getattr(module, "Extractor", None) or module.Matcher
+    return kind(module.Options(**options), *args)

@@ -1,0 +1,172 @@
+"""Image files in: which files are images, how they are decoded, turned and resized.
+
+Orientation is decided here and nowhere else. Networks see the picture upright, as its EXIF tag says, because their
+descriptors are not invariant to rotation. Everything that leaves the package (keypoints, image sizes, cameras)
+refers to the pixels as they are *stored*, because COLMAP 4.2 and hloc ignore the tag: a model stays valid for COLMAP's
+undistortion, dense stereo and colours.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import PIL
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from posfeat_hloc.errors import ConfigurationError, ImageError
+
+EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".webp"})
+"""File names with other endings are not looked at."""
+
+
+@dataclass(frozen=True)
+class DecodedImage:
+    """One 8-bit image, turned upright.
+
+    Attributes:
+        pixels: ``(H, W)`` grey or ``(H, W, 3)`` RGB, uint8, upright.
+        orientation: the EXIF tag, 1 to 8; 1 when the file is stored upright.
+        notes: what was changed on the way (turned, alpha, depth, frames), for the summary.
+    """
+
+    pixels: NDArray[np.uint8]
+    orientation: int = 1
+    notes: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of the upright picture."""
+        return self.pixels.shape[1], self.pixels.shape[0]
+
+    @property
+    def stored_size(self) -> tuple[int, int]:
+        """(width, height) of the picture as the file stores it."""
+        width, height = self.size
+        return (height, width) if self.orientation >= 5 else (width, height)
+
+    def to_stored(self, keypoints: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Move ``(N, 2)`` keypoints of the upright picture to the pixels that the file stores."""
+        width, height = self.stored_size
+        x, y = keypoints[:, 0], keypoints[:, 1]
+        turned = {
+            1: (x, y),
+            2: (width - 1 - x, y),
+            3: (width - 1 - x, height - 1 - y),
+            4: (x, height - 1 - y),
+            5: (y, x),
+            6: (y, height - 1 - x),
+            7: (width - 1 - y, height - 1 - x),
+            8: (width - 1 - y, x),
+        }[self.orientation]
+        return np.stack(turned, axis=1).astype(np.float32)
+
+
+def list_images(folder: Path) -> list[str]:
+    """Names of all image files below a folder, relative to it, with ``/``, sorted.
+
+    Hidden files and folders are left out. Raises ConfigurationError when the folder does not exist, cannot
+    be read, or holds no image.
+    """
+    if not folder.is_dir():
+        raise ConfigurationError(f"{folder}: no such folder; --images takes a folder with photographs")
+    names = sorted(_walk(folder, folder))
+    if not names:
+        endings = " ".join(sorted(EXTENSIONS))
+        raise ConfigurationError(f"{folder}: no images in this folder (looked for {endings})")
+    return names
+
+
+def _walk(folder: Path, root: Path) -> Iterator[str]:
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        raise ConfigurationError(f"{folder}: cannot be read ({error.strerror}); check its permissions") from error
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            yield from _walk(entry, root)
+        elif entry.suffix.lower() in EXTENSIONS:
+            yield entry.relative_to(root).as_posix()
+
+
+def read_image(path: Path, grayscale: bool = False, upright: bool = True) -> DecodedImage:
+    """Decode a file to an 8-bit picture, turned as its EXIF tag says unless ``upright`` is False.
+
+    16-bit values are scaled to 8 bits, transparent pixels become black, CMYK becomes RGB, and of an animation the
+    first frame is taken; each is said in ``notes``.
+
+    Raises:
+        ImageError: the file is missing, empty, truncated, not an image, or has more pixels than PIL's limit.
+    """
+    notes: list[str] = []
+    orientation = 1
+    try:
+        if path.stat().st_size == 0:
+            raise ImageError(f"{path}: the file is empty")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PIL warns of damaged EXIF and large pictures; both are handled
+            with Image.open(path) as file:
+                if getattr(file, "n_frames", 1) > 1 and file.format != "MPO":
+                    notes.append("animation or multi-page file: only the first frame is used")
+                picture: Image.Image = file
+                if upright:
+                    orientation = _orientation(file)
+                    picture = ImageOps.exif_transpose(file)
+                pixels = _to_8_bit(picture, grayscale, notes)
+    except ImageError:
+        raise
+    except FileNotFoundError as error:
+        raise ImageError(f"{path}: no such file") from error
+    except PIL.UnidentifiedImageError as error:
+        raise ImageError(f"{path}: not an image that can be decoded") from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{path}: too many pixels ({error}); make it smaller first") from error
+    except (OSError, ValueError, SyntaxError, EOFError, MemoryError, KeyError, IndexError, TypeError) as error:
+        raise ImageError(f"{path}: cannot be decoded, it may be truncated ({error})") from error
+    if orientation != 1:
+        notes.append("turned upright for extraction (EXIF orientation)")
+    return DecodedImage(pixels, orientation, tuple(notes))
+
+
+def _orientation(file: Image.Image) -> int:
+    """The EXIF orientation that ``exif_transpose`` will apply; anything it does not know counts as upright."""
+    value = file.getexif().get(0x0112, 1)
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _to_8_bit(picture: Image.Image, grayscale: bool, notes: list[str]) -> NDArray[np.uint8]:
+    if picture.mode.startswith("I") or picture.mode == "F":
+        values = np.asarray(picture).astype(np.float64)
+        top = 65535.0 if picture.mode.startswith("I") else max(1.0, float(values.max()))
+        if picture.mode.startswith("I") and values.max() > 65535:
+            top = float(values.max())
+        notes.append(f"{'16-bit' if top == 65535 else 'high dynamic range'} values were scaled to 8 bits")
+        grey = np.clip(values / top * 255 + 0.5, 0, 255).astype(np.uint8)
+        return grey if grayscale else np.repeat(grey[..., None], 3, axis=2)
+    if "A" in picture.mode or "transparency" in picture.info:
+        rgba = picture.convert("RGBA")
+        if rgba.getextrema()[3][0] < 255:  # type: ignore[index]
+            notes.append("transparent pixels were made black")
+        black = Image.new("RGBA", rgba.size, (0, 0, 0, 255))
+        picture = Image.alpha_composite(black, rgba)
+    return np.asarray(picture.convert("L" if grayscale else "RGB"), dtype=np.uint8)
+
+
+def resize(pixels: NDArray[np.uint8], max_size: int | None) -> NDArray[np.uint8]:
+    """Shrink so that the longer side is at most ``max_size``; smaller pictures stay as they are.
+
+    Area averaging, as hloc's ``cv2_area``. No side becomes shorter than one pixel.
+    """
+    height, width = pixels.shape[:2]
+    if max_size is None or max(height, width) <= max_size:
+        return pixels
+    scale = max_size / max(height, width)
+    new_size = max(1, round(width * scale)), max(1, round(height * scale))
+    return np.asarray(cv2.resize(pixels, new_size, interpolation=cv2.INTER_AREA), np.uint8)

@@ -1,0 +1,137 @@
+"""Fill a COLMAP database from feature and match files, and verify its pairs geometrically."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pycolmap
+from tqdm import tqdm
+
+from posfeat_hloc.mapping.cameras import CameraOptions, assign_cameras
+from posfeat_hloc.mapping.pairs import Pair
+from posfeat_hloc.stores import FeatureStore, MatchStore
+
+MIN_MATCHES = 15
+"""Pairs with fewer matches cannot pass COLMAP's verification (15 inliers) and are left out."""
+
+
+@dataclass(frozen=True)
+class DatabaseReport:
+    """What a database holds.
+
+    Attributes:
+        images, cameras: their numbers.
+        pairs: pairs with enough matches to verify.
+        verified: pairs that passed.
+        verified_by_image: image name -> verified pairs it takes part in.
+        inliers: verified matches, all pairs together.
+    """
+
+    images: int
+    cameras: int
+    pairs: int
+    verified: int
+    verified_by_image: dict[str, int]
+    inliers: int
+
+
+def build_database(
+    path: Path,
+    images: Path,
+    features: Path,
+    matches: Path,
+    names: Sequence[str],
+    pairs: Sequence[Pair],
+    camera: CameraOptions | None = None,
+    progress: bool = True,
+) -> None:
+    """Write cameras, images, keypoints and matches into a new database.
+
+    Keypoints get COLMAP's half pixel here. Pairs are read one after the other, in one transaction: memory does not
+    grow with their number.
+
+    Raises:
+        StoreError: features or matches are missing.
+        ConfigurationError: images of different sizes were to share a camera.
+    """
+    for suffix in ("", "-wal", "-shm"):  # SQLite's own files of a killed run
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    with (
+        FeatureStore(features) as feature_store,
+        MatchStore(matches) as match_store,
+        pycolmap.Database.open(path) as db,
+        pycolmap.DatabaseTransaction(db),
+    ):
+        sizes = {name: feature_store.image_size(name) for name in names}
+        ids: dict[str, int] = {}
+        for camera_guess, members in assign_cameras(images, sizes, camera or CameraOptions()):
+            camera_guess.camera_id = db.write_camera(camera_guess)
+            rig_id = db.write_rig(_trivial_rig(camera_guess))
+            for name in members:
+                ids[name] = _write_image(db, name, camera_guess.camera_id, rig_id)
+        counts = {}
+        for name in sorted(names):
+            keypoints = feature_store.keypoints(name)
+            counts[name] = len(keypoints)
+            if len(keypoints):
+                db.write_keypoints(ids[name], keypoints + np.float32(0.5))
+        for name0, name1 in tqdm(pairs, desc="import", unit="pair", disable=not progress):
+            indices = match_store.read(name0, name1, counts[name1]).pairs()
+            if len(indices) >= MIN_MATCHES:
+                db.write_matches(ids[name0], ids[name1], indices.astype(np.uint32))
+
+
+def verify(path: Path, seed: int = 0, threads: int = -1, max_error: float = 4.0) -> None:
+    """Estimate the two-view geometry of every pair in a database (COLMAP's verification).
+
+    Args:
+        path: of the database.
+        seed: of each pair's RANSAC, which makes the result independent of the number of threads.
+        threads: -1 for all cores.
+        max_error: of an inlier, in pixels.
+    """
+    options = pycolmap.TwoViewGeometryOptions()
+    options.ransac.random_seed = seed
+    options.ransac.max_error = max_error
+    verifier = pycolmap.GeometricVerifierOptions()
+    verifier.num_threads = threads
+    pycolmap.geometric_verification(path, verifier_options=verifier, two_view_geometry_options=options)
+
+
+def describe_database(path: Path) -> DatabaseReport:
+    """Count what a database holds."""
+    with pycolmap.Database.open(path) as db:
+        names = {image.image_id: image.name for image in db.read_all_images()}
+        by_image = dict.fromkeys(names.values(), 0)
+        pair_ids, inliers = db.read_two_view_geometry_num_inliers()
+        verified = [(pair, count) for pair, count in zip(pair_ids, inliers, strict=True) if count > 0]
+        for pair, _ in verified:
+            for image_id in pycolmap.pair_id_to_image_pair(pair):
+                by_image[names[image_id]] += 1
+        return DatabaseReport(
+            images=len(names),
+            cameras=db.num_cameras(),
+            pairs=db.num_matched_image_pairs(),
+            verified=len(verified),
+            verified_by_image=by_image,
+            inliers=sum(count for _, count in verified),
+        )
+
+
+def _trivial_rig(camera: pycolmap.Camera) -> pycolmap.Rig:
+    rig = pycolmap.Rig()
+    rig.add_ref_sensor(camera.sensor_id)
+    return rig
+
+
+def _write_image(db: pycolmap.Database, name: str, camera_id: int, rig_id: int) -> int:
+    image = pycolmap.Image(name=name, camera_id=camera_id)
+    image.image_id = db.write_image(image)
+    frame = pycolmap.Frame()
+    frame.rig_id = rig_id
+    frame.add_data_id(image.data_id)
+    db.write_frame(frame)
+    return int(image.image_id)

@@ -1,0 +1,94 @@
+"""Which images are matched with which."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import combinations
+from pathlib import Path
+
+from posfeat_hloc.errors import ConfigurationError
+
+Pair = tuple[str, str]
+
+
+def exhaustive_pairs(names: Iterable[str]) -> list[Pair]:
+    """Every image with every other: n (n - 1) / 2 pairs."""
+    return list(combinations(sorted(set(names)), 2))
+
+
+def sequential_pairs(names: Iterable[str], overlap: int = 10, quadratic: bool = True) -> list[Pair]:
+    """Every image with the next ``overlap`` ones in the order of their names.
+
+    Args:
+        names: images of one sequence, named so that sorting gives the order of exposure.
+        overlap: neighbours on each side.
+        quadratic: also the neighbours at distances 2 overlap, 4 overlap, ... up to 2^overlap, as COLMAP's sequential
+            matcher does, which ties distant parts of a sequence together.
+    """
+    if overlap < 1:
+        raise ConfigurationError(f"sequential pairs need an overlap of at least 1, not {overlap}")
+    order = sorted(set(names))
+    steps = set(range(1, overlap + 1))
+    if quadratic:
+        steps |= {1 << power for power in range(overlap)}
+    return [
+        (name, order[i + step]) for i, name in enumerate(order) for step in sorted(steps) if i + step < len(order)
+    ]
+
+
+def unique_pairs(pairs: Iterable[Pair]) -> list[Pair]:
+    """Each unordered pair once, in the order of its first appearance; an image with itself is dropped."""
+    seen: dict[frozenset[str], Pair] = {}
+    for pair in pairs:
+        if pair[0] != pair[1]:
+            seen.setdefault(frozenset(pair), pair)
+    return list(seen.values())
+
+
+def read_pairs(path: Path, names: Sequence[str] | None = None) -> list[Pair]:
+    """Read a text file with two image names a line.
+
+    Names may contain spaces: a line is split where both halves are among ``names``. Empty lines and lines starting with
+    ``#`` are left out.
+
+    Args:
+        path: of the file.
+        names: all images there are; a pair with any other is an error.
+
+    Raises:
+        ConfigurationError: no such file, no pairs in it, or a line that does not name two images.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: cannot be read as a list of pairs ({error})") from error
+    known = None if names is None else set(names)
+    pairs = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        pair = _split(line, known)
+        if pair is None:
+            raise ConfigurationError(f"{path}, line {number}: does not name two images of this collection: {line!r}")
+        pairs.append(pair)
+    if not pairs:
+        raise ConfigurationError(f"{path}: holds no pairs")
+    return unique_pairs(pairs)
+
+
+def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
+    """Write two names a line, as hloc reads them."""
+    path.write_text("".join(f"{a} {b}\n" for a, b in pairs), encoding="utf-8")
+
+
+def _split(line: str, known: set[str] | None) -> Pair | None:
+    tokens = line.split()
+    if known is None:
+        return (tokens[0], tokens[1]) if len(tokens) == 2 else None
+    text = line.strip("\r\n")
+    for position, character in enumerate(text):
+        if character in " \t":
+            first, second = text[:position].strip(), text[position:].strip()
+            if first in known and second in known:
+                return first, second
+    return None

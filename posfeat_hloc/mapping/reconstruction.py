@@ -1,0 +1,175 @@
+"""Structure from motion on a verified COLMAP database."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pycolmap
+from tqdm import tqdm
+
+from posfeat_hloc.errors import ConfigurationError, MappingError
+
+MAPPERS = ("incremental", "global", "hierarchical")
+
+
+@dataclass(frozen=True)
+class MapperOptions:
+    """How a database becomes models; what is not named here has COLMAP's defaults."""
+
+    mapper: str = "incremental"
+    """``incremental``, ``global`` (GLOMAP) or ``hierarchical``."""
+    seed: int = 0
+    """Of all random choices; with ``threads=1`` two runs give the same model to the last digit."""
+    threads: int = -1
+    """-1 for all cores."""
+    min_model_size: int = 3
+    """Smaller models are dropped (COLMAP: 10, which loses small collections that split)."""
+    refine_intrinsics: bool = True
+    """Whether bundle adjustment changes focal lengths and distortion."""
+
+    def __post_init__(self) -> None:
+        if self.mapper not in MAPPERS:
+            raise ConfigurationError(f"mapper {self.mapper!r} does not exist; choose from {', '.join(MAPPERS)}")
+
+
+@dataclass(frozen=True)
+class ModelSummary:
+    """Statistics of one model.
+
+    Attributes:
+        path: folder of the model.
+        registered: number of images with a pose.
+        points: number of 3D points.
+        observations: of 3D points in images.
+        track_length: mean number of images that see a 3D point.
+        reprojection_error: mean over the observations, in pixels.
+    """
+
+    path: str
+    registered: int
+    points: int
+    observations: int
+    track_length: float
+    reprojection_error: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def reconstruct(
+    database: Path,
+    images: Path,
+    output: Path,
+    options: MapperOptions | None = None,
+    progress: bool = True,
+) -> list[ModelSummary]:
+    """Build models and write them to ``output/0``, ``output/1``, ..., the one with most images first.
+
+    ``output`` is replaced as a whole when the mapper has finished, never before.
+
+    Returns:
+        a summary of each model; empty when no model could be built.
+
+    Raises:
+        MappingError: COLMAP failed.
+    """
+    options = options or MapperOptions()
+    partial = output.with_name(output.name + ".partial")
+    for stale in (partial, output):
+        shutil.rmtree(stale, ignore_errors=True)
+    working = partial / "colmap"
+    working.mkdir(parents=True)
+    pycolmap.set_random_seed(options.seed)
+    try:
+        models = _run(database, images, working, options, progress)
+    except (RuntimeError, ValueError) as error:
+        raise MappingError(f"{database}: COLMAP's {options.mapper} mapper failed ({error}); see colmap.log") from error
+    ranked = sorted(models.values(), key=lambda m: (m.num_reg_images(), m.num_points3D()), reverse=True)
+    shutil.rmtree(working)
+    summaries = []
+    for number, model in enumerate(ranked):
+        folder = partial / str(number)
+        folder.mkdir()
+        model.write(folder)
+        summaries.append(summarize(model, output / str(number)))
+    partial.rename(output)
+    return summaries
+
+
+def summarize(model: pycolmap.Reconstruction, path: Path) -> ModelSummary:
+    """Count what a model holds."""
+    return ModelSummary(
+        path=str(path),
+        registered=model.num_reg_images(),
+        points=model.num_points3D(),
+        observations=model.compute_num_observations(),
+        track_length=model.compute_mean_track_length(),
+        reprojection_error=model.compute_mean_reprojection_error(),
+    )
+
+
+def read_model(path: Path) -> pycolmap.Reconstruction:
+    """Read a COLMAP model; raises MappingError when the folder holds none."""
+    try:
+        return pycolmap.Reconstruction(path)
+    except (ValueError, RuntimeError, IndexError) as error:
+        raise MappingError(f"{path}: no COLMAP model can be read from this folder ({error})") from error
+
+
+def _run(
+    database: Path, images: Path, output: Path, options: MapperOptions, progress: bool
+) -> dict[int, pycolmap.Reconstruction]:
+    if options.mapper == "global":
+        return _run_global(database, images, output, options)
+    incremental = pycolmap.IncrementalPipelineOptions()
+    incremental.random_seed = options.seed
+    incremental.num_threads = options.threads
+    incremental.min_model_size = options.min_model_size
+    incremental.ba_refine_focal_length = options.refine_intrinsics
+    incremental.ba_refine_extra_params = options.refine_intrinsics
+    incremental.mapper.abs_pose_refine_focal_length = options.refine_intrinsics
+    incremental.mapper.abs_pose_refine_extra_params = options.refine_intrinsics
+    if options.mapper == "hierarchical":
+        hierarchical = pycolmap.HierarchicalPipelineOptions()
+        hierarchical.incremental_options = incremental
+        hierarchical.num_workers = options.threads
+        return pycolmap.hierarchical_mapping(database, images, output, hierarchical)
+    with pycolmap.Database.open(database) as db:
+        total = db.num_images()
+    with tqdm(total=total, desc="map", unit="image", disable=not progress) as bar:
+        first, following = _counters(bar)
+        return pycolmap.incremental_mapping(
+            database,
+            images,
+            output,
+            incremental,
+            initial_image_pair_callback=first,
+            next_image_callback=following,
+        )
+
+
+def _run_global(
+    database: Path, images: Path, output: Path, options: MapperOptions
+) -> dict[int, pycolmap.Reconstruction]:
+    global_options = pycolmap.GlobalPipelineOptions()
+    global_options.random_seed = options.seed
+    global_options.num_threads = options.threads
+    global_options.min_model_size = options.min_model_size
+    adjustment = global_options.mapper.bundle_adjustment
+    adjustment.refine_focal_length = options.refine_intrinsics
+    adjustment.refine_extra_params = options.refine_intrinsics
+    return pycolmap.global_mapping(database, images, output, global_options)
+
+
+def _counters(bar: tqdm) -> tuple[Callable[[], None], Callable[[], None]]:  # type: ignore[type-arg]
+    """Callbacks that count registered images; a further model starts at its first pair."""
+
+    def advance(count: int) -> None:
+        bar.update(min(count, (bar.total or 0) - bar.n))
+
+    return lambda: advance(2), lambda: advance(1)

@@ -1,0 +1,128 @@
+"""Match pairs of images from a feature file into a match file: read, match, store, resume."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from posfeat_hloc import matchers
+from posfeat_hloc.errors import StoreError
+from posfeat_hloc.extract_features import choose_device
+from posfeat_hloc.mapping.pairs import Pair, read_pairs, unique_pairs
+from posfeat_hloc.stores import FeatureStore, MatchStore
+
+Conf = dict[str, Any]
+
+CACHE_BYTES = 1 << 30
+"""Descriptors kept in memory; beyond this the least recently used are read again."""
+
+
+@dataclass
+class MatchingReport:
+    """How many pairs were matched now, and how many were kept from an earlier run."""
+
+    matched: int = 0
+    reused: int = 0
+
+
+def main(
+    conf: Conf,
+    pairs: Path,
+    features: Path,
+    export_dir: Path | None = None,
+    matches: Path | None = None,
+    overwrite: bool = False,
+    device: str = "auto",
+) -> Path:
+    """Match as ``hloc.match_features.main`` does, and return the path of the file.
+
+    Args:
+        conf: one of ``confs.matchers``, or a dict of that shape.
+        pairs: text file, two image names a line.
+        features: HDF5 file of ours or hloc's.
+        export_dir: folder of the match file, named as hloc names it, unless ``matches`` is given.
+        overwrite: match again what is there.
+    """
+    if matches is None:
+        folder = Path(export_dir) if export_dir is not None else features.parent
+        matches = folder / f"{features.stem}_{conf['output']}_{pairs.stem}.h5"
+    with FeatureStore(features) as store:
+        known = store.names()
+    match(conf, read_pairs(pairs, known), features, matches, device, overwrite)
+    return matches
+
+
+def match(
+    conf: Conf,
+    pairs: Sequence[Pair],
+    features: Path,
+    path: Path,
+    device: str = "auto",
+    overwrite: bool = False,
+    progress: bool = True,
+) -> MatchingReport:
+    """Match what is missing or outdated in ``path``.
+
+    A pair counts as done when its matches were made from the very features that are stored now. Memory does not
+    grow with the number of pairs.
+
+    Raises:
+        ConfigurationError: a conf that does not exist.
+        StoreError: a file is damaged, in use, of another configuration, or lacks an image of the pairs.
+    """
+    target = choose_device(device)
+    matcher = matchers.create(conf["model"])
+    batch_size = 8 if target.startswith("cuda") else 1  # on a CPU one product already fills the cores
+    report = MatchingReport()
+    with FeatureStore(features) as source, MatchStore(path, {"model": conf["model"]}) as store:
+        pairs = unique_pairs(pairs)
+        digests = {name: source.digest(name) for name in {name for pair in pairs for name in pair}}
+        if missing := sorted(name for name in digests if name not in source):
+            raise StoreError(f"{features}: holds no features of {missing[0]!r} ({len(missing)} images of the pairs)")
+        todo = [
+            (a, b) for a, b in pairs if overwrite or not store.is_current(a, b, (digests[a], digests[b]))
+        ]
+        report.reused = len(pairs) - len(todo)
+        descriptors = _DescriptorCache(source, CACHE_BYTES)
+        with tqdm(total=len(todo), desc="match", unit="pair", disable=not progress or not todo) as bar:
+            for batch in _batches(sorted(todo), batch_size):
+                read = [(descriptors[a], descriptors[b]) for a, b in batch]
+                for (a, b), found in zip(batch, matchers.match_batch(matcher, read, target), strict=True):
+                    store.write(a, b, found, len(descriptors[b]), (digests[a], digests[b]))
+                store.commit()
+                report.matched += len(batch)
+                bar.update(len(batch))
+    return report
+
+
+def _batches(pairs: list[Pair], size: int) -> Iterator[list[Pair]]:
+    for start in range(0, len(pairs), size):
+        yield pairs[start : start + size]
+
+
+class _DescriptorCache:
+    """Descriptors by image name, read once while they fit into a number of bytes."""
+
+    def __init__(self, store: FeatureStore, limit: int) -> None:
+        self.store = store
+        self.limit = limit
+        self.size = 0
+        self.arrays: OrderedDict[str, NDArray[np.float16]] = OrderedDict()
+
+    def __getitem__(self, name: str) -> NDArray[np.float16]:
+        if name in self.arrays:
+            self.arrays.move_to_end(name)
+            return self.arrays[name]
+        array = np.ascontiguousarray(self.store.descriptors(name))
+        self.arrays[name] = array
+        self.size += array.nbytes
+        while self.size > self.limit and len(self.arrays) > 2:
+            self.size -= self.arrays.popitem(last=False)[1].nbytes
+        return array

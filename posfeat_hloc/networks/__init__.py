@@ -1,0 +1,1 @@
+"""Pure networks: tensors in, tensors out; no files, no resizing, no detection."""

@@ -1,0 +1,124 @@
+"""Features in an HDF5 file, in hloc's layout.
+
+``<image name>/keypoints (N, 2)`` float32, ``scores (N,)`` float32, ``descriptors (D, N)`` float16, ``image_size
+(2,)`` (w, h), and the attribute ``uncertainty`` of the keypoints in pixels. hloc stores keypoints as float16, which
+is half a pixel wide above x = 512 and two pixels above 2048; it reads float32 as well.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from posfeat_hloc.errors import StoreError
+from posfeat_hloc.features import Features
+from posfeat_hloc.stores.hdf5 import Hdf5Store
+
+_DATASETS = ("keypoints", "descriptors", "image_size")
+
+
+class FeatureStore(Hdf5Store):
+    """Read and write the features of many images; see :class:`Hdf5Store` for how it is opened."""
+
+    def write(
+        self,
+        name: str,
+        features: Features,
+        image_size: tuple[int, int],
+        uncertainty: float = 1.0,
+        source: str = "",
+    ) -> None:
+        """Store the features of one image, replacing earlier ones; permanent at the next :meth:`commit`.
+
+        Args:
+            name: of the image, relative to the image folder.
+            features: keypoints in pixels of the original image.
+            image_size: (width, height) of the original image.
+            uncertainty: standard deviation of the keypoints in pixels of the original image.
+            source: what identifies the image file's content, for :meth:`is_current`.
+        """
+        if name in self.file:
+            del self.file[name]
+        group = self.file.create_group(name)
+        keypoints = group.create_dataset("keypoints", data=features.keypoints.astype(np.float32))
+        keypoints.attrs["uncertainty"] = uncertainty
+        group.create_dataset("scores", data=features.scores.astype(np.float32))
+        group.create_dataset("descriptors", data=features.descriptors.T.astype(np.float16))
+        group.create_dataset("image_size", data=np.array(image_size, np.int64))
+        group.attrs["source"] = source
+        group.attrs["digest"] = _digest(features)
+
+    def is_current(self, name: str, source: str) -> bool:
+        """Whether complete features of this very image file are stored."""
+        return name in self and self.file[name].attrs.get("source") == source
+
+    def names(self) -> list[str]:
+        """Names of all images with complete features, sorted."""
+        return sorted(self._walk(self.file, ""))
+
+    def _walk(self, group: h5py.Group, prefix: str) -> Iterator[str]:
+        for key, item in group.items():
+            if isinstance(item, h5py.Group):
+                if _is_complete(item):
+                    yield prefix + key
+                yield from self._walk(item, f"{prefix}{key}/")
+
+    def __contains__(self, name: str) -> bool:
+        item = self.file.get(name)
+        return isinstance(item, h5py.Group) and _is_complete(item)
+
+    def keypoints(self, name: str) -> NDArray[np.float32]:
+        """``(N, 2)`` keypoints of an image."""
+        return np.asarray(self._read(name, "keypoints"), np.float32)
+
+    def descriptors(self, name: str) -> NDArray[np.float16]:
+        """``(N, D)`` descriptors of an image, in half precision as stored."""
+        return np.asarray(self._read(name, "descriptors"), np.float16).T
+
+    def image_size(self, name: str) -> tuple[int, int]:
+        """(width, height) of the image the keypoints refer to."""
+        width, height = self._read(name, "image_size").astype(int).tolist()
+        return width, height
+
+    def read(self, name: str) -> Features:
+        """All features of an image; scores are 1 where the file has none."""
+        keypoints = self.keypoints(name)
+        group = self.file[name]
+        key = next((k for k in ("scores", "keypoint_scores") if k in group), None)
+        scores = np.ones(len(keypoints)) if key is None else self._read(name, key)
+        return Features(keypoints, scores.astype(np.float32), self.descriptors(name).astype(np.float32))
+
+    def digest(self, name: str) -> str:
+        """Identifies the stored features of an image; empty for files that other programs wrote."""
+        return str(self.file[name].attrs.get("digest", "")) if name in self else ""
+
+    def uncertainty(self, name: str) -> float | None:
+        """Standard deviation of the keypoints in pixels, where the file has it."""
+        value = self.file[name]["keypoints"].attrs.get("uncertainty")
+        return None if value is None else float(value)
+
+    def _read(self, name: str, dataset: str) -> NDArray[np.generic]:
+        if name not in self:
+            raise StoreError(f"{self.path}: holds no complete features of {name!r}; extract them first")
+        try:
+            return np.asarray(self.file[name][dataset][()])
+        except (OSError, KeyError) as error:
+            raise StoreError(f"{self.path}: {dataset} of {name!r} are damaged ({error}); extract again") from error
+
+
+def _is_complete(group: h5py.Group) -> bool:
+    """All datasets are there and agree in the number of points (hloc's crashes leave groups that do not)."""
+    if not all(isinstance(group.get(key), h5py.Dataset) for key in _DATASETS):
+        return False
+    keypoints, descriptors = group["keypoints"], group["descriptors"]
+    return bool(keypoints.ndim == 2 and descriptors.ndim == 2 and len(keypoints) == descriptors.shape[1])
+
+
+def _digest(features: Features) -> str:
+    digest = hashlib.blake2b(np.ascontiguousarray(features.keypoints).tobytes(), digest_size=12)
+    digest.update(np.ascontiguousarray(features.descriptors.astype(np.float16)).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,106 @@
+"""What feature and match files have in common: opening, the configuration they belong to, commits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import h5py
+
+from posfeat_hloc.errors import StoreError
+from posfeat_hloc.stores.journal import JournaledFile, recover
+
+CONFIGURATION = "posfeat_hloc"
+"""Attribute of the root group: the configuration that all of the file was made with, as JSON."""
+
+
+class Hdf5Store:
+    """An HDF5 file opened for reading, or for writing in commits.
+
+    Args:
+        path: of the file.
+        configuration: None opens an existing file (ours or hloc's) for reading. A dict opens it for writing;
+            it is recorded in a new file and must equal the record in an existing one.
+
+    Raises:
+        StoreError: missing, damaged, not HDF5, locked by another writer, or made with another configuration.
+    """
+
+    def __init__(self, path: Path, configuration: Mapping[str, Any] | None = None) -> None:
+        self.path = Path(path)
+        self._journaled: JournaledFile | None = None
+        if configuration is None:
+            if not self.path.exists():
+                raise StoreError(f"{self.path}: no such file; extract or match first")
+            recover(self.path)
+            self.file = self._open(self.path, "r")
+            return
+        self._journaled = JournaledFile(self.path)
+        try:
+            fresh = self.path.stat().st_size == 0
+            self.file = self._open(self._journaled, "w" if fresh else "r+")
+            wanted = json.dumps(configuration, sort_keys=True)
+            if fresh:
+                self.file.attrs[CONFIGURATION] = wanted
+                self.commit()
+            else:
+                self._check_configuration(self.file.attrs.get(CONFIGURATION), wanted)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, file: Path | JournaledFile, mode: str) -> h5py.File:
+        try:
+            return h5py.File(file, mode)
+        except OSError as error:
+            raise StoreError(
+                f"{self.path}: not an HDF5 file, or damaged ({error}); delete it and run again"
+            ) from error
+
+    def _check_configuration(self, found: object, wanted: str) -> None:
+        if not isinstance(found, str):
+            raise StoreError(
+                f"{self.path}: was not written by posfeat_hloc, so nothing is added to it; choose another output"
+            )
+        if found != wanted:
+            raise StoreError(
+                f"{self.path}: belongs to another configuration ({_difference(found, wanted)}); "
+                "choose another output folder or delete the file"
+            )
+
+    def commit(self) -> None:
+        """Make everything written so far permanent."""
+        self.file.flush()
+        if self._journaled is not None:
+            self._journaled.commit()
+
+    def close(self) -> None:
+        """Close the file; what was not committed is lost."""
+        if hasattr(self, "file"):
+            self.file.close()
+        if self._journaled is not None:
+            self._journaled.close()
+
+    def __enter__(self):  # type: ignore[no-untyped-def]
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _difference(found: str, wanted: str) -> str:
+    """Name the first few settings that differ, as ``name: found -> wanted``."""
+    a, b = _flatten(json.loads(found)), _flatten(json.loads(wanted))
+    keys = [key for key in sorted(a.keys() | b.keys()) if a.get(key) != b.get(key)]
+    return ", ".join(f"{key}: {a.get(key)} there, {b.get(key)} now" for key in keys[:3])
+
+
+def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(value, dict):
+        return {k: v for key in value for k, v in _flatten(value[key], f"{prefix}{key}.").items()}
+    return {prefix.rstrip("."): value}

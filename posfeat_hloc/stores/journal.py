@@ -1,0 +1,165 @@
+"""A file that changes only by whole commits, so that a killed process never leaves it half written.
+
+HDF5 itself is not crash-safe: a process killed while the library flushes may lose the whole file. Here the library
+writes into memory; :meth:`JournaledFile.commit` puts all pending writes into a journal beside the file, then
+into the file, then removes the journal. Whoever opens the file next completes a finished journal and drops an
+unfinished one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import struct
+from pathlib import Path
+
+from posfeat_hloc.errors import StoreError
+
+try:
+    import fcntl
+except ImportError:  # Windows has no flock; two writers on one file are not detected there
+    fcntl = None  # type: ignore[assignment]
+
+_MAGIC = b"PFJOURN1"
+_HEADER = struct.Struct("<8sQQ32s")  # magic, length of the body, final size of the file, SHA-256 of the body
+_ENTRY = struct.Struct("<QQ")  # offset, length
+
+
+class JournaledFile(io.RawIOBase):
+    """A seekable binary file whose writes reach the disk only in :meth:`commit`.
+
+    Meant to be handed to ``h5py.File``. Opening takes an exclusive lock.
+
+    Args:
+        path: created when missing.
+
+    Raises:
+        StoreError: another process writes this file, or it cannot be opened for writing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+        self.journal = journal_path(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = open(path, "r+b" if path.exists() else "x+b", buffering=0)  # noqa: SIM115
+        except OSError as error:
+            raise StoreError(
+                f"{path}: cannot be opened for writing ({error.strerror}); choose another output"
+            ) from error
+        if fcntl is not None:
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                self._file.close()
+                raise StoreError(f"{path}: in use by another process; wait for it or choose another output") from error
+        _replay(self.journal, self._file)
+        self._size = os.fstat(self._file.fileno()).st_size
+        self._position = 0
+        self._pending: list[tuple[int, bytes]] = []
+
+    def readable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        self._position = base + offset
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def readinto(self, buffer) -> int:  # type: ignore[no-untyped-def]
+        view = memoryview(buffer).cast("B")
+        count = max(0, min(len(view), self._size - self._position))
+        start, end = self._position, self._position + count
+        data = bytearray(os.pread(self._file.fileno(), count, start))
+        data.extend(bytes(count - len(data)))  # a part that exists only in pending writes
+        for offset, chunk in self._pending:
+            low, high = max(start, offset), min(end, offset + len(chunk))
+            if low < high:
+                data[low - start : high - start] = chunk[low - offset : high - offset]
+        view[:count] = data
+        self._position = end
+        return count
+
+    def write(self, data) -> int:  # type: ignore[no-untyped-def]
+        chunk = bytes(data)
+        self._pending.append((self._position, chunk))
+        self._position += len(chunk)
+        self._size = max(self._size, self._position)
+        return len(chunk)
+
+    def truncate(self, size: int | None = None) -> int:
+        self._size = self._position if size is None else size
+        self._pending = [(o, c[: self._size - o]) for o, c in self._pending if o < self._size]
+        return self._size
+
+    def commit(self) -> None:
+        """Make all writes since the last commit permanent, all or none of them.
+
+        Raises:
+            StoreError: no space left, or the disk failed; the file is as it was at the last commit.
+        """
+        if not self._pending and self._size == os.fstat(self._file.fileno()).st_size:
+            return
+        body = b"".join(_ENTRY.pack(offset, len(chunk)) + chunk for offset, chunk in self._pending)
+        header = _HEADER.pack(_MAGIC, len(body), self._size, hashlib.sha256(body).digest())
+        try:
+            with self.journal.open("wb") as journal:
+                journal.write(header)
+                journal.write(body)
+            _replay(self.journal, self._file)
+        except OSError as error:
+            raise StoreError(f"{self.path}: cannot be written ({error.strerror}); free some space and rerun") from error
+        self._pending = []
+
+    def close(self) -> None:
+        """Close without committing: pending writes are lost."""
+        if not self.closed:
+            self._file.close()
+        super().close()
+
+
+def journal_path(path: Path) -> Path:
+    """The journal of a file."""
+    return path.with_name(path.name + ".journal")
+
+
+def recover(path: Path) -> None:
+    """Complete or drop what a killed writer left beside ``path``; does nothing when there is no journal."""
+    if journal_path(path).exists():
+        JournaledFile(path).close()
+
+
+def _replay(journal: Path, file: io.FileIO) -> None:
+    """Apply a complete journal, then remove it; an incomplete one is only removed."""
+    if not journal.exists():
+        return
+    content = journal.read_bytes()
+    if len(content) >= _HEADER.size:
+        magic, length, size, digest = _HEADER.unpack_from(content)
+        body = memoryview(content)[_HEADER.size :]
+        if magic == _MAGIC and len(body) == length and hashlib.sha256(body).digest() == digest:
+            position = 0
+            while position < length:
+                offset, count = _ENTRY.unpack_from(body, position)
+                position += _ENTRY.size
+                _write_all(file, body[position : position + count], offset)
+                position += count
+            os.ftruncate(file.fileno(), size)
+    journal.unlink()
+
+
+def _write_all(file: io.FileIO, data: memoryview, offset: int) -> None:
+    while data:
+        written = os.pwrite(file.fileno(), data, offset)
+        data, offset = data[written:], offset + written
