@@ -11,30 +11,25 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import platform
-import shlex
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pycolmap
 
-from posfeat_hloc import __version__, confs
+from pipelines.summary import Run, as_json, as_text, explain_unregistered
+from posfeat_hloc import confs
 from posfeat_hloc.errors import ConfigurationError, PosfeatError
-from posfeat_hloc.extract_features import ExtractionReport, extract, fingerprint
+from posfeat_hloc.extract_features import extract, fingerprint
 from posfeat_hloc.images import list_images
 from posfeat_hloc.mapping.cameras import MODES, CameraOptions
-from posfeat_hloc.mapping.database import DatabaseReport, build_database, describe_database, verify
+from posfeat_hloc.mapping.database import build_database, describe_database, verify
 from posfeat_hloc.mapping.pairs import Pair, exhaustive_pairs, read_pairs, sequential_pairs, write_pairs
 from posfeat_hloc.mapping.reconstruction import (
     MAPPERS,
     MapperOptions,
-    ModelSummary,
     read_model,
     reconstruct,
     summarize,
@@ -43,28 +38,6 @@ from posfeat_hloc.match_features import match
 from posfeat_hloc.stores import FeatureStore
 
 DEFAULT_FEATURE = "d2d-hardnet"
-
-
-@dataclass
-class Run:
-    """What a reconstruction made, for the terminal and for ``summary.json``."""
-
-    images: int = 0
-    extraction: ExtractionReport = field(default_factory=ExtractionReport)
-    pairs: int = 0
-    database: DatabaseReport | None = None
-    models: list[ModelSummary] = field(default_factory=list)
-    unregistered: dict[str, str] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Time a stage."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = time.perf_counter() - start
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -98,12 +71,13 @@ def sfm(args: argparse.Namespace) -> Run:
         raise ConfigurationError(f"{args.images}: holds one image; a reconstruction needs at least two")
     output = args.output or Path("outputs") / args.images.resolve().name
     output.mkdir(parents=True, exist_ok=True)
-    _send_colmap_log_to(output / "colmap.log")
+    _send_colmap_log_to(output / "logs")
     run = Run(images=len(names))
 
     features, matches = output / "features.h5", output / "matches.h5"
     with run.stage("extract"):
         run.extraction = extract(feature_conf, args.images, features, names, args.device, progress=not args.quiet)
+    _note_kept(run, "extract", not run.extraction.extracted)
     usable = run.extraction.names
     if len(usable) < 2:
         reasons = "; ".join(run.extraction.skipped.values())
@@ -113,16 +87,16 @@ def sfm(args: argparse.Namespace) -> Run:
     run.pairs = len(pairs)
     write_pairs(output / "pairs.txt", pairs)
     with run.stage("match"):
-        match(matcher_conf, pairs, features, matches, args.device, progress=not args.quiet)
+        report = match(matcher_conf, pairs, features, matches, args.device, progress=not args.quiet)
+    _note_kept(run, "match", report.matched == 0)
 
     database, sparse = output / "database.db", output / "sparse"
     key = _key(args, features, usable, pairs, matcher_conf, camera)
     with run.stage("verify"), _Made(database, key) as made:
+        _note_kept(run, "verify", made.already)
         if not made.already:
             partial = output / "database.partial.db"
-            build_database(
-                partial, args.images, features, matches, usable, pairs, camera, progress=not args.quiet
-            )
+            build_database(partial, args.images, features, matches, usable, pairs, camera, progress=not args.quiet)
             if not args.quiet:
                 print(f"verify: two-view geometry of {describe_database(partial).pairs} pairs ...", flush=True)
             verify(partial, args.seed, args.threads)
@@ -130,15 +104,21 @@ def sfm(args: argparse.Namespace) -> Run:
     run.database = describe_database(database)
 
     with run.stage("map"), _Made(sparse, _hash([key, asdict(mapper)])) as made:
+        _note_kept(run, "map", made.already)
         if made.already:
             folders = sorted((p for p in sparse.iterdir() if p.is_dir()), key=lambda p: int(p.name))
             run.models = [summarize(read_model(folder), folder) for folder in folders]
         else:
             run.models = reconstruct(database, args.images, sparse, mapper, progress=not args.quiet)
     run.unregistered = explain_unregistered(run)
-    (output / "summary.json").write_text(json.dumps(as_json(run, args), indent=2, ensure_ascii=False) + "\n")
-    print(as_text(run, args, output))
+    (output / "summary.json").write_text(json.dumps(as_json(run, vars(args)), indent=2, ensure_ascii=False) + "\n")
+    print(as_text(run, args.feature, args.images, output))
     return run
+
+
+def _note_kept(run: Run, stage: str, kept: bool) -> None:
+    if kept:
+        run.kept.add(stage)
 
 
 def configurations(args: argparse.Namespace) -> tuple[confs.Conf, confs.Conf]:
@@ -167,96 +147,6 @@ def choose_pairs(args: argparse.Namespace, usable: list[str], names: list[str]) 
     if not pairs:
         raise ConfigurationError(f"{args.pairs}: none of its pairs has two readable images")
     return pairs
-
-
-def explain_unregistered(run: Run) -> dict[str, str]:
-    """Images with features that are not in the largest model, each with what is known about them."""
-    if run.database is None:
-        return {}
-    owner = {}
-    for number, model in reversed(list(enumerate(run.models))):
-        for image in read_model(Path(model.path)).images.values():
-            if image.has_pose:
-                owner[image.name] = number
-    result = {}
-    for name, pairs in sorted(run.database.verified_by_image.items()):
-        if owner.get(name) == 0:
-            continue
-        if name in owner:
-            result[name] = f"in model {owner[name]}, which could not be joined to the largest"
-        elif pairs == 0:
-            result[name] = "no verified pair with any other image"
-        else:
-            result[name] = f"{pairs} verified pairs, but too few matches to 3D points"
-    return result
-
-
-def as_json(run: Run, args: argparse.Namespace) -> dict[str, Any]:
-    """The summary as ``summary.json`` holds it."""
-    best = run.models[0].as_dict() if run.models else None
-    return {
-        "images": run.images,
-        "registered": run.models[0].registered if run.models else 0,
-        "model": best,
-        "other_models": [model.as_dict() for model in run.models[1:]],
-        "pairs": run.pairs,
-        "verified_pairs": run.database.verified if run.database else 0,
-        "verified_matches": run.database.inliers if run.database else 0,
-        "cameras": run.database.cameras if run.database else 0,
-        "seconds": {stage: round(seconds, 3) for stage, seconds in run.seconds.items()},
-        "skipped": run.extraction.skipped,
-        "unregistered": run.unregistered,
-        "notes": run.extraction.notes,
-        "command": vars(args) | {"images": str(args.images), "output": str(args.output) if args.output else None},
-        "versions": {
-            "posfeat_hloc": __version__,
-            "pycolmap": pycolmap.__version__,
-            "python": platform.python_version(),
-        },
-    }
-
-
-def as_text(run: Run, args: argparse.Namespace, output: Path) -> str:
-    """The summary as the terminal shows it."""
-    lines = [""]
-    if run.models:
-        best = run.models[0]
-        lines += [
-            f"{best.registered} of {run.images} images reconstructed with {args.feature}",
-            f"  points              {best.points:,}".replace(",", " "),
-            f"  track length        {best.track_length:.2f} images",
-            f"  reprojection error  {best.reprojection_error:.2f} px",
-            f"  model               {best.path}",
-            "  open it             colmap gui"
-            f" --import_path {shlex.quote(best.path)} --image_path {shlex.quote(str(args.images))}"
-            f" --database_path {shlex.quote(str(output / 'database.db'))}",
-        ]
-        for model in run.models[1:]:
-            lines.append(f"  another model       {model.path}: {model.registered} images, {model.points} points")
-    else:
-        lines.append(f"no model: none of {run.images} images could be reconstructed")
-    if run.database is not None:
-        lines.append(f"  verified pairs      {run.database.verified} of {run.pairs}")
-    times = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in run.seconds.items())
-    lines.append(f"  time                {times}")
-    for title, items in (
-        ("could not be read", run.extraction.skipped),
-        ("not in this model", run.unregistered),
-        ("note", run.extraction.notes),
-    ):
-        lines += _listing(title, items)
-    lines.append(f"  details             {output / 'summary.json'}")
-    return "\n".join(lines)
-
-
-def _listing(title: str, items: dict[str, str], limit: int = 10) -> list[str]:
-    if not items:
-        return []
-    lines = [f"  {title} ({len(items)})"]
-    lines += [f"    {name}: {reason}" for name, reason in list(items.items())[:limit]]
-    if len(items) > limit:
-        lines.append(f"    ... and {len(items) - limit} more")
-    return lines
 
 
 class _Made:
@@ -300,14 +190,16 @@ def _hash(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def _send_colmap_log_to(path: Path) -> None:
-    """COLMAP's messages go to a file; only fatal ones reach the terminal."""
+def _send_colmap_log_to(folder: Path) -> None:
+    """COLMAP's messages go to a file of this run; only fatal ones reach the terminal."""
+    folder.mkdir(exist_ok=True)
     log = pycolmap.logging
     log.logtostderr = False
     log.alsologtostderr = False
     log.stderrthreshold = 3
-    for level in (log.INFO, log.WARNING, log.ERROR):
-        log.set_log_destination(level, path)
+    log.set_log_destination(log.INFO, folder / "colmap-")  # the library adds the time
+    for level in (log.WARNING, log.ERROR):
+        log.set_log_destination(level, "")  # they are in the file of INFO as well
 
 
 def _floats(text: str) -> tuple[float, ...]:

@@ -83,7 +83,8 @@ def train(args: argparse.Namespace) -> None:
     rng = np.random.default_rng(12345)
     held_out_mix = RandomMix(sources[True])
     validation = [held_out_mix.sample(rng) for _ in range(args.validation_pairs)]
-    trainer = PatchTrainer(options, RandomMix(sources[False]), validation, args.output)
+    initial = weights.load(args.init).tensors if args.init else None
+    trainer = PatchTrainer(options, RandomMix(sources[False]), validation, args.output, initial)
     network = trainer.run()
     metadata = {
         "architecture": options.architecture,
@@ -130,6 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--architecture", choices=["hardnet", "sosnet"], default="hardnet")
     add("--form", choices=["dense", "patches"], default=TrainOptions.form,
         help="train the dense map that D2D reads, or 32x32 patches (default: %(default)s)")  # fmt: skip
+    add("--init", metavar="NAME|FILE", help="start from these weights, of either architecture")
     add("--steps", type=int, default=TrainOptions.steps, help="optimiser steps (default: %(default)s)")
     add("--pairs", type=int, default=TrainOptions.pairs, help="view pairs in a batch (default: %(default)s)")
     add("--points", type=int, default=TrainOptions.points, help="points read from a pair (default: %(default)s)")

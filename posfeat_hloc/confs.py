@@ -15,6 +15,24 @@ RESIZE_MAX = 1600
 
 _GREY: Conf = {"grayscale": True, "resize_max": RESIZE_MAX}
 
+
+
+def _sift_with(network: str, reading: str) -> Conf:
+    name = f"sift-{network}" + ("" if reading == "patches" else f"-{reading}")
+    return {
+        "output": f"feats-{name}",
+        "model": {
+            "name": "sift",
+            "descriptor": network,
+            "weights": network,
+            "reading": reading,
+            "contrast_threshold": 0.02,
+            "max_keypoints": 8192,
+        },
+        "preprocessing": _GREY,
+    }
+
+
 extractors: dict[str, Conf] = {
     # HardNet on the whole image, keypoints where its descriptors are salient
     "d2d-hardnet": {
@@ -28,23 +46,18 @@ extractors: dict[str, Conf] = {
         "model": {"name": "d2d", "network": "sosnet", "weights": "sosnet", "max_keypoints": 8192},
         "preprocessing": _GREY,
     },
-    # OpenCV's SIFT with RootSIFT descriptors
+    # OpenCV's SIFT with RootSIFT descriptors, as sensitive as COLMAP's (peak threshold 0.02 / 3)
     "sift": {
         "output": "feats-sift",
-        "model": {"name": "sift", "descriptor": "rootsift", "max_keypoints": 8192},
+        "model": {"name": "sift", "descriptor": "rootsift", "contrast_threshold": 0.02, "max_keypoints": 8192},
         "preprocessing": _GREY,
     },
-    # SIFT keypoints, patches in their frames described by HardNet or SOSNet
-    "sift-hardnet": {
-        "output": "feats-sift-hardnet",
-        "model": {"name": "sift", "descriptor": "hardnet", "weights": "hardnet", "max_keypoints": 8192},
-        "preprocessing": _GREY,
-    },
-    "sift-sosnet": {
-        "output": "feats-sift-sosnet",
-        "model": {"name": "sift", "descriptor": "sosnet", "weights": "sosnet", "max_keypoints": 8192},
-        "preprocessing": _GREY,
-    },
+    # SIFT keypoints, patches in their frames described by HardNet or SOSNet, as in the papers
+    "sift-hardnet": _sift_with("hardnet", "patches"),
+    "sift-sosnet": _sift_with("sosnet", "patches"),
+    # SIFT keypoints, the dense map read there: upright and at one scale, but what the bundled weights are trained for
+    "sift-hardnet-map": _sift_with("hardnet", "map"),
+    "sift-sosnet-map": _sift_with("sosnet", "map"),
 }
 
 matchers: dict[str, Conf] = {
@@ -70,4 +83,6 @@ default_matchers: dict[str, str] = {
     "sift": "NN-ratio",  # as COLMAP
     "sift-hardnet": "NN-ratio",
     "sift-sosnet": "NN-ratio",
+    "sift-hardnet-map": "NN-ratio",
+    "sift-sosnet-map": "NN-ratio",
 }

@@ -188,9 +188,7 @@ def _equal_sizes(
         yield batch
 
 
-def _extract_batch(
-    extractor: Extractor, batch: list[_Loaded], store: FeatureStore, report: ExtractionReport
-) -> None:
+def _extract_batch(extractor: Extractor, batch: list[_Loaded], store: FeatureStore, report: ExtractionReport) -> None:
     found = extractor(torch.stack([loaded.tensor for loaded in batch]))
     for loaded, features in zip(batch, found, strict=True):
         height, width = loaded.tensor.shape[-2:]

@@ -37,9 +37,7 @@ class Features:
     @classmethod
     def empty(cls, dimension: int) -> Features:
         """No features, for images in which there are none."""
-        return cls(
-            np.zeros((0, 2), np.float32), np.zeros(0, np.float32), np.zeros((0, dimension), np.float32)
-        )
+        return cls(np.zeros((0, 2), np.float32), np.zeros(0, np.float32), np.zeros((0, dimension), np.float32))
 
     def scaled(self, size: tuple[int, int], original: tuple[int, int]) -> Features:
         """Move keypoints found in an image of ``size`` (w, h) to the image of ``original`` (w, h).

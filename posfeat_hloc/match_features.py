@@ -86,9 +86,7 @@ def match(
         digests = {name: source.digest(name) for name in {name for pair in pairs for name in pair}}
         if missing := sorted(name for name in digests if name not in source):
             raise StoreError(f"{features}: holds no features of {missing[0]!r} ({len(missing)} images of the pairs)")
-        todo = [
-            (a, b) for a, b in pairs if overwrite or not store.is_current(a, b, (digests[a], digests[b]))
-        ]
+        todo = [(a, b) for a, b in pairs if overwrite or not store.is_current(a, b, (digests[a], digests[b]))]
         report.reused = len(pairs) - len(todo)
         descriptors = _DescriptorCache(source, CACHE_BYTES)
         with tqdm(total=len(todo), desc="match", unit="pair", disable=not progress or not todo) as bar:

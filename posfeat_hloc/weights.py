@@ -56,9 +56,7 @@ def load(name_or_path: str) -> Checkpoint:
             raise WeightsError(f"{path}: bundled weights are missing; install posfeat-hloc again")
         digest = sha256(path)
         if digest != entry.sha256:
-            raise WeightsError(
-                f"{path}: bundled weights were altered (SHA-256 {digest}); install posfeat-hloc again"
-            )
+            raise WeightsError(f"{path}: bundled weights were altered (SHA-256 {digest}); install posfeat-hloc again")
     else:
         path = Path(name_or_path).expanduser()
         if not path.is_file():
@@ -73,8 +71,7 @@ def load(name_or_path: str) -> Checkpoint:
 def save(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
     """Write a safetensors file in half precision and return its SHA-256."""
     half = {
-        name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous()
-        for name, tensor in tensors.items()
+        name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous() for name, tensor in tensors.items()
     }
     save_file(half, path, metadata)
     return sha256(path)

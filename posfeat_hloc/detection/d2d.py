@@ -26,7 +26,8 @@ def relative_saliency(descriptors: Tensor, radius: int = 5, step: int = 2) -> Te
 
     The paper calls r_RS "the size of the window" and finds 5 the best, "20 pixels away (stride 4 times 5)". That is
     read here as offsets -r, -r + step, ..., r in cells along both axes; r = 5 and step 2 give 36 neighbours,
-    none of which is the cell itself. Neighbours beyond the border of the map do not count, and the sum of
+    none of which is the cell itself. Where step does not divide 2r the mirror images of these offsets count too, so
+    that the window has no preferred side. Neighbours beyond the border of the map do not count, and the sum of
     eq. 3 is divided by the number of neighbours that do, so that borders are on a par with the interior.
 
     Distances are symmetric, so only half of the offsets are computed. Memory does not grow with the number of

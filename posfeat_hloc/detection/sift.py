@@ -52,8 +52,10 @@ def detect(
     found = sorted(found, key=lambda p: (-p.response, p.pt, p.angle))[:max_keypoints]
     descriptors = None
     if describe:
-        found, computed = sift.compute(image, found)
-        descriptors = np.zeros((0, 128), np.float32) if computed is None else np.asarray(computed, np.float32)
+        descriptors = np.zeros((0, 128), np.float32)
+        if found:  # OpenCV 5 fails on an empty list when the image is only a few pixels high
+            found, computed = sift.compute(image, found)
+            descriptors = np.asarray(computed, np.float32)
     return SiftKeypoints(
         np.array([p.pt for p in found], np.float32).reshape(-1, 2),
         np.array([p.size / 2 for p in found], np.float32),

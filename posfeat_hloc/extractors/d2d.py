@@ -49,9 +49,7 @@ class Extractor:
     def __init__(self, options: Options, device: torch.device) -> None:
         self.options = options
         self.device = device
-        self.network, self.weights_sha256 = load_l2net(
-            options.network, options.weights, options.window, options.eps
-        )
+        self.network, self.weights_sha256 = load_l2net(options.network, options.weights, options.window, options.eps)
         self.network.to(device)
 
     def __call__(self, images: Tensor) -> list[Features]:

@@ -87,9 +87,7 @@ def _group_key(
     return (name,)
 
 
-def _infer(
-    path: Path, size: tuple[int, int], options: CameraOptions
-) -> tuple[pycolmap.Camera, str | None]:
+def _infer(path: Path, size: tuple[int, int], options: CameraOptions) -> tuple[pycolmap.Camera, str | None]:
     """The camera of one image, and what EXIF calls the device."""
     width, height = size
     guess = 1.2 * max(size)  # COLMAP's default focal length

@@ -31,9 +31,7 @@ def sequential_pairs(names: Iterable[str], overlap: int = 10, quadratic: bool = 
     steps = set(range(1, overlap + 1))
     if quadratic:
         steps |= {1 << power for power in range(overlap)}
-    return [
-        (name, order[i + step]) for i, name in enumerate(order) for step in sorted(steps) if i + step < len(order)
-    ]
+    return [(name, order[i + step]) for i, name in enumerate(order) for step in sorted(steps) if i + step < len(order)]
 
 
 def unique_pairs(pairs: Iterable[Pair]) -> list[Pair]:

@@ -88,7 +88,9 @@ def reconstruct(
     try:
         models = _run(database, images, working, options, progress)
     except (RuntimeError, ValueError) as error:
-        raise MappingError(f"{database}: COLMAP's {options.mapper} mapper failed ({error}); see colmap.log") from error
+        raise MappingError(
+            f"{database}: COLMAP's {options.mapper} mapper failed ({error}); see the newest file in logs/"
+        ) from error
     ranked = sorted(models.values(), key=lambda m: (m.num_reg_images(), m.num_points3D()), reverse=True)
     shutil.rmtree(working)
     summaries = []

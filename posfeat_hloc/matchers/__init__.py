@@ -61,9 +61,7 @@ def match_batch(
         if result[i] is None:
             by_shape.setdefault((len(d0), len(d1)), []).append(i)
     for members in by_shape.values():
-        stacked = [
-            torch.from_numpy(np.stack([pairs[i][side] for i in members])).to(device).float() for side in (0, 1)
-        ]
+        stacked = [torch.from_numpy(np.stack([pairs[i][side] for i in members])).to(device).float() for side in (0, 1)]
         indices, scores = matcher(stacked[0], stacked[1])
         for i, index, score in zip(members, indices.cpu().numpy(), scores.float().cpu().numpy(), strict=True):
             result[i] = Matches(index, score)

@@ -33,26 +33,25 @@ class Matcher:
         """Match ``(B, N, D)`` to ``(B, M, D)``; see :class:`posfeat_hloc.matchers.Matcher`."""
         t = self.options.inverse_temperature
         batch, n, m = len(descriptors0), descriptors0.shape[1], descriptors1.shape[1]
-        # cosines are at most 1, so exp(t (cos - 1)) neither overflows nor, in float32, loses what matters
-        row_sum = descriptors0.new_zeros((batch, n))
-        column_sum = descriptors0.new_zeros((batch, m))
+        # logarithms of the softmax denominators: exp(t cos) itself leaves float32 for unlike descriptors
+        row_log = descriptors0.new_empty((batch, n))
+        column_log = descriptors0.new_full((batch, m), -torch.inf)
         for start, block in similarity_blocks(descriptors0, descriptors1):
-            weights = block.sub_(1).mul_(t).exp_()
-            row_sum[:, start : start + block.shape[1]] = weights.sum(dim=2)
-            column_sum += weights.sum(dim=1)
-        best = descriptors0.new_zeros((batch, n))
+            logits = block.mul_(t)
+            row_log[:, start : start + block.shape[1]] = logits.logsumexp(dim=2)
+            column_log = torch.logaddexp(column_log, logits.logsumexp(dim=1))
+        best = descriptors0.new_empty((batch, n))
         index = torch.zeros((batch, n), dtype=torch.int64, device=best.device)
-        column_best = descriptors0.new_full((batch, m), -1.0)
+        column_best = descriptors0.new_full((batch, m), -torch.inf)
         column_index = torch.zeros((batch, m), dtype=torch.int64, device=best.device)
         for start, block in similarity_blocks(descriptors0, descriptors1):
             here = slice(start, start + block.shape[1])
-            probability = block.sub_(1).mul_(2 * t).exp_()
-            probability /= row_sum[:, here, None].clamp_min(1e-30)
-            probability /= column_sum[:, None].clamp_min(1e-30)
-            best[:, here], index[:, here] = probability.max(dim=2)
-            block_best, block_index = probability.max(dim=1)
+            log_probability = block.mul_(2 * t).sub_(row_log[:, here, None]).sub_(column_log[:, None])
+            best[:, here], index[:, here] = log_probability.max(dim=2)
+            block_best, block_index = log_probability.max(dim=1)
             column_index = torch.where(block_best > column_best, block_index + start, column_index)
             column_best = torch.maximum(column_best, block_best)
+        best = best.exp()
         index = torch.where(best >= self.options.threshold, index, -1)
         index = keep_mutual(index, column_index)
         return index, torch.where(index >= 0, best, 0)

@@ -110,6 +110,9 @@ def _max_without(block: Tensor, index: Tensor, dim: int) -> Tensor:
 
 
 def _passes_ratio(nearest: _Nearest, ratio: float) -> Tensor:
-    """d1 <= ratio * d2 on squared distances; a single candidate passes."""
-    first, second = 2 - 2 * nearest.best, 2 - 2 * nearest.second
+    """d1 <= ratio * d2 on squared distances; a single candidate passes, one of two duplicates does not.
+
+    Squared distances below 1e-6 are rounding of float32, positive or negative, and count as equal.
+    """
+    first, second = (2 - 2 * nearest.best).clamp_min(1e-6), (2 - 2 * nearest.second).clamp_min(1e-6)
     return (first <= ratio**2 * second) | (nearest.second < -1.5)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import kornia.feature as KF
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from posfeat_hloc.networks.normalization import normalize_locally, normalize_patches
 
@@ -83,7 +84,7 @@ class L2Net(nn.Module):
         if self.architecture == "hardnet":
             normalized = normalize_patches(patches)
         else:
-            normalized = torch.nn.functional.instance_norm(patches, eps=1e-5)
+            normalized = F.instance_norm(patches, eps=1e-5)
         return self.layers(_channels_last(normalized)).flatten(1)
 
 
@@ -99,3 +100,23 @@ def map_to_pixels(cells: Tensor) -> Tensor:
 def pixels_to_map(pixels: Tensor) -> Tensor:
     """Pixel coordinates ``(..., 2)`` (x, y) to (fractional) cells of the dense map."""
     return (pixels - OFFSET) / STRIDE
+
+
+def read_map(maps: Tensor, pixels: list[Tensor]) -> Tensor:
+    """Read dense maps bilinearly at pixel coordinates.
+
+    Args:
+        maps: ``(B, D, h, w)`` as :meth:`L2Net.forward` gives them.
+        pixels: for each map ``(N_b, 2)`` (x, y) of the image; beyond the map's border its outermost cells are read.
+
+    Returns:
+        ``(sum of N_b, D)`` L2-normalised.
+    """
+    height, width = maps.shape[-2:]
+    scale = 2 / torch.tensor([max(width - 1, 1), max(height - 1, 1)]).to(maps)
+    read = []
+    for dense, xy in zip(maps, pixels, strict=True):
+        grid = (pixels_to_map(xy) * scale - 1)[None, None]
+        sampled = F.grid_sample(dense[None], grid, mode="bilinear", padding_mode="border", align_corners=True)
+        read.append(sampled[0, :, 0].T)
+    return F.normalize(torch.cat(read), dim=1)

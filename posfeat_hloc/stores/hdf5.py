@@ -56,9 +56,7 @@ class Hdf5Store:
         try:
             return h5py.File(file, mode)
         except OSError as error:
-            raise StoreError(
-                f"{self.path}: not an HDF5 file, or damaged ({error}); delete it and run again"
-            ) from error
+            raise StoreError(f"{self.path}: not an HDF5 file, or damaged ({error}); delete it and run again") from error
 
     def _check_configuration(self, found: object, wanted: str) -> None:
         if not isinstance(found, str):

@@ -44,7 +44,8 @@ class JournaledFile(io.RawIOBase):
         self.journal = journal_path(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = open(path, "r+b" if path.exists() else "x+b", buffering=0)  # noqa: SIM115
+            exists = path.exists()
+            self._file = open(path, "r+b" if exists else "x+b", buffering=0)  # noqa: SIM115
         except OSError as error:
             raise StoreError(
                 f"{path}: cannot be opened for writing ({error.strerror}); choose another output"
@@ -55,8 +56,16 @@ class JournaledFile(io.RawIOBase):
             except OSError as error:
                 self._file.close()
                 raise StoreError(f"{path}: in use by another process; wait for it or choose another output") from error
-        _replay(self.journal, self._file)
-        self._size = os.fstat(self._file.fileno()).st_size
+        try:
+            if not exists:
+                self.journal.unlink(missing_ok=True)  # it belonged to a file that was deleted
+            _replay(self.journal, self._file)
+        except OSError as error:
+            self._file.close()
+            raise StoreError(
+                f"{path}: the last changes cannot be completed ({error.strerror}); free some space and rerun"
+            ) from error
+        self._size = self._size_on_disk()
         self._position = 0
         self._pending: list[tuple[int, bytes]] = []
 
@@ -93,38 +102,65 @@ class JournaledFile(io.RawIOBase):
 
     def write(self, data) -> int:  # type: ignore[no-untyped-def]
         chunk = bytes(data)
-        self._pending.append((self._position, chunk))
-        self._position += len(chunk)
-        self._size = max(self._size, self._position)
+        if chunk:
+            self._grow(self._position)
+            self._pending.append((self._position, chunk))
+            self._position += len(chunk)
+            self._size = max(self._size, self._position)
         return len(chunk)
 
     def truncate(self, size: int | None = None) -> int:
-        self._size = self._position if size is None else size
-        self._pending = [(o, c[: self._size - o]) for o, c in self._pending if o < self._size]
-        return self._size
+        size = self._position if size is None else size
+        self._grow(size)
+        self._size = size
+        self._pending = [(o, c[: size - o]) for o, c in self._pending if o < size]
+        return size
+
+    def _grow(self, size: int) -> None:
+        """Extend with zeros, also where the disk still holds bytes that were truncated away."""
+        stale = min(size, self._size_on_disk()) - self._size
+        if stale > 0:
+            self._pending.append((self._size, bytes(stale)))
+        self._size = max(self._size, size)
+
+    def _size_on_disk(self) -> int:
+        return os.fstat(self._file.fileno()).st_size
 
     def commit(self) -> None:
         """Make all writes since the last commit permanent, all or none of them.
 
         Raises:
-            StoreError: no space left, or the disk failed; the file is as it was at the last commit.
+            StoreError: no space left, or the disk failed; the file is as it was at the last commit. When the disk
+                failed in the middle of the file itself, the journal stays and the next to open it completes it.
         """
-        if not self._pending and self._size == os.fstat(self._file.fileno()).st_size:
+        if not self._pending and self._size == self._size_on_disk():
             return
         body = b"".join(_ENTRY.pack(offset, len(chunk)) + chunk for offset, chunk in self._pending)
         header = _HEADER.pack(_MAGIC, len(body), self._size, hashlib.sha256(body).digest())
         try:
-            with self.journal.open("wb") as journal:
-                journal.write(header)
-                journal.write(body)
+            _replay(self.journal, self._file)  # of a commit that failed half-way
+            self._write_journal(header, body)
             _replay(self.journal, self._file)
         except OSError as error:
             raise StoreError(f"{self.path}: cannot be written ({error.strerror}); free some space and rerun") from error
         self._pending = []
 
+    def _write_journal(self, header: bytes, body: bytes) -> None:
+        """Write a complete journal and get the space for its replay, or leave nothing behind."""
+        size = self._size_on_disk()
+        try:
+            with self.journal.open("wb") as journal:
+                journal.write(header)
+                journal.write(body)
+            _write_all(self._file, memoryview(bytes(max(0, self._size - size))), size)
+        except OSError:
+            os.ftruncate(self._file.fileno(), size)
+            self.journal.unlink(missing_ok=True)
+            raise
+
     def close(self) -> None:
         """Close without committing: pending writes are lost."""
-        if not self.closed:
+        if not self.closed and hasattr(self, "_file"):
             self._file.close()
         super().close()
 

@@ -22,9 +22,7 @@ _INT16_MAX = 32767
 class MatchStore(Hdf5Store):
     """Read and write the matches of many pairs; see :class:`Hdf5Store` for how it is opened."""
 
-    def write(
-        self, name0: str, name1: str, matches: Matches, count1: int, digests: tuple[str, str] = ("", "")
-    ) -> None:
+    def write(self, name0: str, name1: str, matches: Matches, count1: int, digests: tuple[str, str] = ("", "")) -> None:
         """Store the matches of one pair, replacing earlier ones; permanent at the next :meth:`commit`.
 
         Args:

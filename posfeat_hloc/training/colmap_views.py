@@ -49,9 +49,7 @@ class ColmapSource:
         MappingError: the folder holds no model, an image is missing, or no two images see enough common points.
     """
 
-    def __init__(
-        self, model: Path, images: Path, options: ColmapOptions, keep_images: set[str] | None = None
-    ) -> None:
+    def __init__(self, model: Path, images: Path, options: ColmapOptions, keep_images: set[str] | None = None) -> None:
         self.options = options
         try:
             reconstruction = pycolmap.Reconstruction(model)
@@ -102,9 +100,7 @@ class ColmapSource:
             to_source = _random_similarity(rng, xy_image[centre], opt)
             points.append(transform(np.linalg.inv(to_source), xy_image))
             crops.append(change_light(warp(self.images[image_id], to_source, opt.size), rng, opt.light))
-        keep = inside(points[0], opt.size, opt.size, opt.margin) & inside(
-            points[1], opt.size, opt.size, opt.margin
-        )
+        keep = inside(points[0], opt.size, opt.size, opt.margin) & inside(points[1], opt.size, opt.size, opt.margin)
         if keep.sum() < opt.min_points:
             return None
         chosen = rng.permutation(np.flatnonzero(keep))[: opt.max_points]

@@ -27,7 +27,7 @@ def hardest_in_batch_loss(
         margin: of the triplet loss.
 
     Returns:
-        scalar mean over the batch.
+        scalar mean over the pairs that have a negative; zero when none has.
     """
     distances = distance_matrix(anchors, positives)
     excluded = torch.eye(len(distances), dtype=torch.bool, device=distances.device)
@@ -36,6 +36,8 @@ def hardest_in_batch_loss(
     candidates = distances.masked_fill(excluded, float("inf"))
     negative = torch.minimum(candidates.min(dim=1).values, candidates.min(dim=0).values)
     valid = negative.isfinite()
+    if not valid.any():
+        return distances.sum() * 0  # the mean of nothing is NaN and would spoil the weights
     return F.relu(margin + distances.diagonal()[valid] - negative[valid]).mean()
 
 
@@ -49,7 +51,7 @@ def second_order_similarity(
 
     Args:
         anchors, positives: ``(N, D)`` unit vectors.
-        k: neighbours in the batch.
+        k: neighbours in the batch, all others in a batch smaller than that.
         not_negative: ``(N, N)`` bool, entries that may not be neighbours.
 
     Returns:
@@ -61,6 +63,7 @@ def second_order_similarity(
     if not_negative is not None:
         excluded = excluded | not_negative
     near = torch.zeros_like(excluded)
+    k = min(k, len(anchors))
     for distances in (among_anchors, among_positives):
         nearest = distances.detach().masked_fill(excluded, float("inf")).topk(k, largest=False).indices
         near.scatter_(1, nearest, torch.ones_like(nearest, dtype=torch.bool))

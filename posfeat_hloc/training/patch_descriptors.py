@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from posfeat_hloc.errors import ConfigurationError
-from posfeat_hloc.networks.l2net import PATCH_SIZE, L2Net, pixels_to_map
+from posfeat_hloc.networks.l2net import PATCH_SIZE, L2Net, read_map
 from posfeat_hloc.training.losses import distance_matrix, hardest_in_batch_loss, second_order_similarity
 from posfeat_hloc.training.views import RandomMix, ViewPair
 
@@ -62,12 +62,20 @@ class PatchTrainer:
         source: training view pairs.
         validation: a fixed list of held-out view pairs.
         folder: where the checkpoint and the log are kept.
+        initial: weights of either network to start from, instead of random ones.
 
     Raises:
         ConfigurationError: the folder holds a run with other options.
     """
 
-    def __init__(self, options: TrainOptions, source: RandomMix, validation: list[ViewPair], folder: Path) -> None:
+    def __init__(
+        self,
+        options: TrainOptions,
+        source: RandomMix,
+        validation: list[ViewPair],
+        folder: Path,
+        initial: dict[str, Tensor] | None = None,
+    ) -> None:
         self.options = options
         self.source = source
         self.validation = validation
@@ -79,6 +87,8 @@ class PatchTrainer:
                 nn.init.orthogonal_(module.weight, gain=0.6)
             elif isinstance(module, nn.Dropout):
                 module.p = options.dropout
+        if initial is not None:
+            self.network.load_published(rename_layers(initial, self.network.published()))
         self.network.to(memory_format=torch.channels_last)
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=options.learning_rate)
         self.step = 0
@@ -210,15 +220,7 @@ def describe_pairs(
 
 def _read_map(network: L2Net, images: Tensor, points: list[Tensor]) -> Tensor:
     """Bilinear reading of the dense map at pixel coordinates."""
-    maps = network(images).float()
-    height, width = maps.shape[-2:]
-    scale = 2 / torch.tensor([width - 1, height - 1])
-    read = []
-    for view, xy in zip(maps, points, strict=True):
-        grid = (pixels_to_map(xy) * scale - 1)[None, None]
-        sampled = F.grid_sample(view[None], grid, mode="bilinear", padding_mode="border", align_corners=True)
-        read.append(sampled[0, :, 0].T)
-    return F.normalize(torch.cat(read), dim=1)
+    return read_map(network(images).float(), points)
 
 
 def _read_patches(network: L2Net, images: Tensor, points: list[Tensor]) -> Tensor:
@@ -233,6 +235,25 @@ def _read_patches(network: L2Net, images: Tensor, points: list[Tensor]) -> Tenso
         cut = F.grid_sample(image[None], grid, mode="bilinear", padding_mode="border", align_corners=True)
         patches.append(cut.reshape(len(xy), 1, PATCH_SIZE, PATCH_SIZE))
     return F.normalize(network.describe_patches(torch.cat(patches)).float(), dim=1)
+
+
+def rename_layers(tensors: dict[str, Tensor], like: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Give tensors the names of another network of the same shape, layer by layer.
+
+    HardNet and SOSNet are the same layers under other names, so one can start from the other.
+    """
+
+    def place(name: str) -> tuple[int, str]:
+        _, number, kind = name.split(".")
+        return int(number), kind
+
+    try:
+        old, new = sorted(tensors, key=place), sorted(like, key=place)
+    except ValueError as error:
+        raise ConfigurationError("the initial weights are not those of a HardNet or SOSNet") from error
+    if [tensors[name].shape for name in old] != [like[name].shape for name in new]:
+        raise ConfigurationError("the initial weights are not those of a HardNet or SOSNet")
+    return {target: tensors[source] for source, target in zip(old, new, strict=True)}
 
 
 def _schedule(progress: float, warm_up: float = 0.03) -> float:

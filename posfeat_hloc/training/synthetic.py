@@ -46,9 +46,7 @@ class SyntheticSource:
             ``(stride, offset)``, so that one side of each pair is read without interpolation.
     """
 
-    def __init__(
-        self, images: list[Image], options: SyntheticOptions, lattice: tuple[int, int] | None = None
-    ) -> None:
+    def __init__(self, images: list[Image], options: SyntheticOptions, lattice: tuple[int, int] | None = None) -> None:
         self.images = images
         self.options = options
         self.lattice = lattice
@@ -79,14 +77,10 @@ class SyntheticSource:
         if keep.sum() < opt.min_points:
             return None
         crops = [change_light(crop, rng, opt.light) for crop in crops]
-        return ViewPair(
-            (crops[0], crops[1]), points0[keep].astype(np.float32), points1[keep].astype(np.float32)
-        )
+        return ViewPair((crops[0], crops[1]), points0[keep].astype(np.float32), points1[keep].astype(np.float32))
 
 
-def textured(
-    view: Image, points: NDArray[np.float64], min_contrast: float, window: int = 25
-) -> NDArray[np.bool_]:
+def textured(view: Image, points: NDArray[np.float64], min_contrast: float, window: int = 25) -> NDArray[np.bool_]:
     """Which points have a standard deviation of at least ``min_contrast`` in the box around them."""
     x = view.astype(np.float32)
     mean, square = cv2.blur(x, (window, window)), cv2.blur(x * x, (window, window))

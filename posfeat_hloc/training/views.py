@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from posfeat_hloc.errors import ConfigurationError
+
 Image = NDArray[np.uint8]
 """Grey image ``(H, W)``."""
 
@@ -46,12 +48,15 @@ class RandomMix:
         self.max_draws = max_draws
 
     def sample(self, rng: np.random.Generator) -> ViewPair:
-        """Draw one pair; raises RuntimeError when no source gives one."""
+        """Draw one pair; raises ConfigurationError when no source gives one."""
         for _ in range(self.max_draws):
             pair = self.sources[rng.choice(len(self.sources), p=self.probabilities)].sample(rng)
             if pair is not None:
                 return pair
-        raise RuntimeError(f"{self.max_draws} draws gave no view pair with enough common points")
+        raise ConfigurationError(
+            f"{self.max_draws} draws gave no view pair with enough common points; the photographs are too small, too "
+            "flat, or the models too sparse"
+        )
 
 
 def warp(image: Image, homography: NDArray[np.float64], size: int) -> Image:

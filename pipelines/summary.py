@@ -1,0 +1,146 @@
+"""The summary of a reconstruction, for the terminal and for ``summary.json``."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pycolmap
+
+from posfeat_hloc import __version__
+from posfeat_hloc.extract_features import ExtractionReport
+from posfeat_hloc.mapping.database import DatabaseReport
+from posfeat_hloc.mapping.reconstruction import ModelSummary, read_model
+
+
+@dataclass
+class Run:
+    """What a reconstruction made.
+
+    Attributes:
+        images: files found.
+        extraction: what became of each.
+        pairs: image pairs matched.
+        database: contents of the COLMAP database.
+        models: largest first.
+        unregistered: images with features outside the largest model -> what is known about why.
+        seconds: stage -> time spent in this run.
+        kept: stages of which nothing had to be made anew.
+    """
+
+    images: int = 0
+    extraction: ExtractionReport = field(default_factory=ExtractionReport)
+    pairs: int = 0
+    database: DatabaseReport | None = None
+    models: list[ModelSummary] = field(default_factory=list)
+    unregistered: dict[str, str] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    kept: set[str] = field(default_factory=set)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a stage."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = time.perf_counter() - start
+
+
+def explain_unregistered(run: Run) -> dict[str, str]:
+    """Images with features that are not in the largest model, each with what is known about them."""
+    if run.database is None:
+        return {}
+    owner = {}
+    for number, model in reversed(list(enumerate(run.models))):
+        for image in read_model(Path(model.path)).images.values():
+            if image.has_pose:
+                owner[image.name] = number
+    result = {}
+    for name, pairs in sorted(run.database.verified_by_image.items()):
+        if owner.get(name) == 0:
+            continue
+        if name in owner:
+            result[name] = f"in model {owner[name]}, which could not be joined to the largest"
+        elif pairs == 0:
+            result[name] = "no verified pair with any other image"
+        else:
+            result[name] = f"{pairs} verified pairs, but too few matches to 3D points"
+    return result
+
+
+def as_json(run: Run, command: dict[str, Any]) -> dict[str, Any]:
+    """The summary as ``summary.json`` holds it."""
+    best = run.models[0].as_dict() if run.models else None
+    return {
+        "images": run.images,
+        "registered": run.models[0].registered if run.models else 0,
+        "model": best,
+        "other_models": [model.as_dict() for model in run.models[1:]],
+        "pairs": run.pairs,
+        "verified_pairs": run.database.verified if run.database else 0,
+        "verified_matches": run.database.inliers if run.database else 0,
+        "cameras": run.database.cameras if run.database else 0,
+        "seconds": {stage: round(seconds, 3) for stage, seconds in run.seconds.items()},
+        "kept_from_earlier_run": sorted(run.kept),
+        "skipped": run.extraction.skipped,
+        "unregistered": run.unregistered,
+        "notes": run.extraction.notes,
+        "command": {k: str(v) if isinstance(v, Path) else v for k, v in command.items()},
+        "versions": {
+            "posfeat_hloc": __version__,
+            "pycolmap": pycolmap.__version__,
+            "python": platform.python_version(),
+        },
+    }
+
+
+def as_text(run: Run, feature: str, images: Path, output: Path) -> str:
+    """The summary as the terminal shows it."""
+    lines = [""]
+    if run.models:
+        best = run.models[0]
+        lines += [
+            f"{best.registered} of {run.images} images reconstructed with {feature}",
+            f"  points              {best.points:,}".replace(",", " "),
+            f"  track length        {best.track_length:.2f} images",
+            f"  reprojection error  {best.reprojection_error:.2f} px",
+            f"  model               {best.path}",
+            "  open it             colmap gui"
+            f" --import_path {shlex.quote(best.path)} --image_path {shlex.quote(str(images))}"
+            f" --database_path {shlex.quote(str(output / 'database.db'))}",
+        ]
+        for model in run.models[1:]:
+            lines.append(f"  another model       {model.path}: {model.registered} images, {model.points} points")
+    else:
+        lines.append(f"no model: none of {run.images} images could be reconstructed")
+    if run.database is not None:
+        lines.append(f"  verified pairs      {run.database.verified} of {run.pairs}")
+    times = ", ".join(
+        f"{stage} kept" if stage in run.kept else f"{stage} {seconds:.1f} s" for stage, seconds in run.seconds.items()
+    )
+    lines.append(f"  time                {times}")
+    for title, items in (
+        ("could not be read", run.extraction.skipped),
+        ("not in this model", run.unregistered),
+        ("note", run.extraction.notes),
+    ):
+        lines += _listing(title, items)
+    lines.append(f"  details             {output / 'summary.json'}")
+    return "\n".join(lines)
+
+
+def _listing(title: str, items: dict[str, str], limit: int = 10) -> list[str]:
+    if not items:
+        return []
+    lines = [f"  {title} ({len(items)})"]
+    lines += [f"    {name}: {reason}" for name, reason in list(items.items())[:limit]]
+    if len(items) > limit:
+        lines.append(f"    ... and {len(items) - limit} more")
+    return lines

@@ -1,0 +1,1 @@
+"""Metrics and protocols; no extraction, no files of images."""

@@ -1,0 +1,48 @@
+"""Packaging: the library, the commands, and the trained weights as data of the library."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = next(
+    line.split('"')[1]
+    for line in (HERE / "posfeat_hloc" / "__init__.py").read_text().splitlines()
+    if line.startswith("__version__")
+)
+
+setup(
+    name="posfeat-hloc",
+    version=VERSION,
+    description="Learned local features (D2D, HardNet, SOSNet) for COLMAP and hloc, from pip install to a model",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10,<3.14",
+    packages=[*find_packages(include=["posfeat_hloc", "posfeat_hloc.*", "pipelines"]), "posfeat_hloc._weights"],
+    package_dir={"posfeat_hloc._weights": "weights"},
+    package_data={"posfeat_hloc": ["py.typed"], "posfeat_hloc._weights": ["*.safetensors", "*.md"]},
+    install_requires=[
+        "h5py>=3.8",
+        "kornia>=0.7",
+        "numpy>=1.24",
+        "opencv-python-headless>=4.8",
+        "pillow>=10.0",
+        "pycolmap>=3.13,<5",
+        "safetensors>=0.4",
+        "torch>=2.2",
+        "tqdm>=4.60",
+    ],
+    extras_require={
+        "test": ["hypothesis>=6.80", "mypy>=1.10", "pytest>=8.0", "ruff>=0.5"],
+        "train": ["matplotlib>=3.7"],
+        "hloc": ["hloc @ git+https://github.com/cvg/Hierarchical-Localization.git"],
+    },
+    classifiers=[
+        "License :: OSI Approved :: Apache Software License",
+        "Operating System :: POSIX :: Linux",
+        "Operating System :: MacOS",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Image Processing",
+    ],
+)

@@ -1,0 +1,152 @@
+"""The saliency of D2D against loops over cells and neighbours, and top-K against sorting."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from posfeat_hloc.detection.d2d import absolute_saliency, relative_saliency, score_map, top_k
+
+
+def neighbours(radius: int, step: int) -> set[tuple[int, int]]:
+    """Offsets -r, -r + step, ... along both axes without (0, 0), and their mirror images."""
+    line = range(-radius, radius + 1, step)
+    window = {(dy, dx) for dy in line for dx in line}
+    return (window | {(-dy, -dx) for dy, dx in window}) - {(0, 0)}
+
+
+def relative_by_hand(descriptors: np.ndarray, radius: int, step: int) -> np.ndarray:
+    """Mean distance to the neighbours inside the map, cell by cell, in float64."""
+    _, height, width = descriptors.shape
+    x = descriptors.astype(np.float64)
+    result = np.zeros((height, width))
+    for row in range(height):
+        for column in range(width):
+            distances = [
+                np.sqrt(((x[:, row, column] - x[:, row + dy, column + dx]) ** 2).sum())
+                for dy, dx in neighbours(radius, step)
+                if 0 <= row + dy < height and 0 <= column + dx < width
+            ]
+            result[row, column] = np.mean(distances) if distances else 0
+    return result
+
+
+def random_map(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def test_the_papers_window_has_36_neighbours() -> None:
+    line = [-5, -3, -1, 1, 3, 5]
+    assert neighbours(5, 2) == {(dy, dx) for dy in line for dx in line}
+    # seen from outside: exactly these 36 cells notice one odd descriptor in a constant map
+    descriptors = np.zeros((3, 15, 16), np.float32)
+    descriptors[:, 7, 8] = 1
+    noticed = relative_saliency(torch.from_numpy(descriptors)[None])[0].numpy() > 0
+    expected = np.zeros((15, 16), bool)
+    expected[7, 8] = True
+    for dy, dx in neighbours(5, 2):
+        expected[7 + dy, 8 + dx] = True
+    np.testing.assert_array_equal(noticed, expected)
+
+
+def test_absolute_saliency_is_the_deviation() -> None:
+    raw = random_map((2, 128, 5, 7)) * 3 + 1
+    expected = raw.astype(np.float64).std(axis=1)
+    np.testing.assert_allclose(absolute_saliency(torch.from_numpy(raw)).numpy(), expected, rtol=1e-5)
+
+
+def test_absolute_saliency_of_two_values() -> None:
+    raw = torch.tensor([1.0, -1.0, 1.0, -1.0, 2.0, 2.0, 2.0, 2.0]).reshape(2, 4, 1, 1)
+    assert absolute_saliency(raw).flatten().tolist() == [1.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("shape", "radius", "step"),
+    [
+        ((8, 13, 16), 5, 2),
+        ((8, 13, 16), 5, 1),
+        ((4, 9, 8), 1, 2),
+        ((4, 9, 8), 1, 1),
+        ((4, 12, 10), 4, 2),  # (0, 0) is on this grid and is left out
+        ((4, 12, 10), 5, 3),  # 3 does not divide 10: the grid and its mirror image
+        ((4, 12, 10), 4, 3),
+        ((4, 4, 5), 5, 2),  # smaller than the window
+        ((4, 3, 14), 5, 2),
+        ((4, 1, 9), 5, 2),  # every other row lies outside, and the row itself is not on the grid
+        ((4, 1, 9), 4, 2),
+    ],
+)
+def test_relative_saliency_is_the_loop_over_neighbours(shape: tuple[int, int, int], radius: int, step: int) -> None:
+    maps = np.stack([random_map(shape, 1), random_map(shape, 2)])
+    expected = np.stack([relative_by_hand(one, radius, step) for one in maps])
+    result = relative_saliency(torch.from_numpy(maps), radius, step).numpy()
+    np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-6)
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    height=st.integers(1, 9),
+    width=st.integers(1, 9),
+    radius=st.integers(1, 6),
+    step=st.integers(1, 4),
+    seed=st.integers(0, 2**31),
+)
+def test_relative_saliency_on_any_map(height: int, width: int, radius: int, step: int, seed: int) -> None:
+    descriptors = random_map((3, height, width), seed)
+    result = relative_saliency(torch.from_numpy(descriptors)[None], radius, step)[0].numpy()
+    np.testing.assert_allclose(result, relative_by_hand(descriptors, radius, step), rtol=1e-5, atol=1e-6)
+
+
+def test_a_cell_without_neighbours_scores_zero() -> None:
+    assert relative_saliency(torch.rand(1, 8, 1, 1)).item() == 0
+
+
+def test_a_constant_map_has_no_salient_cell() -> None:
+    constant = torch.randn(1, 128, 1, 1).expand(1, 128, 14, 15)
+    assert torch.equal(relative_saliency(constant), torch.zeros(1, 14, 15))
+    assert torch.equal(score_map(constant), torch.zeros(1, 14, 15))
+
+
+@pytest.mark.parametrize("place", [(0, 0), (7, 8), (13, 3), (6, 15)])
+def test_the_one_odd_cell_is_the_best(place: tuple[int, int]) -> None:
+    row, column = place
+    raw = torch.randn(1, 16, 1, 1).repeat(1, 1, 14, 16)
+    raw[0, :, row, column] += torch.randn(16)
+    scores = relative_saliency(raw)[0]
+    cells, values = top_k(scores, 2)
+    assert cells[0].tolist() == [column, row]
+    distance = (raw[0, :, row, column] - raw[0, :, 7, 7]).norm()
+    torch.testing.assert_close(values[0], distance)  # all its neighbours are equally far
+    assert values[1] < values[0] / 4
+
+
+@pytest.mark.parametrize("relative_on", ["raw", "normalized"])
+def test_the_score_is_the_product(relative_on: str) -> None:
+    raw = random_map((1, 32, 10, 11), 5) * np.linspace(0.1, 4, 11, dtype=np.float32)
+    compared = raw[0] if relative_on == "raw" else raw[0] / np.linalg.norm(raw[0], axis=0)
+    expected = raw[0].std(axis=0) * relative_by_hand(compared, 3, 2)
+    result = score_map(torch.from_numpy(raw), 3, 2, relative_on)[0].numpy()
+    np.testing.assert_allclose(result, expected, rtol=1e-4)
+
+
+@settings(deadline=None, max_examples=50)
+@given(height=st.integers(1, 12), width=st.integers(1, 12), k=st.integers(0, 200), seed=st.integers(0, 2**31))
+def test_top_k_is_sorting(height: int, width: int, k: int, seed: int) -> None:
+    scores = np.random.default_rng(seed).permutation(height * width).astype(np.float32).reshape(height, width)
+    cells, values = top_k(torch.from_numpy(scores), k)
+    order = np.argsort(-scores, axis=None)[:k]
+    rows, columns = np.unravel_index(order, scores.shape)
+    np.testing.assert_array_equal(cells.numpy(), np.stack([columns, rows], axis=1))
+    np.testing.assert_array_equal(values.numpy(), scores[rows, columns])
+
+
+@pytest.mark.parametrize(("radius", "step"), [(0, 1), (5, 0), (-2, 1)])
+def test_senseless_windows_are_refused(radius: int, step: int) -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        relative_saliency(torch.rand(1, 4, 6, 6), radius, step)
+
+
+def test_unknown_relative_on_is_refused() -> None:
+    with pytest.raises(ValueError, match="'raw' or 'normalized'"):
+        score_map(torch.rand(1, 4, 6, 6), relative_on="both")

@@ -1,0 +1,84 @@
+import numpy as np
+import pycolmap
+import pytest
+
+from posfeat_hloc.errors import MappingError
+from posfeat_hloc.evaluation.poses import TrueCamera, pose_errors, read_strecha_cameras
+
+CAMERA = """1379.74 0 760.095
+0 1382.08 503.155
+0 0 1
+0 0 0
+{rt}
+{centre}
+1536 1024
+"""
+
+
+def rotation(axis, degrees):
+    return pycolmap.Rotation3d(np.deg2rad(degrees) * np.asarray(axis, float)).matrix()
+
+
+@pytest.fixture
+def model():
+    pycolmap.set_random_seed(3)
+    options = pycolmap.SyntheticDatasetOptions()
+    options.num_rigs = 5
+    options.num_cameras_per_rig = 1
+    options.num_frames_per_rig = 1
+    return pycolmap.synthesize_dataset(options)
+
+
+def truth_of(model, turn=np.eye(3), scale=1.0, shift=np.zeros(3)):
+    return {
+        image.name: TrueCamera(
+            image.cam_from_world().rotation.matrix() @ turn.T, scale * turn @ image.projection_center() + shift
+        )
+        for image in model.images.values()
+    }
+
+
+def test_a_similarity_of_the_truth_has_no_error(model):
+    truth = truth_of(model, rotation([0.3, 0.8, -0.5], 70), 3.5, np.array([10.0, -4, 2]))
+    errors = pose_errors(model, truth)
+    assert len(errors.names) == 5
+    np.testing.assert_allclose(errors.rotation, 0, atol=1e-6)
+    np.testing.assert_allclose(errors.position, 0, atol=1e-8)
+
+
+def test_a_turned_camera_shows_its_angle(model):
+    truth = truth_of(model)
+    name = sorted(truth)[2]
+    turned = rotation([0, 0, 1], 2.5) @ truth[name].rotation
+    truth[name] = TrueCamera(turned, truth[name].centre)
+    errors = pose_errors(model, truth)
+    expected = np.full(5, 0.5)  # the alignment turns all by a fifth of it
+    expected[2] = 2.0
+    np.testing.assert_allclose(errors.rotation, expected, atol=1e-3)
+
+
+def test_position_errors_are_in_the_unit_of_the_truth(model):
+    truth = truth_of(model, scale=100.0)
+    name = sorted(truth)[0]
+    truth[name] = TrueCamera(truth[name].rotation, truth[name].centre + np.array([1.0, 0, 0]))
+    errors = pose_errors(model, truth)
+    assert 0.3 < errors.position.max() <= 1.0  # the alignment takes up a part of one unit
+
+
+def test_camera_files_hold_the_transposed_rotation(tmp_path):
+    true = rotation([0.1, 0.9, 0.2], 40)
+    rows = "\n".join(" ".join(f"{v:.12f}" for v in row) for row in true.T)
+    (tmp_path / "0003.jpg.camera").write_text(CAMERA.format(rt=rows, centre="1 2 3"))
+    cameras = read_strecha_cameras(tmp_path)
+    np.testing.assert_allclose(cameras["0003.jpg"].rotation, true, atol=1e-9)
+    np.testing.assert_allclose(cameras["0003.jpg"].centre, [1, 2, 3])
+
+
+def test_errors_are_named(tmp_path, model):
+    with pytest.raises(MappingError, match=str(tmp_path)):
+        read_strecha_cameras(tmp_path)
+    (tmp_path / "x.camera").write_text("1 2\nthree\n")
+    with pytest.raises(MappingError, match=r"x\.camera"):
+        read_strecha_cameras(tmp_path)
+    with pytest.raises(MappingError, match="only 0 images"):
+        pose_errors(model, {})

@@ -1,0 +1,71 @@
+from itertools import combinations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.mapping.pairs import exhaustive_pairs, read_pairs, sequential_pairs, unique_pairs, write_pairs
+
+NAMES = st.lists(st.text("abcxyz/ -_.ü", min_size=1, max_size=8), max_size=12)
+
+
+@given(NAMES)
+def test_exhaustive_pairs_hold_every_pair_once(names):
+    pairs = exhaustive_pairs(names)
+    distinct = set(names)
+    assert len(pairs) == len(distinct) * (len(distinct) - 1) // 2
+    assert {frozenset(p) for p in pairs} == {frozenset(p) for p in combinations(distinct, 2)}
+
+
+def test_sequential_pairs_without_quadratic_steps_are_the_near_neighbours():
+    names = [f"{i:03d}.jpg" for i in range(9)]
+    pairs = sequential_pairs(names, overlap=2, quadratic=False)
+    expected = {(i, j) for i in range(9) for j in (i + 1, i + 2) if j < 9}
+    assert {(names.index(a), names.index(b)) for a, b in pairs} == expected
+
+
+def test_sequential_pairs_with_quadratic_steps_reach_powers_of_two():
+    names = [f"{i:03d}.jpg" for i in range(40)]
+    steps = {names.index(b) - names.index(a) for a, b in sequential_pairs(names, overlap=5)}
+    assert steps == {1, 2, 3, 4, 5, 8, 16}
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from("abcd"))))
+def test_unique_pairs_ignores_order_and_self_pairs(pairs):
+    result = unique_pairs(pairs)
+    assert len({frozenset(p) for p in result}) == len(result)
+    assert {frozenset(p) for p in result} == {frozenset(p) for p in pairs if p[0] != p[1]}
+    assert all(pair in pairs for pair in result)
+
+
+def test_pairs_with_spaces_and_umlauts_survive_a_file(tmp_path):
+    names = ["a b.jpg", "b.jpg", "ü/ä b c.jpg", "b c.jpg"]
+    pairs = exhaustive_pairs(names)
+    write_pairs(tmp_path / "pairs.txt", pairs)
+    assert read_pairs(tmp_path / "pairs.txt", names) == pairs
+
+
+def test_comments_empty_lines_and_a_byte_order_mark_are_left_out(tmp_path):
+    (tmp_path / "p.txt").write_text("\ufeffa b\n\n# comment\nb a\na c\n", encoding="utf-8")
+    assert read_pairs(tmp_path / "p.txt") == [("a", "b"), ("a", "c")]
+
+
+@pytest.mark.parametrize("content", ["", "a\n", "a b c\n", "a nowhere\n"])
+def test_bad_lists_of_pairs_are_named(tmp_path, content):
+    path = tmp_path / "my pairs.txt"
+    path.write_text(content)
+    with pytest.raises(ConfigurationError, match=r"my pairs\.txt"):
+        read_pairs(path, ["a", "b", "c"])
+
+
+def test_a_binary_or_missing_file_is_named(tmp_path):
+    (tmp_path / "p.txt").write_bytes(b"\xff\xfe\x00\x80")
+    for path in (tmp_path / "p.txt", tmp_path / "none.txt", tmp_path):
+        with pytest.raises(ConfigurationError, match=str(path)):
+            read_pairs(path)
+
+
+def test_overlap_below_one_is_refused():
+    with pytest.raises(ConfigurationError, match="overlap"):
+        sequential_pairs(["a", "b"], 0)

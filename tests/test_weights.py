@@ -1,0 +1,122 @@
+"""Files of weights: what is written is read again, and what is not a file of weights is refused."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from posfeat_hloc import weights
+from posfeat_hloc.errors import WeightsError
+
+
+def tensors() -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return {
+        "features.0.weight": torch.randn(8, 1, 3, 3, generator=generator),
+        "features.1.running_var": torch.rand(8, generator=generator, dtype=torch.float64),
+        "features.1.num_batches_tracked": torch.tensor(70_000),
+        "transposed": torch.randn(5, 7, generator=generator).T,
+    }
+
+
+def test_saved_weights_are_read_as_half_precision(tmp_path: Path) -> None:
+    saved, path = tensors(), tmp_path / "weights.safetensors"
+    weights.save(path, saved, {})
+    read = weights.load(str(path)).tensors
+    assert read.keys() == saved.keys()
+    for name, tensor in saved.items():
+        if tensor.is_floating_point():
+            assert read[name].dtype == torch.float32
+            assert torch.equal(read[name], tensor.half().float())
+            assert ((read[name] - tensor).abs() <= tensor.abs() * 2**-11 + 2**-25).all()  # rounded to nearest
+        else:
+            assert torch.equal(read[name], tensor)
+    assert load_file(path)["features.0.weight"].dtype == torch.float16
+
+
+def test_metadata_and_hash_come_back(tmp_path: Path) -> None:
+    path, metadata = tmp_path / "weights.safetensors", {"window": "33", "architecture": "hardnet"}
+    digest = weights.save(path, tensors(), metadata)
+    checkpoint = weights.load(str(path))
+    assert checkpoint.metadata == metadata
+    assert digest == checkpoint.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_the_same_weights_have_the_same_hash(tmp_path: Path) -> None:
+    digests = {weights.save(tmp_path / f"{i}.safetensors", tensors(), {"a": "1"}) for i in range(3)}
+    assert len(digests) == 1
+
+
+@pytest.mark.parametrize("wrap", [None, "state_dict", "model", "network"])
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_training_checkpoints(tmp_path: Path, wrap: str | None, prefix: str) -> None:
+    saved, path = tensors(), tmp_path / "checkpoint.pth"
+    named = {prefix + name: tensor for name, tensor in saved.items()}
+    torch.save({wrap: named, "epoch": 3, "options": {"a": 1}} if wrap else named, path)
+    checkpoint = weights.load(str(path))
+    assert checkpoint.tensors.keys() == saved.keys()
+    assert all(torch.equal(checkpoint.tensors[name], saved[name]) for name in saved)
+    assert checkpoint.metadata == {}
+    assert checkpoint.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_path_may_begin_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    weights.save(tmp_path / "mine.safetensors", tensors(), {"found": "yes"})
+    assert weights.load("~/mine.safetensors").metadata == {"found": "yes"}
+
+
+def test_unknown_names_list_the_bundled_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = {name: weights.Bundled(f"{name}.safetensors", "") for name in ("second", "first")}
+    monkeypatch.setattr(weights, "BUNDLED", known)
+    with pytest.raises(WeightsError, match=r"'third': neither a file nor a bundled name; bundled are first, second"):
+        weights.load("third")
+
+
+def test_a_folder_is_no_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="neither a file"):
+        weights.load(str(tmp_path))
+
+
+@pytest.mark.parametrize("content", [b"", b"not weights at all", b"\xff" * 64])
+@pytest.mark.parametrize(("name", "reason"), [("a.safetensors", "not a readable safetensors"), ("a.pth", "plain ten")])
+def test_files_of_something_else(tmp_path: Path, content: bytes, name: str, reason: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(WeightsError, match=f"{name}: not a.*{reason.split()[-1]}"):
+        weights.load(str(tmp_path / name))
+
+
+def test_a_truncated_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    weights.save(path, tensors(), {})
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(WeightsError, match="a.safetensors: not a readable safetensors file"):
+        weights.load(str(path))
+
+
+@pytest.mark.parametrize("content", [{}, {"epoch": 3}, {"state_dict": {}}, [torch.zeros(2)], torch.zeros(2), 5])
+def test_checkpoints_without_tensors(tmp_path: Path, content: Any) -> None:
+    path = tmp_path / "empty.pth"
+    torch.save(content, path)
+    with pytest.raises(WeightsError, match="empty.pth: holds no state dict of tensors"):
+        weights.load(str(path))
+
+
+def test_the_installed_folder_goes_before_the_checkouts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = tmp_path / "posfeat_hloc" / "weights.py"
+    module.parent.mkdir()
+    monkeypatch.setattr(weights, "__file__", str(module))
+    assert weights.weights_folder() == tmp_path / "weights"
+    (module.parent / "_weights").mkdir()
+    assert weights.weights_folder() == module.parent / "_weights"
+
+
+@pytest.mark.parametrize("name", sorted(weights.BUNDLED))
+def test_bundled_weights_are_the_promised_ones(name: str) -> None:
+    entry, checkpoint = weights.BUNDLED[name], weights.load(name)
+    content = (weights.weights_folder() / entry.file).read_bytes()
+    assert hashlib.sha256(content).hexdigest() == entry.sha256 == checkpoint.sha256
+    assert all(tensor.isfinite().all() for tensor in checkpoint.tensors.values())
