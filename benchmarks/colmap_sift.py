@@ -56,6 +56,7 @@ def reconstruct(images: Path, output: Path, seed: int = 0) -> dict[str, object]:
 
 
 def main() -> None:
+    """Print the summary as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--images", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)

@@ -53,6 +53,8 @@ def train(args: argparse.Namespace) -> None:
         window=args.window,
         seed=args.seed,
     )
+    if args.window < 1 or args.window % 2 == 0:
+        raise ConfigurationError(f"--window {args.window}: the normalisation window must be odd and positive")
     if not args.photos and not args.model:
         raise ConfigurationError("nothing to train on: give --photos DIR, --model MODEL IMAGES, or both")
     lattice = (STRIDE, OFFSET) if args.form == "dense" else None
@@ -60,7 +62,7 @@ def train(args: argparse.Namespace) -> None:
     if args.photos:
         photos = read_photos(args.photos)
         for held_out in (False, True):
-            chosen = [image for name, image in photos.items() if is_held_out(name) == held_out]
+            chosen = [image for name, image in photos if is_held_out(name) == held_out]
             if chosen:
                 synthetic = SyntheticSource(chosen, SyntheticOptions(light=args.light), lattice)
                 share = args.synthetic_share if args.model else 1.0
@@ -100,13 +102,13 @@ def train(args: argparse.Namespace) -> None:
     print(f"wrote {path} (SHA-256 {digest})")
 
 
-def read_photos(folders: list[Path]) -> dict[str, Image]:
-    """Grey photographs of at most 1024 pixels; files that cannot be read are named and left out."""
-    photos: dict[str, Image] = {}
+def read_photos(folders: list[Path]) -> list[tuple[str, Image]]:
+    """Names and grey photographs of at most 1024 pixels; files that cannot be read are named and left out."""
+    photos: list[tuple[str, Image]] = []  # two folders may use the same name
     for folder in folders:
         for name in tqdm(list_images(folder), desc=f"read {folder.name}", unit="image"):
             try:
-                photos[name] = resize(read_image(folder / name, grayscale=True).pixels, 1024)
+                photos.append((name, resize(read_image(folder / name, grayscale=True).pixels, 1024)))
             except ImageError as error:
                 tqdm.write(f"skipped: {error}")
     return photos
@@ -128,21 +130,23 @@ def _parser() -> argparse.ArgumentParser:
     add("--model", nargs=2, action="append", default=[], metavar=("MODEL", "IMAGES"),
         help="a COLMAP model and the folder of its images; may be repeated")  # fmt: skip
     add("--output", type=Path, required=True, help="folder for checkpoint, log and weights.safetensors")
-    add("--architecture", choices=["hardnet", "sosnet"], default="hardnet")
+    add("--architecture", choices=["hardnet", "sosnet"], default=TrainOptions.architecture,
+        help="triplet loss, or triplet loss and second-order similarity (default: %(default)s)")  # fmt: skip
     add("--form", choices=["dense", "patches"], default=TrainOptions.form,
         help="train the dense map that D2D reads, or 32x32 patches (default: %(default)s)")  # fmt: skip
     add("--init", metavar="NAME|FILE", help="start from these weights, of either architecture")
     add("--steps", type=int, default=TrainOptions.steps, help="optimiser steps (default: %(default)s)")
     add("--pairs", type=int, default=TrainOptions.pairs, help="view pairs in a batch (default: %(default)s)")
     add("--points", type=int, default=TrainOptions.points, help="points read from a pair (default: %(default)s)")
-    add("--learning-rate", type=float, default=TrainOptions.learning_rate, help="default: %(default)s")
+    add("--learning-rate", type=float, default=TrainOptions.learning_rate,
+        help="peak rate of Adam (default: %(default)s)")  # fmt: skip
     add("--window", type=int, default=TrainOptions.window,
         help="local normalisation window in pixels, odd (default: %(default)s)")  # fmt: skip
     add("--synthetic-share", type=float, default=0.6,
         help="share of batches from single photographs when there are models too (default: %(default)s)")  # fmt: skip
     add("--light", type=float, default=1.0, help="strength of light changes, 0 to 1 (default: %(default)s)")
     add("--validation-pairs", type=int, default=48, help="held-out view pairs (default: %(default)s)")
-    add("--seed", type=int, default=0)
+    add("--seed", type=int, default=TrainOptions.seed, help="of weights and batches (default: %(default)s)")
     return parser
 
 

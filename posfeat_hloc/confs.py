@@ -16,7 +16,6 @@ RESIZE_MAX = 1600
 _GREY: Conf = {"grayscale": True, "resize_max": RESIZE_MAX}
 
 
-
 def _sift_with(network: str, reading: str) -> Conf:
     name = f"sift-{network}" + ("" if reading == "patches" else f"-{reading}")
     return {

@@ -24,6 +24,18 @@ from posfeat_hloc.errors import ConfigurationError, ImageError
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".webp"})
 """File names with other endings are not looked at."""
 
+_FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP")  # what they may hold, whatever the ending
+
+_TURN_BACK = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+
 
 @dataclass(frozen=True)
 class DecodedImage:
@@ -71,7 +83,7 @@ def list_images(folder: Path) -> list[str]:
     """Names of all image files below a folder, relative to it, with ``/``, sorted.
 
     Hidden files and folders are left out. Raises ConfigurationError when the folder does not exist, cannot
-    be read, or holds no image.
+    be read, holds no image, or holds one whose name is not valid Unicode (HDF5 and COLMAP could not store it).
     """
     if not folder.is_dir():
         raise ConfigurationError(f"{folder}: no such folder; --images takes a folder with photographs")
@@ -82,7 +94,10 @@ def list_images(folder: Path) -> list[str]:
     return names
 
 
-def _walk(folder: Path, root: Path) -> Iterator[str]:
+def _walk(folder: Path, root: Path, above: tuple[Path, ...] = ()) -> Iterator[str]:
+    here = folder.resolve()
+    if here in above:  # a link leads back up
+        return
     try:
         entries = sorted(folder.iterdir())
     except OSError as error:
@@ -91,9 +106,12 @@ def _walk(folder: Path, root: Path) -> Iterator[str]:
         if entry.name.startswith("."):
             continue
         if entry.is_dir():
-            yield from _walk(entry, root)
+            yield from _walk(entry, root, (*above, here))
         elif entry.suffix.lower() in EXTENSIONS:
-            yield entry.relative_to(root).as_posix()
+            name = entry.relative_to(root).as_posix()
+            if any("\ud800" <= character <= "\udfff" for character in name):  # how Python keeps undecodable bytes
+                raise ConfigurationError(f"{str(entry)!a}: the name is not valid Unicode; rename it")
+            yield name
 
 
 def read_image(path: Path, grayscale: bool = False, upright: bool = True) -> DecodedImage:
@@ -112,23 +130,29 @@ def read_image(path: Path, grayscale: bool = False, upright: bool = True) -> Dec
             raise ImageError(f"{path}: the file is empty")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # PIL warns of damaged EXIF and large pictures; both are handled
-            with Image.open(path) as file:
+            # Pillow maps files that it opens itself, and then mixes up the sides of TIFF files that are turned
+            with path.open("rb") as opened, Image.open(opened, formats=_FORMATS) as file:
                 if getattr(file, "n_frames", 1) > 1 and file.format != "MPO":
                     notes.append("animation or multi-page file: only the first frame is used")
                 picture: Image.Image = file
+                found = _orientation(file)
                 if upright:
-                    orientation = _orientation(file)
+                    orientation = found
                     picture = ImageOps.exif_transpose(file)
+                elif file.format == "TIFF" and found != 1:  # Pillow turns these while loading
+                    picture = file.transpose(_TURN_BACK[found])
                 pixels = _to_8_bit(picture, grayscale, notes)
     except ImageError:
         raise
     except FileNotFoundError as error:
         raise ImageError(f"{path}: no such file") from error
+    except PermissionError as error:
+        raise ImageError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
     except PIL.UnidentifiedImageError as error:
         raise ImageError(f"{path}: not an image that can be decoded") from error
     except Image.DecompressionBombError as error:
         raise ImageError(f"{path}: too many pixels ({error}); make it smaller first") from error
-    except (OSError, ValueError, SyntaxError, EOFError, MemoryError, KeyError, IndexError, TypeError) as error:
+    except Exception as error:  # decoders raise anything on damaged files
         raise ImageError(f"{path}: cannot be decoded, it may be truncated ({error})") from error
     if orientation != 1:
         notes.append("turned upright for extraction (EXIF orientation)")
@@ -152,10 +176,12 @@ def _to_8_bit(picture: Image.Image, grayscale: bool, notes: list[str]) -> NDArra
         return grey if grayscale else np.repeat(grey[..., None], 3, axis=2)
     if "A" in picture.mode or "transparency" in picture.info:
         rgba = picture.convert("RGBA")
-        if rgba.getextrema()[3][0] < 255:  # type: ignore[index]
+        if rgba.getextrema()[3][0] < 255:  # type: ignore[index,misc]
             notes.append("transparent pixels were made black")
         black = Image.new("RGBA", rgba.size, (0, 0, 0, 255))
         picture = Image.alpha_composite(black, rgba)
+    elif picture.mode == "CMYK":
+        notes.append("CMYK was converted to RGB")
     return np.asarray(picture.convert("L" if grayscale else "RGB"), dtype=np.uint8)
 
 

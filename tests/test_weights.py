@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from posfeat_hloc import weights
@@ -46,8 +47,25 @@ def test_metadata_and_hash_come_back(tmp_path: Path) -> None:
 
 
 def test_the_same_weights_have_the_same_hash(tmp_path: Path) -> None:
-    digests = {weights.save(tmp_path / f"{i}.safetensors", tensors(), {"a": "1"}) for i in range(3)}
+    """Features remember the hash of their weights: a repeated training must not seem to be another one."""
+    metadata = {letter: letter for letter in "posfeat"}
+    digests = {weights.save(tmp_path / f"{i}.safetensors", tensors(), metadata) for i in range(4)}
     assert len(digests) == 1
+    other = dict(reversed(metadata.items()))
+    assert weights.save(tmp_path / "other.safetensors", tensors(), other) in digests
+    assert weights.save(tmp_path / "other.safetensors", tensors(), metadata | {"p": "q"}) not in digests
+
+
+@pytest.mark.parametrize("metadata", [{}, {"unit": "µm, 1°", "line": 'a\n"b"'}])
+def test_other_readers_understand_the_file(tmp_path: Path, metadata: dict[str, str]) -> None:
+    path = tmp_path / "weights.safetensors"
+    weights.save(path, tensors(), metadata)
+    with safe_open(path, framework="np") as file:
+        assert (file.metadata() or {}) == metadata
+        assert {name: file.get_tensor(name).shape for name in file.keys()} == {  # noqa: SIM118
+            name: tuple(tensor.shape) for name, tensor in tensors().items()
+        }
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("wrap", [None, "state_dict", "model", "network"])
@@ -93,7 +111,7 @@ def test_a_truncated_file(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     weights.save(path, tensors(), {})
     path.write_bytes(path.read_bytes()[:-10])
-    with pytest.raises(WeightsError, match="a.safetensors: not a readable safetensors file"):
+    with pytest.raises(WeightsError, match=r"a\.safetensors: not a readable safetensors file"):
         weights.load(str(path))
 
 
@@ -101,7 +119,7 @@ def test_a_truncated_file(tmp_path: Path) -> None:
 def test_checkpoints_without_tensors(tmp_path: Path, content: Any) -> None:
     path = tmp_path / "empty.pth"
     torch.save(content, path)
-    with pytest.raises(WeightsError, match="empty.pth: holds no state dict of tensors"):
+    with pytest.raises(WeightsError, match=r"empty\.pth: holds no state dict of tensors"):
         weights.load(str(path))
 
 

@@ -42,7 +42,7 @@ def detect(
     describe: bool = True,
 ) -> SiftKeypoints:
     """Find the ``max_keypoints`` strongest SIFT keypoints of a grey ``(H, W)`` uint8 image with OpenCV."""
-    sift = cv2.SIFT_create(
+    sift = cv2.SIFT_create(  # type: ignore[attr-defined]
         nfeatures=max_keypoints,
         contrastThreshold=contrast_threshold,
         edgeThreshold=edge_threshold,

@@ -6,6 +6,8 @@ load unchanged.
 
 from __future__ import annotations
 
+from typing import Any
+
 import kornia.feature as KF
 import torch
 from torch import Tensor, nn
@@ -46,7 +48,7 @@ class L2Net(nn.Module):
         self.window = window
         self.eps = eps
         if architecture == "hardnet":
-            self.net: nn.Module = KF.HardNet(pretrained=False)
+            self.net: Any = KF.HardNet(pretrained=False)
             self.layers: nn.Sequential = self.net.features
         else:
             self.net = KF.SOSNet(pretrained=False)

@@ -19,6 +19,7 @@ from posfeat_hloc.features import Features
 from posfeat_hloc.stores.hdf5 import Hdf5Store
 
 _DATASETS = ("keypoints", "descriptors", "image_size")
+_SCORES = ("scores", "keypoint_scores")  # files of some hloc extractors use the second name, or have none
 
 
 class FeatureStore(Hdf5Store):
@@ -54,11 +55,13 @@ class FeatureStore(Hdf5Store):
 
     def is_current(self, name: str, source: str) -> bool:
         """Whether complete features of this very image file are stored."""
-        return name in self and self.file[name].attrs.get("source") == source
+        with self._damage(f"the source of {name!r}"):
+            return name in self and bool(self.file[name].attrs.get("source") == source)
 
     def names(self) -> list[str]:
         """Names of all images with complete features, sorted."""
-        return sorted(self._walk(self.file, ""))
+        with self._damage("the list of images"):
+            return sorted(self._walk(self.file, ""))
 
     def _walk(self, group: h5py.Group, prefix: str) -> Iterator[str]:
         for key, item in group.items():
@@ -68,8 +71,9 @@ class FeatureStore(Hdf5Store):
                 yield from self._walk(item, f"{prefix}{key}/")
 
     def __contains__(self, name: str) -> bool:
-        item = self.file.get(name)
-        return isinstance(item, h5py.Group) and _is_complete(item)
+        with self._damage(f"the group of {name!r}"):
+            item = self.file.get(name)
+            return isinstance(item, h5py.Group) and _is_complete(item)
 
     def keypoints(self, name: str) -> NDArray[np.float32]:
         """``(N, 2)`` keypoints of an image."""
@@ -88,26 +92,29 @@ class FeatureStore(Hdf5Store):
         """All features of an image; scores are 1 where the file has none."""
         keypoints = self.keypoints(name)
         group = self.file[name]
-        key = next((k for k in ("scores", "keypoint_scores") if k in group), None)
+        key = next((k for k in _SCORES if k in group), None)
         scores = np.ones(len(keypoints)) if key is None else self._read(name, key)
         return Features(keypoints, scores.astype(np.float32), self.descriptors(name).astype(np.float32))
 
     def digest(self, name: str) -> str:
         """Identifies the stored features of an image; empty for files that other programs wrote."""
-        return str(self.file[name].attrs.get("digest", "")) if name in self else ""
+        with self._damage(f"the digest of {name!r}"):
+            return str(self.file[name].attrs.get("digest", "")) if name in self else ""
 
     def uncertainty(self, name: str) -> float | None:
         """Standard deviation of the keypoints in pixels, where the file has it."""
+        self._check(name)
         value = self.file[name]["keypoints"].attrs.get("uncertainty")
         return None if value is None else float(value)
 
     def _read(self, name: str, dataset: str) -> NDArray[np.generic]:
+        self._check(name)
+        with self._damage(f"{dataset} of {name!r}"):
+            return np.asarray(self.file[name][dataset][()])
+
+    def _check(self, name: str) -> None:
         if name not in self:
             raise StoreError(f"{self.path}: holds no complete features of {name!r}; extract them first")
-        try:
-            return np.asarray(self.file[name][dataset][()])
-        except (OSError, KeyError) as error:
-            raise StoreError(f"{self.path}: {dataset} of {name!r} are damaged ({error}); extract again") from error
 
 
 def _is_complete(group: h5py.Group) -> bool:
@@ -115,7 +122,9 @@ def _is_complete(group: h5py.Group) -> bool:
     if not all(isinstance(group.get(key), h5py.Dataset) for key in _DATASETS):
         return False
     keypoints, descriptors = group["keypoints"], group["descriptors"]
-    return bool(keypoints.ndim == 2 and descriptors.ndim == 2 and len(keypoints) == descriptors.shape[1])
+    if keypoints.ndim != 2 or descriptors.ndim != 2 or len(keypoints) != descriptors.shape[1]:
+        return False
+    return all(group[key].shape == (len(keypoints),) for key in _SCORES if key in group)
 
 
 def _digest(features: Features) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -55,6 +56,8 @@ class Hdf5Store:
     def _open(self, file: Path | JournaledFile, mode: str) -> h5py.File:
         try:
             return h5py.File(file, mode)
+        except BlockingIOError as error:
+            raise StoreError(f"{self.path}: in use by another process; wait for it") from error
         except OSError as error:
             raise StoreError(f"{self.path}: not an HDF5 file, or damaged ({error}); delete it and run again") from error
 
@@ -68,6 +71,16 @@ class Hdf5Store:
                 f"{self.path}: belongs to another configuration ({_difference(found, wanted)}); "
                 "choose another output folder or delete the file"
             )
+
+    @contextmanager
+    def _damage(self, what: str) -> Iterator[None]:
+        """Say of which file and what h5py complains while it reads a damaged file."""
+        try:
+            yield
+        except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+            raise StoreError(
+                f"{self.path}: damaged, {what} cannot be read ({error}); delete it and run again"
+            ) from error
 
     def commit(self) -> None:
         """Make everything written so far permanent."""
@@ -94,8 +107,9 @@ class Hdf5Store:
 def _difference(found: str, wanted: str) -> str:
     """Name the first few settings that differ, as ``name: found -> wanted``."""
     a, b = _flatten(json.loads(found)), _flatten(json.loads(wanted))
-    keys = [key for key in sorted(a.keys() | b.keys()) if a.get(key) != b.get(key)]
-    return ", ".join(f"{key}: {a.get(key)} there, {b.get(key)} now" for key in keys[:3])
+    pairs = {key: (a.get(key, "unset"), b.get(key, "unset")) for key in sorted(a.keys() | b.keys())}
+    different = [f"{key}: {there} there, {now} now" for key, (there, now) in pairs.items() if there != now]
+    return ", ".join(different[:3])
 
 
 def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:

@@ -23,7 +23,7 @@ class MatchStore(Hdf5Store):
     """Read and write the matches of many pairs; see :class:`Hdf5Store` for how it is opened."""
 
     def write(self, name0: str, name1: str, matches: Matches, count1: int, digests: tuple[str, str] = ("", "")) -> None:
-        """Store the matches of one pair, replacing earlier ones; permanent at the next :meth:`commit`.
+        """Store the matches of one pair, replacing those of either order; permanent at the next :meth:`commit`.
 
         Args:
             name0, name1: image names.
@@ -31,6 +31,8 @@ class MatchStore(Hdf5Store):
             count1: keypoints in image 1; beyond 32767 the indices need int32.
             digests: of the features that were matched, for :meth:`is_current`.
         """
+        if (other_order := self._find(name1, name0)) is not None:
+            del self.file[other_order]
         key = self._key_to_write(name0, name1)
         if key in self.file:
             del self.file[key]
@@ -44,18 +46,20 @@ class MatchStore(Hdf5Store):
     def is_current(self, name0: str, name1: str, digests: tuple[str, str]) -> bool:
         """Whether complete matches of exactly these features are stored, in this order of the images."""
         key = self._find(name0, name1)
-        return key is not None and list(self.file[key].attrs.get("digests", [])) == list(digests)
+        with self._damage(f"matches {key!r}"):
+            return key is not None and list(self.file[key].attrs.get("digests", [])) == list(digests)
 
     def __contains__(self, pair: tuple[str, str]) -> bool:
         name0, name1 = pair
         return self._find(name0, name1) is not None or self._find(name1, name0) is not None
 
-    def read(self, name0: str, name1: str, count1: int | None = None) -> Matches:
+    def read(self, name0: str, name1: str, count0: int | None = None) -> Matches:
         """Matches from image 0 to image 1, in whichever order the pair was stored.
 
         Args:
             name0, name1: image names.
-            count1: keypoints in image 1; needed only when the pair was stored the other way round.
+            count0: keypoints in image 0; needed only when the pair was stored the other way round, where without it
+                the matches end at the last matched keypoint.
 
         Raises:
             StoreError: the pair is not there, or was written by a version of hloc whose int16 indices overflowed.
@@ -68,14 +72,12 @@ class MatchStore(Hdf5Store):
             raise StoreError(f"{self.path}: holds no matches of {name0!r} and {name1!r}; match this pair first")
         matches = self._read(key)
         needed = int(matches.indices.max(initial=-1)) + 1
-        return matches.reversed(max(needed, count1 or 0))
+        return matches.reversed(max(needed, count0 or 0))
 
     def _read(self, key: str) -> Matches:
-        try:
+        with self._damage(f"matches {key!r}"):
             indices = np.asarray(self.file[key]["matches0"][()]).astype(np.int64)
             scores = np.asarray(self.file[key]["matching_scores0"][()], np.float32)
-        except (OSError, KeyError) as error:
-            raise StoreError(f"{self.path}: matches {key!r} are damaged ({error}); match again") from error
         if indices.min(initial=0) < -1:
             raise StoreError(
                 f"{self.path}: indices of {key!r} overflowed 16 bits when they were written; match this pair again"
@@ -85,12 +87,13 @@ class MatchStore(Hdf5Store):
     def _find(self, name0: str, name1: str) -> str | None:
         """The key under which this pair is stored in this order."""
         for key in (_long_key(name0, name1), _key(name0, name1), _old_key(name0, name1)):
-            group = self.file.get(key)
-            if not isinstance(group, h5py.Group) or not _is_complete(group):
-                continue
-            names = group.attrs.get("names")
-            if names is None or list(names) == [name0, name1]:
-                return key
+            with self._damage(f"matches {key!r}"):
+                group = self.file.get(key)
+                if not isinstance(group, h5py.Group) or not _is_complete(group):
+                    continue
+                names = group.attrs.get("names")
+                if names is None or list(names) == [name0, name1]:
+                    return key
         return None
 
     def _key_to_write(self, name0: str, name1: str) -> str:

@@ -46,7 +46,8 @@ class ColmapSource:
         keep_images: names to use (for a held-out split); all when None.
 
     Raises:
-        MappingError: the folder holds no model, an image is missing, or no two images see enough common points.
+        MappingError: the folder holds no model, or no two images see enough common points.
+        ImageError: an image is missing or cannot be read.
     """
 
     def __init__(self, model: Path, images: Path, options: ColmapOptions, keep_images: set[str] | None = None) -> None:

@@ -89,7 +89,7 @@ class PatchTrainer:
                 module.p = options.dropout
         if initial is not None:
             self.network.load_published(rename_layers(initial, self.network.published()))
-        self.network.to(memory_format=torch.channels_last)
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=options.learning_rate)
         self.step = 0
         self._resume()
@@ -240,7 +240,8 @@ def _read_patches(network: L2Net, images: Tensor, points: list[Tensor]) -> Tenso
 def rename_layers(tensors: dict[str, Tensor], like: dict[str, Tensor]) -> dict[str, Tensor]:
     """Give tensors the names of another network of the same shape, layer by layer.
 
-    HardNet and SOSNet are the same layers under other names, so one can start from the other.
+    HardNet and SOSNet are the same layers under other names, so one can start from the other. The batch counts, which
+    old checkpoints lack and nothing reads, are left out.
     """
 
     def place(name: str) -> tuple[int, str]:
@@ -248,7 +249,10 @@ def rename_layers(tensors: dict[str, Tensor], like: dict[str, Tensor]) -> dict[s
         return int(number), kind
 
     try:
-        old, new = sorted(tensors, key=place), sorted(like, key=place)
+        old, new = (
+            sorted((name for name in names if not name.endswith("num_batches_tracked")), key=place)
+            for names in (tensors, like)
+        )
     except ValueError as error:
         raise ConfigurationError("the initial weights are not those of a HardNet or SOSNet") from error
     if [tensors[name].shape for name in old] != [like[name].shape for name in new]:

@@ -15,6 +15,9 @@ from posfeat_hloc.errors import ConfigurationError
 Image = NDArray[np.uint8]
 """Grey image ``(H, W)``."""
 
+Picture = NDArray[np.float32]
+"""Grey image ``(H, W)``, intensities around [0, 1]."""
+
 
 @dataclass(frozen=True)
 class ViewPair:
@@ -75,13 +78,13 @@ def warp(image: Image, homography: NDArray[np.float64], size: int) -> Image:
     return np.asarray(warped, np.uint8)
 
 
-def transform(homography: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.float64]:
+def transform(homography: NDArray[np.floating], points: NDArray[np.floating]) -> NDArray[np.float64]:
     """Apply a homography to ``(N, 2)`` points."""
     mapped = np.c_[points, np.ones(len(points))] @ homography.T
     return mapped[:, :2] / mapped[:, 2:]
 
 
-def inside(points: NDArray[np.float64], width: float, height: float, margin: float = 0) -> NDArray[np.bool_]:
+def inside(points: NDArray[np.floating], width: float, height: float, margin: float = 0) -> NDArray[np.bool_]:
     """Which ``(N, 2)`` points keep a margin from the border of a width x height image."""
     low, high = margin, np.array([width - 1 - margin, height - 1 - margin])
     return np.asarray(((points >= low) & (points <= high)).all(axis=1))
@@ -103,8 +106,8 @@ def change_light(image: Image, rng: np.random.Generator, strength: float = 1.0) 
     """
     if strength <= 0:
         return image
-    x = image.astype(np.float32) / 255
-    changes: list[tuple[float, Callable[[NDArray[np.float32], np.random.Generator, float], NDArray[np.float32]]]]
+    x = np.asarray(image / np.float32(255), np.float32)
+    changes: list[tuple[float, Callable[[Picture, np.random.Generator, float], Picture]]]
     changes = [(0.7, _gamma), (0.4, _shade), (0.3, _blur), (0.8, _exposure), (0.5, _noise)]
     for probability, change in changes:
         if rng.random() < probability * min(1.0, strength):
@@ -117,18 +120,18 @@ def change_light(image: Image, rng: np.random.Generator, strength: float = 1.0) 
     return result
 
 
-def _gamma(x: NDArray[np.float32], rng: np.random.Generator, strength: float) -> NDArray[np.float32]:
+def _gamma(x: Picture, rng: np.random.Generator, strength: float) -> Picture:
     return np.asarray(x ** np.float32(2 ** rng.uniform(-0.9 * strength, 1.3 * strength)), np.float32)
 
 
-def _shade(x: NDArray[np.float32], rng: np.random.Generator, strength: float) -> NDArray[np.float32]:
+def _shade(x: Picture, rng: np.random.Generator, strength: float) -> Picture:
     """Multiply by a smooth random field: cast shadows and street lamps."""
     grid = rng.uniform(1 - 0.6 * min(1.0, strength), 1.3, size=(4, 4)).astype(np.float32)
     field = cv2.resize(grid, (x.shape[1], x.shape[0]), interpolation=cv2.INTER_CUBIC)
     return np.asarray(x * field, np.float32)
 
 
-def _blur(x: NDArray[np.float32], rng: np.random.Generator, strength: float) -> NDArray[np.float32]:
+def _blur(x: Picture, rng: np.random.Generator, strength: float) -> Picture:
     if rng.random() < 0.6:
         return np.asarray(cv2.GaussianBlur(x, (0, 0), rng.uniform(0.3, 0.3 + 1.5 * strength)), np.float32)
     length, angle = rng.uniform(2, 2 + 5 * strength), rng.uniform(0, np.pi)
@@ -139,10 +142,10 @@ def _blur(x: NDArray[np.float32], rng: np.random.Generator, strength: float) -> 
     return np.asarray(cv2.filter2D(x, -1, kernel / kernel.sum()), np.float32)
 
 
-def _exposure(x: NDArray[np.float32], rng: np.random.Generator, strength: float) -> NDArray[np.float32]:
+def _exposure(x: Picture, rng: np.random.Generator, strength: float) -> Picture:
     gain, offset = 2 ** rng.uniform(-0.8 * strength, 0.5 * strength), rng.uniform(-0.12, 0.12) * strength
     return np.asarray((x - 0.5) * gain + 0.5 + offset, np.float32)
 
 
-def _noise(x: NDArray[np.float32], rng: np.random.Generator, strength: float) -> NDArray[np.float32]:
+def _noise(x: Picture, rng: np.random.Generator, strength: float) -> Picture:
     return x + rng.normal(0, rng.uniform(0.002, 0.03 * strength + 0.002), size=x.shape).astype(np.float32)

@@ -26,15 +26,27 @@ def nearest(found: SiftKeypoints, x: float, y: float, sigma: float) -> int:
     return int(np.argmin(offset + 5 * np.abs(np.log(found.scales / sigma))))
 
 
-@settings(deadline=None, max_examples=15)
-@given(x=st.floats(40, 70), y=st.floats(40, 60), sigma=st.floats(2.5, 7), bright=st.booleans())
-def test_a_blob_is_found_where_it_is(x: float, y: float, sigma: float, bright: bool) -> None:
-    columns, rows = grid(100, 110)
-    blob = np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * sigma**2))
-    found = detect(to_uint8(0.1 + 0.8 * blob if bright else 0.9 - 0.8 * blob), 50)
-    best = nearest(found, x, y, sigma)
-    assert np.abs(found.keypoints[best] - [x, y]).max() < 0.15
-    assert 0.7 < found.scales[best] / sigma < 1.2  # the extremum of differences of Gaussians
+@pytest.mark.parametrize("sign", [0.4, -0.4])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_blobs_are_found_where_they_are(sign: float, seed: int) -> None:
+    """Within 0.15 pixel each and without a common shift; OpenCV misses some of such perfect blobs."""
+    rng = np.random.default_rng(seed)
+    columns, rows = grid(400, 500)
+    image = np.full((400, 500), 0.5)
+    blobs = [(x, y) for x in range(50, 500, 80) for y in range(50, 400, 100)] + rng.uniform(-9, 9, (24, 2))
+    sigmas = rng.uniform(2.5, 7, 24)
+    for (x, y), sigma in zip(blobs, sigmas, strict=True):
+        image += sign * np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * sigma**2))
+    found = detect(to_uint8(image), 1000)
+    errors = []
+    for (x, y), sigma in zip(blobs, sigmas, strict=True):
+        best = nearest(found, x, y, sigma)
+        if np.abs(found.keypoints[best] - [x, y]).max() < 3:
+            errors.append(found.keypoints[best] - [x, y])
+            assert 0.8 < found.scales[best] / sigma < 1.2  # the extremum of differences of Gaussians
+    assert len(errors) > 12
+    assert np.abs(errors).max() < 0.15
+    assert np.abs(np.mean(errors, axis=0)).max() < 0.05
 
 
 @pytest.mark.parametrize("degrees", [0, 33, 90, 140, 215, 300])

@@ -70,7 +70,7 @@ def test_a_shifted_image_has_shifted_keypoints(checkpoint: str) -> None:
     reach = 25 + 8 + 20
     kept = []
     for found, shift in ((left, 0), (right, 4)):
-        in_scene = found.keypoints + [shift, 0]
+        in_scene = found.keypoints + np.array([shift, 0], np.float32)
         inner = ((in_scene >= 4 + reach) & (in_scene <= [219 - reach, 207 - reach])).all(axis=1)
         kept.append((in_scene[inner], found.scores[inner], found.descriptors[inner]))
     assert len(kept[0][0]) > 500

@@ -43,9 +43,9 @@ def test_unknown_modules_are_named() -> None:
 
 
 def test_unknown_options_are_named_with_the_known_ones() -> None:
-    with pytest.raises(ConfigurationError, match="sift has no option keypoints, nms; it has .*max_keypoints"):
+    with pytest.raises(ConfigurationError, match=r"sift has no option keypoints, nms; it has .*max_keypoints"):
         extractors.create({"name": "sift", "nms": 4, "keypoints": 5})
-    with pytest.raises(ConfigurationError, match="nearest has no option threshold; it has .*ratio_sides"):
+    with pytest.raises(ConfigurationError, match=r"nearest has no option threshold; it has .*ratio_sides"):
         matchers.create({"name": "nearest", "threshold": 0.1})
 
 

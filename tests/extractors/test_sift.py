@@ -10,8 +10,10 @@ import torch
 
 from posfeat_hloc import weights
 from posfeat_hloc.detection import sift as detection
+from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.extractors.sift import Extractor, Options
-from tests.networks.test_l2net import as_tensor, calibrated_network, textured_image
+from posfeat_hloc.networks.loading import load_l2net
+from tests.networks.test_l2net import as_tensor, bilinear_by_hand, calibrated_network, textured_image
 
 CPU = torch.device("cpu")
 
@@ -60,7 +62,7 @@ def test_the_thresholds_are_opencvs() -> None:
 @pytest.mark.parametrize("batch_size", [7, 1024])
 def test_patches_are_described_by_the_network(checkpoint: str, batch_size: int) -> None:
     image = textured_image(120, 150, seed=4)
-    options = Options("sosnet", checkpoint, max_keypoints=40, precision="fp32", batch_size=batch_size)
+    options = Options("sosnet", checkpoint, "patches", max_keypoints=40, precision="fp32", batch_size=batch_size)
     extractor = Extractor(options, CPU)
     found = extractor(as_tensor(image))[0]
     reference = KF.SOSNet(pretrained=False)
@@ -71,6 +73,32 @@ def test_patches_are_described_by_the_network(checkpoint: str, batch_size: int) 
     np.testing.assert_array_equal(found.keypoints, keypoints.keypoints)
     np.testing.assert_allclose(found.descriptors, expected, atol=1e-4)
     assert extractor.weights_sha256 == weights.sha256(Path(checkpoint))
+
+
+def test_the_map_is_read_at_the_keypoints(checkpoint: str) -> None:
+    image = textured_image(120, 150, seed=6)
+    options = Options("sosnet", checkpoint, "map", max_keypoints=60, precision="fp32")
+    found = Extractor(options, CPU)(as_tensor(image))[0]
+    keypoints = detection.detect(to_uint8(image), 60, describe=False).keypoints
+    with torch.inference_mode():
+        dense = load_l2net("sosnet", checkpoint)[0](as_tensor(image))[0].numpy()
+    np.testing.assert_array_equal(found.keypoints, keypoints)
+    np.testing.assert_allclose(found.descriptors, [bilinear_by_hand(dense, x, y) for x, y in keypoints], atol=1e-4)
+
+
+def test_images_smaller_than_a_cell_have_no_map(checkpoint: str) -> None:
+    stripe = as_tensor(textured_image(28, 150, seed=6))
+    by_reading = {
+        reading: Extractor(Options("sosnet", checkpoint, reading, precision="fp32"), CPU)(stripe)[0]
+        for reading in ("map", "patches")
+    }
+    assert len(by_reading["map"]) == 0
+    assert len(by_reading["patches"]) > 5
+
+
+def test_unknown_readings_are_refused(checkpoint: str) -> None:
+    with pytest.raises(ConfigurationError, match="'patches' or 'map', not 'dense'"):
+        Extractor(Options("sosnet", checkpoint, "dense"), CPU)
 
 
 @pytest.mark.parametrize("descriptor", ["rootsift", "sosnet"])

@@ -16,9 +16,14 @@ def unit(x: np.ndarray) -> np.ndarray:
 
 
 def descriptors(n: int, m: int, dimension: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Two images: about half of the second one's descriptors are noisy copies of the first one's."""
+    """Two images: about half of the second one's descriptors are noisy copies of the first one's.
+
+    Some of the first one's are noisy copies of each other, so that several compete for one of the second.
+    """
     rng = np.random.default_rng(seed)
     first = rng.normal(size=(n, dimension))
+    repeated = rng.permutation(n)[: n // 3]
+    first[repeated] = first[rng.permutation(n)[: n // 3]] + rng.uniform(0, 0.8, (n // 3, 1)) * first[repeated]
     second = rng.normal(size=(m, dimension))
     copied = rng.permutation(min(n, m))[: (min(n, m) + 1) // 2]
     second[copied] = first[rng.permutation(n)[: len(copied)]] + rng.uniform(0, 0.8, (len(copied), 1)) * second[copied]
@@ -130,6 +135,12 @@ def test_the_sides_of_the_ratio_test_differ() -> None:
     assert match(Options(mutual=False, ratio=0.7), first, second)[0].tolist() == [0, 0]
 
 
+@pytest.mark.parametrize("sides", ["one", "both"])
+def test_a_single_candidate_passes_the_ratio_test(sides: str) -> None:
+    options = Options(ratio=0.6, ratio_sides=sides)
+    assert match(options, on_circle(0), on_circle(170))[0].tolist() == [0]
+
+
 def test_the_distance_limit_on_a_circle() -> None:
     first, second = on_circle(0, 90), on_circle(20, 140)  # distances 2 sin(10) = 0.347 and 2 sin(25) = 0.845
     assert match(Options(max_distance=0.35), first, second)[0].tolist() == [0, -1]
@@ -152,14 +163,14 @@ def test_ties_go_to_the_lower_index(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("sides", ["one", "both"])
 def test_duplicates_never_pass_the_ratio_test(sides: str) -> None:
     """Two equally near neighbours at distance 0 are ambiguous, however float32 rounds their cosines."""
-    once, _ = descriptors(200, 1, 128, 11)
+    once = unit(np.random.default_rng(11).normal(size=(200, 128)))
     twice = np.concatenate([once, once])
     assert (match(Options(mutual=False, ratio=0.8, ratio_sides=sides), once, twice)[0] == -1).all()
     assert (match(Options(mutual=True, ratio=0.8, ratio_sides="both"), twice, once)[0] == -1).all()
 
 
 def test_identical_images_match_themselves() -> None:
-    same, _ = descriptors(300, 1, 128, 12)
+    same = unit(np.random.default_rng(12).normal(size=(300, 128)))
     for options in (Options(), Options(ratio=0.8, ratio_sides="both"), Options(max_distance=0.01)):
         indices, scores = match(options, same, same)
         np.testing.assert_array_equal(indices, np.arange(300))

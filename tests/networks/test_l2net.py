@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from posfeat_hloc.networks.l2net import MIN_SIZE, L2Net, map_to_pixels, pixels_to_map
+from posfeat_hloc.networks.l2net import MIN_SIZE, L2Net, map_to_pixels, pixels_to_map, read_map
 from posfeat_hloc.networks.normalization import normalize_locally
 
 STRIDES = (1, 1, 2, 1, 2, 1, 1)
@@ -167,3 +167,27 @@ def test_cells_and_pixels() -> None:
     pixels = torch.tensor([[14.0, 14.0], [26.0, 54.0], [16.0, 23.0]])
     assert torch.equal(map_to_pixels(cells), pixels)
     assert torch.equal(pixels_to_map(pixels), cells)
+
+
+def bilinear_by_hand(dense: np.ndarray, x: float, y: float) -> np.ndarray:
+    """The unit descriptor of a ``(D, h, w)`` map at pixel (x, y), border cells repeated."""
+    height, width = dense.shape[1:]
+    column, row = np.clip((x - 14) / 4, 0, width - 1), np.clip((y - 14) / 4, 0, height - 1)
+    left, top = int(column), int(row)
+    right, bottom = min(left + 1, width - 1), min(top + 1, height - 1)
+    a, b = column - left, row - top
+    value = (1 - b) * ((1 - a) * dense[:, top, left] + a * dense[:, top, right])
+    value = value + b * ((1 - a) * dense[:, bottom, left] + a * dense[:, bottom, right])
+    return np.asarray(value / np.linalg.norm(value))
+
+
+@pytest.mark.parametrize(("height", "width"), [(9, 12), (1, 6), (5, 1), (1, 1)])
+def test_maps_are_read_bilinearly(height: int, width: int) -> None:
+    rng = np.random.default_rng(0)
+    maps = rng.normal(size=(2, 16, height, width)).astype(np.float32)
+    # inside, on cells, and beyond all borders of the map
+    pixels = [rng.uniform(-10, [4 * width + 40, 4 * height + 40], (25, 2)).astype(np.float32) for _ in maps]
+    pixels[0][:2] = [[14, 14], [4 * width + 10, 4 * height + 10]]
+    result = read_map(torch.from_numpy(maps), [torch.from_numpy(xy) for xy in pixels]).numpy()
+    expected = [bilinear_by_hand(dense, *place) for dense, xy in zip(maps, pixels, strict=True) for place in xy]
+    np.testing.assert_allclose(result, expected, atol=1e-4)

@@ -117,7 +117,7 @@ def test_a_hostile_pickle_is_refused_and_not_executed(tmp_path: Path, zipped: bo
     marker, path = tmp_path / "executed", tmp_path / "hostile.pth"
     content = published_layout("hardnet") | {"optimizer": Hostile(marker)}
     torch.save(content, path, _use_new_zipfile_serialization=zipped)
-    with pytest.raises(WeightsError, match="hostile.pth: not a checkpoint of plain tensors"):
+    with pytest.raises(WeightsError, match=r"hostile\.pth: not a checkpoint of plain tensors"):
         load_l2net("hardnet", str(path))
     assert not marker.exists()
     torch.load(path, weights_only=False)

@@ -55,7 +55,7 @@ def d2d_features(checkpoint: str, precision: str, image: np.ndarray) -> Features
 
 @pytest.mark.skipif(not has_fast_bf16(CPU), reason="no bf16 hardware: precision 'auto' computes in fp32 here")
 def test_bf16_keeps_keypoints_and_descriptors(tmp_path: Path) -> None:
-    """At least 97 % of the best 800 of 3869 cells in common (measured: 98.5 to 99.6), cosine above 0.999 on all of these."""
+    """At least 97 % of the best 800 of 3869 cells in common (measured: 98.5 to 99.6 %), cosine above 0.999 on these."""
     checkpoint = next((name for name in ("hardnet", *weights.BUNDLED) if name in weights.BUNDLED), None)
     if checkpoint is None:
         checkpoint = str(tmp_path / "random.safetensors")

@@ -90,14 +90,16 @@ def test_light_changes_values_and_keeps_structure(strength: float) -> None:
         changes.append(np.abs(changed.astype(float) - image).mean())
         correlations.append(np.corrcoef(changed.ravel(), image.ravel())[0, 1])
     assert np.median(changes) > 8 * strength
-    assert np.median(correlations) > 0.9
-    assert min(correlations) > 0.5
+    assert np.median(correlations) > 0.85
+    assert min(correlations) > 0.4
 
 
 def test_more_strength_is_more_change() -> None:
     image = photograph(64, 64, seed=2)
     means = [
-        np.mean([np.abs(change_light(image, np.random.default_rng(s), k).astype(float) - image).mean() for s in range(40)])
+        np.mean(
+            [np.abs(change_light(image, np.random.default_rng(s), k).astype(float) - image).mean() for s in range(40)]
+        )
         for k in (0.25, 0.5, 1.0)
     ]
     assert means[0] < means[1] < means[2]
