@@ -13,7 +13,7 @@ import torch
 from tqdm import tqdm
 
 from posfeat_hloc import extractors
-from posfeat_hloc.errors import ImageError
+from posfeat_hloc.errors import ConfigurationError, ImageError
 from posfeat_hloc.extractors import Extractor
 from posfeat_hloc.images import DecodedImage, list_images, read_image, resize
 from posfeat_hloc.stores import FeatureStore
@@ -107,10 +107,15 @@ def extract(
 
 
 def choose_device(device: str) -> str:
-    """``auto`` is ``cuda`` where torch finds a GPU, otherwise ``cpu``."""
-    if device != "auto":
-        return device
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    """``auto`` is ``cuda`` where torch finds a GPU, otherwise ``cpu``; ConfigurationError for one that is not there."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigurationError(f"device {device!r} cannot be used ({reason}); use auto or cpu") from error
+    return device
 
 
 def configuration(conf: Conf, extractor: Extractor) -> Conf:

@@ -28,7 +28,9 @@ class Bundled:
     sha256: str
 
 
-BUNDLED: dict[str, Bundled] = {}
+BUNDLED: dict[str, Bundled] = {
+    "hardnet": Bundled("hardnet.safetensors", "4a973858abeffe2139a5e958e880b84a119ced69e71a1d9ddcce24b43a7866f3"),
+}
 """Name used in a conf -> shipped file."""
 
 

@@ -79,7 +79,7 @@ def build_database(
             if len(keypoints):
                 db.write_keypoints(ids[name], keypoints + np.float32(0.5))
         for name0, name1 in tqdm(pairs, desc="import", unit="pair", disable=not progress):
-            indices = match_store.read(name0, name1, counts.get(name1)).pairs()
+            indices = match_store.read(name0, name1, counts.get(name0)).pairs()
             if len(indices) >= MIN_MATCHES:
                 db.write_matches(ids[name0], ids[name1], indices.astype(np.uint32))
 

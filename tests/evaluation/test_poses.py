@@ -29,7 +29,10 @@ def model():
     return pycolmap.synthesize_dataset(options)
 
 
-def truth_of(model, turn=np.eye(3), scale=1.0, shift=np.zeros(3)):
+IDENTITY = np.eye(3)
+
+
+def truth_of(model, turn=IDENTITY, scale=1.0, shift=(0.0, 0.0, 0.0)):
     return {
         image.name: TrueCamera(
             image.cam_from_world().rotation.matrix() @ turn.T, scale * turn @ image.projection_center() + shift

@@ -177,7 +177,7 @@ class JournaledFileIsAFile(RuleBasedStateMachine):
 
 
 TestJournaledFileIsAFile = JournaledFileIsAFile.TestCase
-TestJournaledFileIsAFile.settings = settings(deadline=None, max_examples=150, stateful_step_count=30)
+TestJournaledFileIsAFile.settings = settings(deadline=None, max_examples=100, stateful_step_count=25)
 
 
 @pytest.mark.parametrize("grow", ["write", "truncate"])
@@ -392,10 +392,9 @@ def test_commit_after_a_failed_replay_never_loses_the_journal(tmp_path: Path) ->
 def write_feature_groups_for_ever(path: str, generation: int) -> None:
     """Run in a process that will be killed: overwrites seven groups in turn, says each commit on stdout."""
     store = FeatureStore(Path(path), {"test": "kill"})
-    print("ready", flush=True)
     while True:
         generation += 1
-        n = 5000 + generation % 300
+        n = 2000 + generation % 300
         keypoints, scores = np.full((n, 2), generation, np.float32), np.full(n, generation, np.float32)
         features = Features(keypoints, scores, np.full((n, 128), generation % 1000, np.float32))
         store.write(f"folder/ä {generation % 7}.jpg", features, (generation, n), source=str(generation))
@@ -406,7 +405,7 @@ def write_feature_groups_for_ever(path: str, generation: int) -> None:
 def test_killed_writer_leaves_whole_groups(tmp_path: Path) -> None:
     path = tmp_path / "features.h5"
     rng = random.Random(0)
-    generation, leftovers = 0, 0
+    generation = 0
     command = f"from {__name__} import *; write_feature_groups_for_ever(sys.argv[1], int(sys.argv[2]))"
     for _ in range(10):
         child = subprocess.Popen(
@@ -416,17 +415,14 @@ def test_killed_writer_leaves_whole_groups(tmp_path: Path) -> None:
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         )
         assert child.stdout is not None
-        assert child.stdout.readline() == "ready\n"
-        time.sleep(rng.uniform(0.01, 0.15))
+        assert int(child.stdout.readline()) == generation + 1
+        time.sleep(rng.uniform(0, 0.2))
         child.send_signal(signal.SIGKILL)
         lines = [line for line in child.stdout.read().splitlines(keepends=True) if line.endswith("\n")]
         child.stdout.close()
         assert child.wait() == -signal.SIGKILL
-        said = int(lines[-1]) if lines else generation
-        leftovers += journal_path(path).exists()
-        generation = check_generations(path, said)
-    print("LEFT", leftovers, generation)
-    assert generation > 50
+        generation = check_generations(path, said=int(lines[-1]) if lines else generation + 1)
+    assert generation >= 10
 
 
 def check_generations(path: Path, said: int) -> int:
@@ -436,7 +432,7 @@ def check_generations(path: Path, said: int) -> int:
         for name in store.names():
             features, (generation, n) = store.read(name), store.image_size(name)
             assert name == f"folder/ä {generation % 7}.jpg"
-            assert len(features) == n == 5000 + generation % 300
+            assert len(features) == n == 2000 + generation % 300
             assert (features.keypoints == generation).all()
             assert (features.scores == generation).all()
             assert (features.descriptors == generation % 1000).all()
