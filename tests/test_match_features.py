@@ -245,7 +245,8 @@ def test_batches_give_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         return real(matcher, read, "cpu")
 
     monkeypatch.setattr(match_features.matchers, "match_batch", on_cpu)
-    assert match(CONF, pairs, features, tmp_path / "8.h5", "cuda", progress=False).matched == 21
+    monkeypatch.setattr(match_features, "choose_device", lambda device: "cuda")
+    assert match(CONF, pairs, features, tmp_path / "8.h5", progress=False).matched == 21
     assert sizes == [8, 8, 5]
     assert content(tmp_path / "8.h5", pairs) == content(tmp_path / "1.h5", pairs)
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from posfeat_hloc.errors import ConfigurationError
-from posfeat_hloc.matchers.similarity import keep_mutual, similarity_blocks
+from posfeat_hloc.matchers.similarity import similarity_blocks
 
 
 @dataclass(frozen=True)
@@ -41,32 +41,25 @@ class Matcher:
         opt = self.options
         both = opt.ratio is not None and opt.ratio_sides == "both"
         rows, columns = _two_nearest(descriptors0, descriptors1, second=opt.ratio is not None, column_second=both)
-        indices = rows.index
+        keep = torch.ones_like(rows.index, dtype=torch.bool)
+        if opt.mutual:
+            keep &= _is_mutual(rows, columns)
         if opt.ratio is not None:
-            indices = torch.where(_passes_ratio(rows, opt.ratio), indices, -1)
+            keep &= _passes_ratio(rows, opt.ratio)
+            if both:
+                keep &= _passes_ratio(columns, opt.ratio).gather(1, rows.index)
         if opt.max_distance is not None:
-            indices = torch.where(2 - 2 * rows.best <= opt.max_distance**2, indices, -1)
-        if opt.mutual or both:
-            back = columns.index
-            if both and opt.ratio is not None:
-                passes = _passes_ratio(columns, opt.ratio)
-                if opt.mutual:
-                    back = torch.where(passes, back, -1)
-                else:
-                    indices = torch.where(passes.gather(1, indices.clamp_min(0)), indices, -1)
-            if opt.mutual:
-                indices = keep_mutual(indices, back)
-        scores = torch.where(indices >= 0, (rows.best + 1) / 2, 0)
-        return indices, scores
+            keep &= 2 - 2 * rows.best <= opt.max_distance**2
+        return torch.where(keep, rows.index, -1), torch.where(keep, (rows.best + 1) / 2, 0)
 
 
 @dataclass
 class _Nearest:
-    """Running two nearest neighbours of each descriptor: cosines and the index of the first."""
+    """The two highest cosines of each descriptor, and for rows the index of the highest."""
 
     best: Tensor
     second: Tensor
-    index: Tensor
+    index: Tensor | None
 
 
 def _two_nearest(
@@ -76,24 +69,37 @@ def _two_nearest(
     batch, n, m = len(descriptors0), descriptors0.shape[1], descriptors1.shape[1]
     low = descriptors0.new_full((batch, 1), -2.0)
     rows = _Nearest(low.repeat(1, n), low.repeat(1, n), torch.zeros_like(low, dtype=torch.int64).repeat(1, n))
-    columns = _Nearest(low.repeat(1, m), low.repeat(1, m), torch.zeros_like(low, dtype=torch.int64).repeat(1, m))
+    columns = _Nearest(low.repeat(1, m), low.repeat(1, m), index=None)
     for start, block in similarity_blocks(descriptors0, descriptors1):
         here = slice(start, start + block.shape[1])
         best, index = block.max(dim=2)
         rows.best[:, here], rows.index[:, here] = best, index
-        column_best, column_index = block.max(dim=1)
         if second:
             rows.second[:, here] = _max_without(block, index, dim=2)
         if column_second:
+            column_best, column_index = block.max(dim=1)
             block_second = _max_without(block, column_index, dim=1)
             # of the four candidates seen so far, the second largest
             columns.second = torch.maximum(
                 torch.minimum(columns.best, column_best), torch.maximum(columns.second, block_second)
             )
-        better = column_best > columns.best
-        columns.index = torch.where(better, column_index + start, columns.index)
+        else:
+            column_best = block.amax(dim=1)  # six times faster than max, which also finds indices
         columns.best = torch.maximum(columns.best, column_best)
     return rows, columns
+
+
+def _is_mutual(rows: _Nearest, columns: _Nearest) -> Tensor:
+    """Which rows are the nearest neighbours of their nearest neighbours, ``(B, N)``.
+
+    A row is, when its cosine is the highest of the column; of rows with equal cosines the first counts.
+    """
+    nearest = rows.best >= columns.best.gather(1, rows.index)
+    count = rows.index.shape[1]
+    here = torch.arange(count, device=rows.index.device).expand_as(rows.index)
+    first = torch.full_like(columns.best, count, dtype=torch.int64)
+    first.scatter_reduce_(1, rows.index, torch.where(nearest, here, count), reduce="amin")
+    return nearest & (first.gather(1, rows.index) == here)
 
 
 def _max_without(block: Tensor, index: Tensor, dim: int) -> Tensor:

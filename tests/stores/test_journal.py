@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
 import random
 import resource
@@ -299,7 +298,6 @@ def test_crashes_at_each_write_of_the_replay(tmp_path: Path, change: Callable[[J
         # the process that repairs it may die as well
         with pwrite_failing_after(calls, Crash()), contextlib.suppress(Crash):
             recover(path)
-        gc.collect()  # ends the lock of the one that died
         assert content(path) == expected
     assert (crashes > 1) == (change is change_and_grow)
 
@@ -329,8 +327,6 @@ def test_unusable_paths(tmp_path: Path) -> None:
         with pytest.raises(StoreError, match="cannot be opened for writing") as caught:
             JournaledFile(path)
         assert str(path) in str(caught.value)
-        del caught
-        gc.collect()  # an unfinished object must not complain
 
 
 def test_missing_folders_are_made(tmp_path: Path) -> None:
@@ -389,27 +385,33 @@ def test_commit_after_a_failed_replay_never_loses_the_journal(tmp_path: Path) ->
     assert content(path) == b"new beginning" + OLD[13:]
 
 
-def write_feature_groups_for_ever(path: str, generation: int) -> None:
-    """Run in a process that will be killed: overwrites seven groups in turn, says each commit on stdout."""
-    store = FeatureStore(Path(path), {"test": "kill"})
-    while True:
-        generation += 1
-        n = 2000 + generation % 300
-        keypoints, scores = np.full((n, 2), generation, np.float32), np.full(n, generation, np.float32)
-        features = Features(keypoints, scores, np.full((n, 128), generation % 1000, np.float32))
-        store.write(f"folder/ä {generation % 7}.jpg", features, (generation, n), source=str(generation))
-        store.commit()
-        print(generation, flush=True)
+WRITE_FEATURES_FOR_EVER = """
+import sys
+from pathlib import Path
+import numpy as np
+from posfeat_hloc.features import Features
+from posfeat_hloc.stores import FeatureStore
+
+store, generation = FeatureStore(Path(sys.argv[1]), {"test": "kill"}), int(sys.argv[2])
+while True:
+    generation += 1
+    n = 2000 + generation % 300
+    keypoints, scores = np.full((n, 2), generation, np.float32), np.full(n, generation, np.float32)
+    features = Features(keypoints, scores, np.full((n, 128), generation % 1000, np.float32))
+    store.write(f"folder/ä {generation % 7}.jpg", features, (generation, n), source=str(generation))
+    store.commit()
+    print(generation, flush=True)
+"""
+"""Run in a process that will be killed: overwrites seven groups in turn and says each commit."""
 
 
 def test_killed_writer_leaves_whole_groups(tmp_path: Path) -> None:
     path = tmp_path / "features.h5"
     rng = random.Random(0)
     generation = 0
-    command = f"from {__name__} import *; write_feature_groups_for_ever(sys.argv[1], int(sys.argv[2]))"
     for _ in range(10):
         child = subprocess.Popen(
-            [sys.executable, "-c", command, str(path), str(generation)],
+            [sys.executable, "-c", WRITE_FEATURES_FOR_EVER, str(path), str(generation)],
             stdout=subprocess.PIPE,
             text=True,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
