@@ -91,6 +91,7 @@ def extract(
     target = choose_device(device)
     extractor = extractors.create(conf["model"], target)
     report = ExtractionReport()
+    names = [name for name in names if _is_storable(name, report)]
     with FeatureStore(path, configuration(conf, extractor)) as store:
         if overwrite:
             todo = list(names)
@@ -140,6 +141,17 @@ class _Loaded:
     source: str
     image: DecodedImage
     tensor: torch.Tensor  # (C, H, W) in [0, 1], resized
+
+
+def _is_storable(name: str, report: ExtractionReport) -> bool:
+    """Whether HDF5 and COLMAP can store a name; one with bytes that are not UTF-8 is skipped."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        printable = name.encode(errors="backslashreplace").decode()
+        report.skipped[printable] = f"{printable}: the name is not valid Unicode; rename the file"
+        return False
+    return True
 
 
 def _reader(preprocessing: Conf, image_dir: Path, grayscale: bool) -> Callable[[str], _Loaded]:

@@ -83,7 +83,7 @@ def list_images(folder: Path) -> list[str]:
     """Names of all image files below a folder, relative to it, with ``/``, sorted.
 
     Hidden files and folders are left out. Raises ConfigurationError when the folder does not exist, cannot
-    be read, holds no image, or holds one whose name is not valid Unicode (HDF5 and COLMAP could not store it).
+    be read, or holds no image.
     """
     if not folder.is_dir():
         raise ConfigurationError(f"{folder}: no such folder; --images takes a folder with photographs")
@@ -108,10 +108,7 @@ def _walk(folder: Path, root: Path, above: tuple[Path, ...] = ()) -> Iterator[st
         if entry.is_dir():
             yield from _walk(entry, root, (*above, here))
         elif entry.suffix.lower() in EXTENSIONS:
-            name = entry.relative_to(root).as_posix()
-            if any("\ud800" <= character <= "\udfff" for character in name):  # how Python keeps undecodable bytes
-                raise ConfigurationError(f"{str(entry)!a}: the name is not valid Unicode; rename it")
-            yield name
+            yield entry.relative_to(root).as_posix()
 
 
 def read_image(path: Path, grayscale: bool = False, upright: bool = True) -> DecodedImage:

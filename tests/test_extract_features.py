@@ -155,6 +155,22 @@ def test_listed_images_that_do_not_exist_are_skipped(tmp_path: Path, brightest: 
     assert "no such file" in report.skipped["missing.jpg"]
 
 
+def test_name_that_is_not_unicode_is_skipped(tmp_path: Path, brightest: Brightest) -> None:
+    fill(tmp_path, "a.png", "b.png")
+    try:
+        (tmp_path / "b.png").rename(
+            os.fsdecode(os.fsencode(tmp_path) + b"/stra\xdfe.png")
+        )  # Latin-1, of an old archive
+    except OSError:
+        pytest.skip("this file system has Unicode names only")
+    report = run(tmp_path, tmp_path / "f.h5")
+    assert report.names == list(content(tmp_path / "f.h5")) == ["a.png"]
+    ((name, reason),) = report.skipped.items()
+    assert f"{name} {reason}".isprintable()
+    assert name.startswith("stra")
+    assert "not valid Unicode; rename the file" in reason
+
+
 def test_second_run_extracts_nothing(tmp_path: Path, brightest: Brightest) -> None:
     fill(tmp_path, "a.png", "b.png")
     run(tmp_path, tmp_path / "f.h5")

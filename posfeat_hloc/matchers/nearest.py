@@ -40,42 +40,45 @@ class Matcher:
         """Match ``(B, N, D)`` to ``(B, M, D)``; see :class:`posfeat_hloc.matchers.Matcher`."""
         opt = self.options
         both = opt.ratio is not None and opt.ratio_sides == "both"
-        rows, columns = _two_nearest(descriptors0, descriptors1, second=opt.ratio is not None, column_second=both)
-        keep = torch.ones_like(rows.index, dtype=torch.bool)
+        index, rows, columns = _two_nearest(descriptors0, descriptors1, opt.ratio is not None, both)
+        keep = torch.ones_like(index, dtype=torch.bool)
         if opt.mutual:
-            keep &= _is_mutual(rows, columns)
+            keep &= _is_mutual(index, rows, columns)
         if opt.ratio is not None:
             keep &= _passes_ratio(rows, opt.ratio)
             if both:
-                keep &= _passes_ratio(columns, opt.ratio).gather(1, rows.index)
+                keep &= _passes_ratio(columns, opt.ratio).gather(1, index)
         if opt.max_distance is not None:
             keep &= 2 - 2 * rows.best <= opt.max_distance**2
-        return torch.where(keep, rows.index, -1), torch.where(keep, (rows.best + 1) / 2, 0)
+        return torch.where(keep, index, -1), torch.where(keep, (rows.best + 1) / 2, 0)
 
 
 @dataclass
 class _Nearest:
-    """The two highest cosines of each descriptor, and for rows the index of the highest."""
+    """The highest and second highest cosine of each descriptor, ``(B, N)``."""
 
     best: Tensor
     second: Tensor
-    index: Tensor | None
 
 
 def _two_nearest(
-    descriptors0: Tensor, descriptors1: Tensor, second: bool, column_second: bool
-) -> tuple[_Nearest, _Nearest]:
-    """Nearest neighbours along both axes of the similarity matrix in one pass over its blocks."""
+    descriptors0: Tensor, descriptors1: Tensor, row_second: bool, column_second: bool
+) -> tuple[Tensor, _Nearest, _Nearest]:
+    """Nearest neighbours along both axes of the similarity matrix in one pass over its blocks.
+
+    Returns:
+        ``(B, N)`` index of the nearest neighbour of each row, and the highest cosines of rows and of columns; the second
+        ones only where asked for.
+    """
     batch, n, m = len(descriptors0), descriptors0.shape[1], descriptors1.shape[1]
     low = descriptors0.new_full((batch, 1), -2.0)
-    rows = _Nearest(low.repeat(1, n), low.repeat(1, n), torch.zeros_like(low, dtype=torch.int64).repeat(1, n))
-    columns = _Nearest(low.repeat(1, m), low.repeat(1, m), index=None)
+    index = torch.zeros((batch, n), dtype=torch.int64, device=low.device)
+    rows, columns = _Nearest(low.repeat(1, n), low.repeat(1, n)), _Nearest(low.repeat(1, m), low.repeat(1, m))
     for start, block in similarity_blocks(descriptors0, descriptors1):
         here = slice(start, start + block.shape[1])
-        best, index = block.max(dim=2)
-        rows.best[:, here], rows.index[:, here] = best, index
-        if second:
-            rows.second[:, here] = _max_without(block, index, dim=2)
+        rows.best[:, here], index[:, here] = block.max(dim=2)
+        if row_second:
+            rows.second[:, here] = _max_without(block, index[:, here], dim=2)
         if column_second:
             column_best, column_index = block.max(dim=1)
             block_second = _max_without(block, column_index, dim=1)
@@ -86,20 +89,20 @@ def _two_nearest(
         else:
             column_best = block.amax(dim=1)  # six times faster than max, which also finds indices
         columns.best = torch.maximum(columns.best, column_best)
-    return rows, columns
+    return index, rows, columns
 
 
-def _is_mutual(rows: _Nearest, columns: _Nearest) -> Tensor:
+def _is_mutual(index: Tensor, rows: _Nearest, columns: _Nearest) -> Tensor:
     """Which rows are the nearest neighbours of their nearest neighbours, ``(B, N)``.
 
     A row is, when its cosine is the highest of the column; of rows with equal cosines the first counts.
     """
-    nearest = rows.best >= columns.best.gather(1, rows.index)
-    count = rows.index.shape[1]
-    here = torch.arange(count, device=rows.index.device).expand_as(rows.index)
+    nearest = rows.best >= columns.best.gather(1, index)
+    count = index.shape[1]
+    here = torch.arange(count, device=index.device).expand_as(index)
     first = torch.full_like(columns.best, count, dtype=torch.int64)
-    first.scatter_reduce_(1, rows.index, torch.where(nearest, here, count), reduce="amin")
-    return nearest & (first.gather(1, rows.index) == here)
+    first.scatter_reduce_(1, index, torch.where(nearest, here, count), reduce="amin")
+    return nearest & (first.gather(1, index) == here)
 
 
 def _max_without(block: Tensor, index: Tensor, dim: int) -> Tensor:

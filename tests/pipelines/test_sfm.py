@@ -117,10 +117,11 @@ def test_strange_files_are_skipped_and_counted(scene, tmp_path):
     Image.new("L", (1, 1)).save(photos / "dot.png")
     Image.new("RGB", (20000, 40), (90, 20, 30)).save(photos / "wide.png")
     (photos / "notes.txt").write_text("not even tried")
+    shutil.copy(views[0], os.fsdecode(os.fsencode(photos) + b"/stra\xdfe.png"))  # Latin-1, from an old archive
     assert run(photos, tmp_path / "out") == 0
     found = summary(tmp_path / "out")
-    assert found["images"] == 11
-    assert set(found["skipped"]) == {"empty.jpg", "text.jpg", "cut.png"}
+    assert found["images"] == 12
+    assert set(found["skipped"]) == {"empty.jpg", "text.jpg", "cut.png", "stra\\udcdfe.png"}
     assert found["registered"] == 6
     assert set(found["unregistered"]) == {"dot.png", "wide.png"}
 

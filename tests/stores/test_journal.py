@@ -35,7 +35,7 @@ class Crash(BaseException):
 
 
 @contextlib.contextmanager
-def pwrite_failing_after(calls: int, error: BaseException) -> Iterator[None]:
+def pwrite_failing_after(calls: int, error: BaseException | type[BaseException]) -> Iterator[None]:
     """``os.pwrite`` works ``calls`` times, writes half of the next chunk, and then only raises."""
     real, left = os.pwrite, calls
 
@@ -136,7 +136,7 @@ class JournaledFileIsAFile(RuleBasedStateMachine):
         after = {self.everything(self.plain)}
         # the journal is always complete when it comes to pwrite, unless that is for an earlier one
         self.saved = self.saved | after if self.file.journal.exists() else after
-        with pwrite_failing_after(calls, Crash()), contextlib.suppress(Crash):
+        with pwrite_failing_after(calls, Crash), contextlib.suppress(Crash):
             self.file.commit()
         self.reopen()
 
@@ -201,7 +201,7 @@ def complete_journal(path: Path, change: Callable[[JournaledFile], object]) -> b
     """Kill a commit before it touches the file; returns the journal that it leaves."""
     file = JournaledFile(path)
     change(file)
-    with pwrite_failing_after(0, Crash()), pytest.raises(Crash):
+    with pwrite_failing_after(0, Crash), pytest.raises(Crash):
         file.commit()
     file.close()
     return journal_path(path).read_bytes()
@@ -252,7 +252,7 @@ def test_store_completes_the_journal_of_a_killed_one(tmp_path: Path, reading: bo
             store.commit()
             store.write("a", features(2, 300), (2, 2))
             store.write("b", features(3, 700), (3, 3))
-            with pwrite_failing_after(calls, Crash()), pytest.raises(Crash):
+            with pwrite_failing_after(calls, Crash), pytest.raises(Crash):
                 store.commit()
         assert journal_path(path).exists()
         with FeatureStore(path, None if reading else configuration) as store:
@@ -290,13 +290,13 @@ def test_crashes_at_each_write_of_the_replay(tmp_path: Path, change: Callable[[J
         file = JournaledFile(path)
         change(file)
         try:
-            with pwrite_failing_after(calls, Crash()):
+            with pwrite_failing_after(calls, Crash):
                 file.commit()
         except Crash:
             crashes += 1
         file.close()
         # the process that repairs it may die as well
-        with pwrite_failing_after(calls, Crash()), contextlib.suppress(Crash):
+        with pwrite_failing_after(calls, Crash), contextlib.suppress(Crash):
             recover(path)
         assert content(path) == expected
     assert (crashes > 1) == (change is change_and_grow)
