@@ -1,4 +1,4 @@
-"""What float16 keypoints, as hloc stores them, cost: one reconstruction from the same features and matches in each precision.
+"""What float16 keypoints, as hloc stores them, cost: the same features and matches reconstructed in each precision.
 
     python benchmarks/keypoint_precision.py --images door/images --run runs/sfm/door/sift
 

@@ -67,8 +67,8 @@ def _two_nearest(
     """Nearest neighbours along both axes of the similarity matrix in one pass over its blocks.
 
     Returns:
-        ``(B, N)`` index of the nearest neighbour of each row, and the highest cosines of rows and of columns; the second
-        ones only where asked for.
+        ``(B, N)`` index of the nearest neighbour of each row, and the highest cosines of rows and of columns; the
+        second ones only where asked for.
     """
     batch, n, m = len(descriptors0), descriptors0.shape[1], descriptors1.shape[1]
     low = descriptors0.new_full((batch, 1), -2.0)
