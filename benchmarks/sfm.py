@@ -3,7 +3,7 @@
     python benchmarks/sfm.py --datasets fountain-P11/images door/images --output runs/sfm
 
 Each reconstruction is a process of its own, so that seconds and peak memory are those of a user's command. Where a
-folder `cameras` with Strecha's files lies beside the images, poses are compared with it. A finished one is not run again.
+folder `cameras` with Strecha's files lies beside the images, poses are compared with it. A finished one is kept.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ def main(
     conf: Conf,
     image_dir: Path,
     export_dir: Path | None = None,
-    image_list: Sequence[str] | None = None,
+    image_list: Path | Sequence[str] | None = None,
     feature_path: Path | None = None,
     overwrite: bool = False,
     device: str = "auto",
@@ -57,11 +57,14 @@ def main(
         conf: one of ``confs.extractors``, or a dict of that shape.
         image_dir: searched recursively.
         export_dir: folder of the file ``conf["output"] + ".h5"``, unless ``feature_path`` is given.
-        image_list: names relative to ``image_dir``; all images when None.
+        image_list: names relative to ``image_dir``, or the path of a text file with a name a line; all images when
+            None.
         overwrite: extract again what is there.
         device: ``auto`` takes a GPU when there is one.
     """
     path = feature_path if feature_path is not None else Path(export_dir or ".") / f"{conf['output']}.h5"
+    if isinstance(image_list, (str, Path)):
+        image_list = _read_names(Path(image_list))
     report = extract(conf, Path(image_dir), path, image_list, device, overwrite)
     for name, reason in report.skipped.items():
         print(f"skipped {name}: {reason}")
@@ -105,6 +108,14 @@ def extract(
                 _extract_batch(extractor, batch, store, report)
                 bar.update(len(batch))
     return report
+
+
+def _read_names(path: Path) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: cannot be read as a list of image names ({error})") from error
+    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
 
 def choose_device(device: str) -> str:

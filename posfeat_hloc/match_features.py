@@ -70,8 +70,8 @@ def match(
 ) -> MatchingReport:
     """Match what is missing or outdated in ``path``.
 
-    A pair counts as done when its matches were made from the very features that are stored now. Memory does not
-    grow with the number of pairs.
+    A pair counts as done when its matches were made from the very features that are stored now (files that hloc wrote
+    hold nothing to tell that by: there, any matches count). Memory does not grow with the number of pairs.
 
     Raises:
         ConfigurationError: a conf that does not exist.

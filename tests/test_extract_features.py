@@ -328,6 +328,19 @@ def test_main_as_hlocs(tmp_path: Path, brightest: Brightest, capsys: pytest.Capt
     path = tmp_path / "elsewhere.h5"
     assert extract_features.main(CONF, images, tmp_path / "out", image_list=["b.png"], feature_path=path) == path
     assert list(content(path)) == ["b.png"]
+    names = tmp_path / "names.txt"
+    names.write_text("# a list as hloc takes it\na.png\n\n")
+    listed = tmp_path / "listed.h5"
+    assert extract_features.main(CONF, images, image_list=names, feature_path=listed) == listed
+    assert list(content(listed)) == ["a.png"]
+    with pytest.raises(ConfigurationError, match=r"none\.txt"):
+        extract_features.main(CONF, images, image_list=tmp_path / "none.txt", feature_path=listed)
+
+
+def test_a_device_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="device 'abacus' cannot be used"):
+        extract_features.choose_device("abacus")
+    assert extract_features.choose_device("cpu") == "cpu"
 
 
 def test_sift_finds_a_blob_where_it_is_in_the_original(tmp_path: Path) -> None:
