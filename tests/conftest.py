@@ -8,11 +8,13 @@ import cv2
 import numpy as np
 import PIL.Image  # noqa: F401  loaded before pycolmap: the other way round, writing a PNG mixes two zlibs and aborts
 import pytest
+import torch
 from hypothesis import settings
 from numpy.typing import NDArray
 
 settings.register_profile("busy", deadline=None, max_examples=50)  # the machine may be slow, the code is not timed
 settings.load_profile("busy")
+torch.set_num_threads(1)  # on small tensors threads mostly wait for each other
 
 Texture = Callable[..., NDArray[np.uint8]]
 

@@ -17,8 +17,6 @@ STRIDES = (1, 1, 2, 1, 2, 1, 1)
 CHANNELS = (1, 32, 32, 64, 64, 128, 128, 128)
 KERNELS = (3, 3, 3, 3, 3, 3, 8)
 
-torch.set_num_threads(1)  # of the whole run: on small tensors threads mostly wait for each other
-
 architectures = pytest.mark.parametrize("architecture", ["hardnet", "sosnet"])
 
 
