@@ -14,6 +14,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pycolmap
 
 from posfeat_hloc.mapping.database import build_database, verify
 from posfeat_hloc.mapping.pairs import read_pairs
@@ -27,6 +28,7 @@ def main() -> None:
     parser.add_argument("--images", type=Path, required=True)
     parser.add_argument("--run", type=Path, required=True)
     args = parser.parse_args()
+    pycolmap.logging.minloglevel = 2
     print("| keypoints | registered | points | track | reproj. px |\n|---|---|---|---|---|")
     for precision in (np.float32, np.float16):
         with tempfile.TemporaryDirectory() as name:

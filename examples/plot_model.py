@@ -25,12 +25,12 @@ def aligned(model: pycolmap.Reconstruction, reference: pycolmap.Reconstruction) 
 
 
 def draw(axes: plt.Axes, model: pycolmap.Reconstruction, title: str, frame: np.ndarray, limits: np.ndarray) -> None:
-    """Points by track length, cameras as red triangles; ``frame`` rows are right, down and forward."""
+    """Points by the number of images that see them, cameras as red triangles; ``frame`` rows are right, down and forward."""
     points = np.array([p.xyz for p in model.points3D.values()]) @ frame.T
-    tracks = np.array([len(p.track.elements) for p in model.points3D.values()])
+    seen_in = np.array([len({e.image_id for e in p.track.elements}) for p in model.points3D.values()])
     order = np.argsort(-points[:, 2])  # far ones first
     drawn = axes.scatter(
-        points[order, 0], -points[order, 1], c=tracks[order], s=0.6, lw=0, cmap="viridis", vmin=2, vmax=10
+        points[order, 0], -points[order, 1], c=seen_in[order], s=2.5, lw=0, cmap="viridis", vmin=2, vmax=10
     )
     centres = np.array([i.projection_center() for i in model.images.values() if i.has_pose]) @ frame.T
     axes.scatter(centres[:, 0], -centres[:, 1], marker="^", c="crimson", s=18)
@@ -52,14 +52,14 @@ def main() -> None:
     rotations = np.array([i.cam_from_world().rotation.matrix() for i in images])
     frame = rotations[np.argmax(np.einsum("aij,bij->a", rotations, rotations))]  # the most average view
     points = np.array([p.xyz for p in models[0].points3D.values() if len(p.track.elements) > 2]) @ frame.T
-    low, high = np.percentile(points[:, :2], [1.0, 99.0], axis=0)
-    margin = 0.12 * (high - low)
-    low, high = low - margin, high + margin
+    middle = np.median(points[:, :2], axis=0)
+    reach = 3.5 * np.median(np.abs(points[:, :2] - middle), axis=0)  # leaves out what is seen far behind
+    low, high = middle - reach, middle + reach
     limits = np.array([[low[0], high[0]], [-high[1], -low[1]]])
 
-    figure, axes = plt.subplots(1, len(models), figsize=(7 * len(models), 5), squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(1, len(models), figsize=(6.2 * len(models), 4.4), squeeze=False, layout="constrained")
     for axis, title, model in zip(axes[0], titles, models, strict=True):
-        text = f"{title}: {model.num_points3D()} points, {model.compute_mean_track_length():.2f} images each"
+        text = f"{title}: {model.num_points3D()} points"
         draw(axis, model, text, frame, limits)
     figure.savefig(args.output, dpi=110)
     print(f"wrote {args.output}")

@@ -109,7 +109,7 @@ def as_text(run: Run, feature: str, images: Path, output: Path) -> str:
         lines += [
             f"{best.registered} of {run.images} images reconstructed with {feature}",
             f"  points              {best.points:,}".replace(",", " "),
-            f"  track length        {best.track_length:.2f} images",
+            f"  track length        {best.track_length:.2f} observations in {best.images_per_point:.2f} images",
             f"  reprojection error  {best.reprojection_error:.2f} px",
             f"  model               {best.path}",
             "  open it             colmap gui"

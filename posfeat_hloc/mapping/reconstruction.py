@@ -45,7 +45,9 @@ class ModelSummary:
         registered: number of images with a pose.
         points: number of 3D points.
         observations: of 3D points in images.
-        track_length: mean number of images that see a 3D point.
+        track_length: mean number of observations of a 3D point, as COLMAP counts it.
+        images_per_point: mean number of different images that see a 3D point; smaller, because neighbouring keypoints
+            of one image may belong to the same point.
         reprojection_error: mean over the observations, in pixels.
     """
 
@@ -54,6 +56,7 @@ class ModelSummary:
     points: int
     observations: int
     track_length: float
+    images_per_point: float
     reprojection_error: float
 
     def as_dict(self) -> dict[str, Any]:
@@ -111,8 +114,14 @@ def summarize(model: pycolmap.Reconstruction, path: Path) -> ModelSummary:
         points=model.num_points3D(),
         observations=model.compute_num_observations(),
         track_length=model.compute_mean_track_length(),
+        images_per_point=_images_per_point(model),
         reprojection_error=model.compute_mean_reprojection_error(),
     )
+
+
+def _images_per_point(model: pycolmap.Reconstruction) -> float:
+    counts = [len({element.image_id for element in point.track.elements}) for point in model.points3D.values()]
+    return sum(counts) / len(counts) if counts else 0.0
 
 
 def read_model(path: Path) -> pycolmap.Reconstruction:

@@ -81,6 +81,22 @@ def test_summary_counts_what_the_model_holds(tmp_path):
     observations = sum(len(point.track.elements) for point in truth.points3D.values())
     assert summary.observations == observations
     assert summary.track_length == pytest.approx(observations / len(truth.points3D))
+    assert summary.images_per_point == summary.track_length  # a synthetic camera sees a point once
+
+
+def test_two_keypoints_of_one_image_on_a_point_count_as_one_image(tmp_path):
+    truth = synthetic(tmp_path, images=3, points=40)
+    point_id, point = next(iter(truth.points3D.items()))
+    seen = point.track.elements[0]
+    image = truth.images[seen.image_id]
+    spare = next(i for i, p in enumerate(image.points2D) if p.point3D_id != point_id)
+    if image.points2D[spare].has_point3D():
+        truth.delete_observation(image.image_id, spare)
+    before = summarize(truth, tmp_path)
+    truth.add_observation(point_id, pycolmap.TrackElement(image.image_id, spare))
+    after = summarize(truth, tmp_path)
+    assert after.observations == before.observations + 1
+    assert after.images_per_point == before.images_per_point
 
 
 def test_errors_name_the_folder_and_the_choice(tmp_path):
