@@ -25,7 +25,7 @@ def aligned(model: pycolmap.Reconstruction, reference: pycolmap.Reconstruction) 
 
 
 def draw(axes: plt.Axes, model: pycolmap.Reconstruction, title: str, frame: np.ndarray, limits: np.ndarray) -> None:
-    """Points by the number of images that see them, cameras as red triangles; ``frame`` rows are right, down and forward."""
+    """Points by the number of images that see them, cameras red; ``frame`` rows are right, down and forward."""
     points = np.array([p.xyz for p in model.points3D.values()]) @ frame.T
     seen_in = np.array([len({e.image_id for e in p.track.elements}) for p in model.points3D.values()])
     order = np.argsort(-points[:, 2])  # far ones first
