@@ -50,6 +50,14 @@ def evaluate(conf: confs.Conf, dataset: Path) -> tuple[dict[str, np.ndarray], fl
     return curves, float(np.mean(keypoints)), float(np.mean(matches))
 
 
+def _number(text: str) -> float | str:
+    """``8192`` and ``0.04`` as numbers, anything else as it is."""
+    try:
+        return int(text) if text.isdigit() else float(text)
+    except ValueError:
+        return text
+
+
 def main() -> None:
     """Print a table in Markdown."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -65,7 +73,7 @@ def main() -> None:
             conf["model"]["weights"] = args.weights
         for item in args.set:
             key, value = item.split("=")
-            conf["model"][key] = int(value) if value.isdigit() else value
+            conf["model"][key] = _number(value)
         start = time.perf_counter()
         curves, keypoints, matches = evaluate(conf, args.dataset)
         if not header_done:

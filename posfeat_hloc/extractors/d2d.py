@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from posfeat_hloc.detection.d2d import score_map, top_k
 from posfeat_hloc.features import Features
 from posfeat_hloc.networks import l2net
-from posfeat_hloc.networks.l2net import L2Net, map_to_pixels
+from posfeat_hloc.networks.l2net import map_to_pixels
 from posfeat_hloc.networks.loading import load_l2net
 from posfeat_hloc.networks.precision import inference_precision
 
@@ -72,6 +72,3 @@ def detect(raw: Tensor, options: Options) -> list[Features]:
         keypoints = map_to_pixels(cells.float())
         result.append(Features(keypoints.cpu().numpy(), values.cpu().numpy(), descriptors.cpu().numpy()))
     return result
-
-
-__all__ = ["Extractor", "L2Net", "Options", "detect"]
