@@ -1,7 +1,8 @@
 """Which weights exist, where they are, and how they are checked and loaded.
 
 Weights trained by this project lie in the folder ``weights/`` (in an installed package: beside this module), are named
-in :data:`BUNDLED` and checked against their SHA-256. Any other checkpoint is given by its path.
+in :data:`BUNDLED` and checked against their SHA-256. The authors' own checkpoints are named in :data:`PUBLIC`,
+downloaded once and checked against the hash of their repository. Any other checkpoint is given by its path.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.error import URLError
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -36,6 +38,33 @@ BUNDLED: dict[str, Bundled] = {
 
 
 @dataclass(frozen=True)
+class Public:
+    """One checkpoint that its authors publish."""
+
+    url: str
+    git_blob: str
+    """SHA-1 by which git knows the file."""
+
+
+_HARDNET = "https://github.com/DagnyT/hardnet/raw/master/pretrained"
+_SOSNET = "https://github.com/yuruntian/SOSNet/raw/master/sosnet-weights"
+PUBLIC: dict[str, Public] = {
+    "hardnet++": Public(
+        f"{_HARDNET}/pretrained_all_datasets/HardNet%2B%2B.pth", "84aa9c230b7cd6d0a8a7d13b65b39cfb0f406eec"
+    ),
+    "hardnet-liberty": Public(
+        f"{_HARDNET}/train_liberty/checkpoint_liberty_no_aug.pth", "8694b2a670aec840800966e42cd8c79e3be66e9a"
+    ),
+    "hardnet-liberty-aug": Public(
+        f"{_HARDNET}/train_liberty_with_aug/checkpoint_liberty_with_aug.pth", "c1b2a5f4e79a5f3e50ec9a1ac98a428965cef37b"
+    ),
+    "sosnet-liberty": Public(f"{_SOSNET}/sosnet_32x32_liberty.pth", "e1654f36def583bb942cccbe149b0162d57d3d2a"),
+    "sosnet-hpatches": Public(f"{_SOSNET}/sosnet_32x32_hpatches_a.pth", "9154f47b3ead6f6eadd21bec48bd9b61e256e704"),
+}
+"""Name used in a conf -> the authors' file. HardNet's are under the MIT licence; SOSNet's repository states none."""
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     """Loaded weights: tensors under their published names, and the strings stored beside them."""
 
@@ -45,14 +74,16 @@ class Checkpoint:
 
 
 def load(name_or_path: str) -> Checkpoint:
-    """Load bundled weights by name, or any checkpoint by path.
+    """Load bundled or public weights by name, or any checkpoint by path.
+
+    Public weights are downloaded on first use, into ``posfeat_hloc`` in the folder of ``torch.hub`` (``TORCH_HOME``).
 
     Reads safetensors and PyTorch files (with ``weights_only=True``, so nothing in the file is executed). Of a training
     checkpoint the tensors under ``state_dict``, ``model`` or ``network`` are taken; a ``module.`` prefix
     is removed.
 
     Raises:
-        WeightsError: unknown name, missing file, wrong hash, or a file that holds no tensors.
+        WeightsError: unknown name, missing file, no network, wrong hash, or a file that holds no tensors.
     """
     if name_or_path in BUNDLED:
         entry = BUNDLED[name_or_path]
@@ -62,15 +93,51 @@ def load(name_or_path: str) -> Checkpoint:
         digest = sha256(path)
         if digest != entry.sha256:
             raise WeightsError(f"{path}: bundled weights were altered (SHA-256 {digest}); install posfeat-hloc again")
+    elif name_or_path in PUBLIC:
+        path = download(name_or_path)
+        digest = sha256(path)
     else:
         path = Path(name_or_path).expanduser()
         if not path.is_file():
             raise WeightsError(
-                f"weights {name_or_path!r}: neither a file nor a bundled name; bundled are {', '.join(sorted(BUNDLED))}"
+                f"weights {name_or_path!r}: neither a file nor a known name; bundled are {', '.join(sorted(BUNDLED))}, "
+                f"public {', '.join(sorted(PUBLIC))}"
             )
         digest = sha256(path)
     tensors, metadata = _read_safetensors(path) if path.suffix == ".safetensors" else (_read_torch(path), {})
     return Checkpoint(tensors, metadata, digest)
+
+
+def download(name: str) -> Path:
+    """The local copy of public weights, downloaded if it is not there yet.
+
+    Raises:
+        WeightsError: they cannot be downloaded, or are not the published file.
+    """
+    entry = PUBLIC[name]
+    path = Path(torch.hub.get_dir()) / "posfeat_hloc" / entry.url.rpartition("/")[2].replace("%2B", "+")
+    if path.is_file() and git_blob(path) == entry.git_blob:
+        return path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(entry.url, str(path))  # to a temporary file first
+    except (URLError, OSError) as error:
+        raise WeightsError(
+            f"weights {name!r} cannot be downloaded from {entry.url} ({error}); get the file by other means and give "
+            f"its path, or put it at {path}"
+        ) from error
+    if (found := git_blob(path)) != entry.git_blob:
+        path.unlink()
+        raise WeightsError(
+            f"weights {name!r}: {entry.url} is not the published file (git blob {found}); try again later"
+        )
+    return path
+
+
+def git_blob(path: Path) -> str:
+    """The SHA-1 by which git knows a file's content, as hexadecimal digits."""
+    content = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
 def save(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:

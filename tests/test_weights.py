@@ -90,7 +90,7 @@ def test_a_path_may_begin_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_unknown_names_list_the_bundled_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     known = {name: weights.Bundled(f"{name}.safetensors", "") for name in ("second", "first")}
     monkeypatch.setattr(weights, "BUNDLED", known)
-    with pytest.raises(WeightsError, match=r"'third': neither a file nor a bundled name; bundled are first, second"):
+    with pytest.raises(WeightsError, match=r"'third': neither a file nor a known name; bundled are first, second"):
         weights.load("third")
 
 
@@ -138,3 +138,54 @@ def test_bundled_weights_are_the_promised_ones(name: str) -> None:
     content = (weights.weights_folder() / entry.file).read_bytes()
     assert hashlib.sha256(content).hexdigest() == entry.sha256 == checkpoint.sha256
     assert all(tensor.isfinite().all() for tensor in checkpoint.tensors.values())
+
+
+@pytest.fixture
+def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkpoint at a file URL under the public name ``hardnet++``, and an empty cache."""
+    path = tmp_path / "server" / "HardNet%2B%2B.pth"
+    path.parent.mkdir()
+    torch.save({"state_dict": tensors()}, path)
+    entry = weights.Public(f"file://{path.parent}/HardNet%252B%252B.pth", weights.git_blob(path))
+    monkeypatch.setitem(weights.PUBLIC, "hardnet++", entry)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    return path
+
+
+def test_public_weights_are_downloaded_once(published: Path) -> None:
+    read = weights.load("hardnet++")
+    assert read.tensors.keys() == tensors().keys()
+    assert read.sha256 == weights.sha256(published)
+    published.unlink()
+    assert weights.load("hardnet++").sha256 == read.sha256
+
+
+def test_a_damaged_copy_of_public_weights_is_downloaded_again(published: Path) -> None:
+    copy = weights.download("hardnet++")
+    copy.write_bytes(copy.read_bytes()[:-1])
+    assert weights.load("hardnet++").sha256 == weights.sha256(published)
+
+
+def test_another_file_than_the_published_one_is_refused(published: Path, tmp_path: Path) -> None:
+    published.write_bytes(published.read_bytes() + b"x")
+    with pytest.raises(WeightsError, match="not the published file"):
+        weights.load("hardnet++")
+    assert not list((tmp_path / "hub").rglob("*.pth"))
+
+
+def test_without_a_network_the_way_out_is_named(published: Path) -> None:
+    published.unlink()
+    with pytest.raises(WeightsError, match=r"cannot be downloaded from file:.*put it at .*posfeat_hloc"):
+        weights.load("hardnet++")
+
+
+def test_the_hash_of_git(tmp_path: Path) -> None:
+    """git's own name of the file with the six bytes ``hello\\n``."""
+    path = tmp_path / "hello"
+    path.write_bytes(b"hello\n")
+    assert weights.git_blob(path) == "ce013625030ba8dba906f756967f9e9ca394464a"
+
+
+def test_names_of_public_weights_say_the_network() -> None:
+    assert all(name.startswith(("hardnet", "sosnet")) for name in weights.PUBLIC)
+    assert not weights.PUBLIC.keys() & weights.BUNDLED.keys()

@@ -1,19 +1,25 @@
-"""Describe-to-Detect over HardNet or SOSNet."""
+"""Describe-to-Detect over HardNet or SOSNet: the paper's grid of cells, or positions below the pixel."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from posfeat_hloc.detection.d2d import score_map, top_k
+from posfeat_hloc.detection.hessian import hessian_determinant, peaks
+from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.features import Features
 from posfeat_hloc.networks import l2net
-from posfeat_hloc.networks.l2net import map_to_pixels
+from posfeat_hloc.networks.l2net import map_to_pixels, pixels_to_map, read_map
 from posfeat_hloc.networks.loading import load_l2net
 from posfeat_hloc.networks.precision import inference_precision
+
+POSITIONS = ("grid", "hessian")
 
 
 @dataclass(frozen=True)
@@ -23,15 +29,26 @@ class Options:
     network: str = "hardnet"
     """``hardnet`` or ``sosnet``."""
     weights: str = "hardnet"
-    """A bundled name or the path of a checkpoint."""
+    """A bundled or public name, or the path of a checkpoint."""
     max_keypoints: int = 8192
-    """K: this many cells with the highest scores become keypoints (the paper: about 16 k on Aachen)."""
+    """K: this many places with the highest scores become keypoints (the paper: about 16 k on Aachen)."""
     radius: int = 5
     """r_RS in cells of the map."""
     step: int = 2
     """Step between the neighbours in the window of r_RS."""
     relative_on: str = "raw"
     """S_RS on ``raw`` or L2-``normalized`` descriptors."""
+    positions: str = "grid"
+    """``grid``: keypoints are cells of the map, 4 px apart, as in the paper. ``hessian``: they are peaks of the
+    determinant of the Hessian (see :mod:`posfeat_hloc.detection.hessian`), ranked by S_D2D read there."""
+    sigmas: Sequence[float] = (2.0,)
+    """``hessian``: Gaussian smoothing in pixels; with several, the peaks of all of them are candidates."""
+    peak_radius: int = 2
+    """``hessian``: a peak is the largest value within this many pixels on each side."""
+    peak_power: float = 0.5
+    """``hessian``: places are ranked by S_D2D times the determinant to this power."""
+    scales: Sequence[float] = (1.0,)
+    """The image is described at each of these scales, and the best K of all their places are kept; the paper: one."""
     window: int | None = None
     """Side of the local normalisation in pixels; None takes what the weights were trained with, or 33."""
     eps: float | None = None
@@ -41,24 +58,55 @@ class Options:
 
 
 class Extractor:
-    """Top-K D2D keypoints on the grid (4x + 14, 4y + 14), read from one forward pass."""
+    """Top-K D2D keypoints and their descriptors, read from one forward pass."""
 
     grayscale = True
-    detection_noise = l2net.STRIDE / 12**0.5  # a true position anywhere in the cell
 
     def __init__(self, options: Options, device: torch.device) -> None:
+        if options.positions not in POSITIONS:
+            raise ConfigurationError(f"positions must be one of {', '.join(POSITIONS)}, not {options.positions!r}")
+        for name in ("scales", "sigmas"):
+            values = getattr(options, name)
+            if not values or min(values) <= 0:
+                raise ConfigurationError(f"{name} must be positive numbers, at least one, not {values!r}")
         self.options = options
         self.device = device
+        # on the grid, a true position is anywhere in the cell
+        self.detection_noise = l2net.STRIDE / 12**0.5 if options.positions == "grid" else 0.5
         self.network, self.weights_sha256 = load_l2net(options.network, options.weights, options.window, options.eps)
         self.network.to(device)
 
     def __call__(self, images: Tensor) -> list[Features]:
         """Extract features of ``(B, 1, H, W)`` images; one shorter than 29 pixels has none."""
+        found = [self._extract_at(images.to(self.device), scale) for scale in self.options.scales]
+        return [_best_of(list(features), self.options.max_keypoints) for features in zip(*found, strict=True)]
+
+    @torch.inference_mode()
+    def _extract_at(self, images: Tensor, scale: float) -> list[Features]:
+        """Features of the images resized by a factor, in pixels of the images as they are."""
+        height, width = images.shape[-2:]
+        if scale != 1:
+            size = (max(1, round(height * scale)), max(1, round(width * scale)))
+            images = F.interpolate(images, size, mode="bilinear", antialias=True)
         if min(images.shape[-2:]) < l2net.MIN_SIZE:
             return [Features.empty(128) for _ in images]
-        with torch.inference_mode(), inference_precision(self.device, self.options.precision):
-            raw = self.network(images.to(self.device)).float()
-        return detect(raw, self.options)
+        with inference_precision(self.device, self.options.precision):
+            raw = self.network(images).float()
+        if self.options.positions == "grid":
+            found = detect(raw, self.options)
+        else:
+            found = detect_peaks(raw, images, self.options)
+        seen = (images.shape[-1], images.shape[-2])
+        return found if seen == (width, height) else [f.scaled(seen, (width, height)) for f in found]
+
+
+def _best_of(found: list[Features], k: int) -> Features:
+    """The k features with the highest scores."""
+    if len(found) == 1:
+        return found[0]
+    together = [np.concatenate([getattr(f, name) for f in found]) for name in ("keypoints", "scores", "descriptors")]
+    best = np.argsort(-together[1], kind="stable")[:k]
+    return Features(*(values[best] for values in together))
 
 
 @torch.inference_mode()
@@ -72,3 +120,37 @@ def detect(raw: Tensor, options: Options) -> list[Features]:
         keypoints = map_to_pixels(cells.float())
         result.append(Features(keypoints.cpu().numpy(), values.cpu().numpy(), descriptors.cpu().numpy()))
     return result
+
+
+@torch.inference_mode()
+def detect_peaks(raw: Tensor, images: Tensor, options: Options) -> list[Features]:
+    """Top-K peaks of the images' Hessian by S_D2D, with the descriptors read there.
+
+    Args:
+        raw: dense maps ``(B, D, h, w)`` of the images.
+        images: ``(B, 1, H, W)`` grey in [0, 1].
+        options: of D2D.
+    """
+    scores = score_map(raw, options.radius, options.step, options.relative_on)
+    responses = torch.stack([hessian_determinant(images, sigma) for sigma in options.sigmas], dim=1)
+    last_cell = torch.tensor([raw.shape[-1] - 1, raw.shape[-2] - 1]).to(raw)
+    result = []
+    for image_map, image_scores, image_responses in zip(raw, scores, responses, strict=True):
+        found = [peaks(response, options.peak_radius) for response in image_responses]
+        pixels, strength = (torch.cat(values) for values in zip(*found, strict=True))
+        cells = pixels_to_map(pixels)
+        inside = ((cells >= 0) & (cells <= last_cell)).all(dim=1)  # a descriptor is never made up at the border
+        pixels, strength = pixels[inside], strength[inside]
+        saliency = _read_scores(image_scores, cells[inside]) * strength**options.peak_power
+        values, best = saliency.topk(min(options.max_keypoints, len(saliency)))
+        keypoints = pixels[best]
+        descriptors = read_map(image_map[None], [keypoints])
+        result.append(Features(keypoints.cpu().numpy(), values.cpu().numpy(), descriptors.cpu().numpy()))
+    return result
+
+
+def _read_scores(scores: Tensor, cells: Tensor) -> Tensor:
+    """A map ``(h, w)`` read bilinearly at ``(N, 2)`` fractional cells inside it; ``(N,)``."""
+    scale = 2 / torch.tensor([max(scores.shape[1] - 1, 1), max(scores.shape[0] - 1, 1)]).to(cells)
+    grid = (cells * scale - 1)[None, None]
+    return F.grid_sample(scores[None, None], grid, mode="bilinear", padding_mode="border", align_corners=True)[0, 0, 0]

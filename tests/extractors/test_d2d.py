@@ -1,13 +1,15 @@
 """The D2D extractor: the best cells of the dense map, in pixels, with their descriptors."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from posfeat_hloc import weights
-from posfeat_hloc.errors import WeightsError
+from posfeat_hloc.detection.hessian import hessian_determinant, peaks
+from posfeat_hloc.errors import ConfigurationError, WeightsError
 from posfeat_hloc.extractors.d2d import Extractor, Options, detect
 from posfeat_hloc.networks.l2net import L2Net
 from tests.networks.test_l2net import as_tensor, calibrated_network, textured_image
@@ -36,6 +38,13 @@ def saliency(raw: np.ndarray) -> np.ndarray:
         np.linalg.norm(padded[:, dy : dy + height, dx : dx + width] - raw, axis=0) for dy in offsets for dx in offsets
     ]
     return raw.std(axis=0) * np.nanmean(distances, axis=0)
+
+
+def interpolated(dense: np.ndarray, x: float, y: float) -> np.ndarray:
+    """A ``(D, h, w)`` map at a fractional cell inside it."""
+    left, top = min(int(x), dense.shape[2] - 2), min(int(y), dense.shape[1] - 2)
+    across, down = np.array([1 - (x - left), x - left]), np.array([1 - (y - top), y - top])
+    return np.einsum("dyx,y,x->d", dense[:, top : top + 2, left : left + 2].astype(np.float64), down, across)
 
 
 def test_the_best_cells_become_features(checkpoint: str) -> None:
@@ -96,6 +105,70 @@ def test_images_without_a_cell_have_no_features(checkpoint: str, height: int, wi
     assert found[0].descriptors.shape == (count, 128)
 
 
+def test_peaks_are_ranked_by_saliency_and_described_where_they_are(checkpoint: str) -> None:
+    image = as_tensor(textured_image(110, 131, seed=6))
+    found = extractor(checkpoint, 80, positions="hessian", peak_power=0.5)(image)[0]
+    with torch.inference_mode():
+        network = L2Net("hardnet", 17, 0.001).eval()
+        network.load_published(weights.load(checkpoint).tensors)
+        raw = network(image)[0].numpy()
+    positions, strength = peaks(hessian_determinant(image, 2.0)[0], 2)
+    cells = (positions.double().numpy() - 14) / 4
+    inside = ((cells >= 0) & (cells <= [raw.shape[2] - 1, raw.shape[1] - 1])).all(axis=1)
+    positions, strength, cells = positions[inside], strength[inside].numpy(), cells[inside]
+    salient = np.array([interpolated(saliency(raw)[None], x, y)[0] for x, y in cells])
+    order = np.argsort(-salient * np.sqrt(strength))[:80]
+    assert len(strength) > 80
+    np.testing.assert_allclose(found.keypoints, positions.numpy()[order], atol=1e-5)
+    np.testing.assert_allclose(found.scores, (salient * np.sqrt(strength))[order], rtol=1e-3)
+    described = np.array([interpolated(raw, x, y) for x, y in cells[order]])
+    np.testing.assert_allclose(
+        found.descriptors, described / np.linalg.norm(described, axis=1, keepdims=True), atol=1e-4
+    )
+
+
+def test_peaks_of_all_sigmas_are_candidates(checkpoint: str) -> None:
+    image = as_tensor(textured_image(110, 131, seed=6))
+    fine, coarse, both = (
+        extractor(checkpoint, EVERY_CELL, positions="hessian", sigmas=sigmas)(image)[0]
+        for sigmas in ((1.5,), (3.0,), (1.5, 3.0))
+    )
+    together = {tuple(keypoint) for found in (fine, coarse) for keypoint in found.keypoints.tolist()}
+    assert {tuple(keypoint) for keypoint in both.keypoints.tolist()} == together
+    assert len(both) == len(fine) + len(coarse)
+
+
+def test_peaks_follow_a_shift_of_half_a_cell(checkpoint: str) -> None:
+    """A shift of 2 px moves peaks by 2 px; cells of the grid can only move by 0 or 4."""
+    scene = textured_image(208, 224, seed=3)
+    extract = extractor(checkpoint, 300, positions="hessian")
+    left, right = (extract(as_tensor(scene[:, start : start + 220]))[0] for start in (0, 2))
+    moved = left.keypoints - np.array([2, 0], np.float32)
+    inner = ((moved > 60) & (moved < [160, 150])).all(axis=1)
+    distances = np.linalg.norm(moved[inner][:, None] - right.keypoints[None], axis=2).min(axis=1)
+    assert inner.sum() > 40
+    assert np.mean(distances < 0.01) > 0.85  # the others were not among the best 300
+
+
+def test_the_best_of_several_scales_are_kept(checkpoint: str) -> None:
+    image = as_tensor(textured_image(120, 140, seed=7))
+    half = torch.nn.functional.interpolate(image, (60, 70), mode="bilinear", antialias=True)
+    alone, small = extractor(checkpoint, 40)(image)[0], extractor(checkpoint, 40)(half)[0]
+    both = extractor(checkpoint, 40, scales=(1.0, 0.5))(image)[0]
+    scores = np.concatenate([alone.scores, small.scores])
+    keypoints = np.concatenate([alone.keypoints, (small.keypoints + 0.5) * 2 - 0.5])
+    best = np.argsort(-scores)[:40]
+    np.testing.assert_allclose(both.scores, scores[best], rtol=1e-5)
+    np.testing.assert_allclose(both.keypoints, keypoints[best], atol=1e-4)
+    assert len(np.unique(best >= 40)) == 2
+
+
+@pytest.mark.parametrize("options", [{"positions": "corner"}, {"scales": ()}, {"scales": (1.0, 0.0)}, {"sigmas": ()}])
+def test_wrong_options_are_refused(checkpoint: str, options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match=next(iter(options))):
+        Extractor(Options(weights=checkpoint, **options), CPU)
+
+
 def test_options_reach_the_score() -> None:
     raw = torch.randn(1, 128, 12, 12) * torch.linspace(0.2, 3, 12)
     results = {
@@ -110,11 +183,12 @@ def test_the_hash_is_that_of_the_weights(checkpoint: str) -> None:
     assert extractor(checkpoint, 5).weights_sha256 == weights.sha256(Path(checkpoint))
 
 
-def test_detection_noise_is_that_of_a_uniform_error() -> None:
+def test_detection_noise_is_that_of_a_uniform_error(checkpoint: str) -> None:
     errors = np.random.default_rng(0).uniform(-2, 2, 200_000)  # anywhere in a cell of 4 pixels
-    assert Extractor.detection_noise == pytest.approx(errors.std(), rel=0.01)
+    assert extractor(checkpoint, 5).detection_noise == pytest.approx(errors.std(), rel=0.01)
+    assert extractor(checkpoint, 5, positions="hessian").detection_noise < 1
 
 
 def test_missing_weights_are_reported() -> None:
-    with pytest.raises(WeightsError, match="neither a file nor a bundled name"):
+    with pytest.raises(WeightsError, match="neither a file nor a known name"):
         Extractor(Options(weights="no/such/file.pth"), CPU)

@@ -101,7 +101,7 @@ def test_a_run_starts_from_given_weights(photographs: Path, tmp_path: Path, caps
     assert torch.equal(end["features.19.weight"], start["layers.20.weight"])
     capsys.readouterr()
     assert run(photographs, tmp_path / "other", "--init", str(tmp_path / "missing.pth")) == 1
-    assert "missing.pth': neither a file nor a bundled name" in capsys.readouterr().err
+    assert "missing.pth': neither a file nor a known name" in capsys.readouterr().err
 
 
 def test_a_stopped_run_goes_on(

@@ -1,0 +1,80 @@
+"""Where exactly: peaks of the determinant of the Hessian, to a fraction of a pixel.
+
+A dense descriptor says which places are worth matching, but its map has one cell for 4 x 4 pixels and changes slowly.
+Corners, blobs and saddles of the image itself lie at extrema of the determinant of its Hessian, which a quadratic
+through the nine values around an extremum places below the pixel.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+_ROUNDING = 1e-8
+"""Smaller responses are float32 rounding: a blob of a tenth of a grey level of 255 gives about this much."""
+
+
+def hessian_determinant(images: Tensor, sigma: float = 2.0) -> Tensor:
+    """Absolute determinant of the Hessian of a Gaussian-smoothed image, scale-normalised.
+
+    Args:
+        images: ``(B, 1, H, W)`` grey. Borders are repeated.
+        sigma: of the Gaussian in pixels.
+
+    Returns:
+        ``(B, H, W)`` float32: sigma^4 |I_xx I_yy - I_xy^2|, high on blobs, corners and saddles, zero on straight edges.
+    """
+    radius = max(1, round(4 * sigma))
+    x = torch.arange(-radius, radius + 1, dtype=torch.float64, device="cpu")
+    smooth = torch.exp(-x * x / (2 * sigma**2))
+    smooth = smooth / smooth.sum()
+    first = -x / sigma**2 * smooth
+    second = (x * x / sigma**4 - 1 / sigma**2) * smooth
+    second = second - second.mean()  # a constant image has no curvature, in spite of the cut tails
+    padded = F.pad(images.float(), (radius,) * 4, mode="replicate")
+
+    def filtered(along_x: Tensor, along_y: Tensor) -> Tensor:
+        rows = F.conv2d(padded, along_x.flip(0).to(padded)[None, None, None, :])
+        return F.conv2d(rows, along_y.flip(0).to(padded)[None, None, :, None])[:, 0]
+
+    xx, yy, xy = filtered(second, smooth), filtered(smooth, second), filtered(first, first)
+    response = sigma**4 * (xx * yy - xy * xy).abs()
+    return response * (response >= _ROUNDING)
+
+
+def peaks(response: Tensor, radius: int = 2) -> tuple[Tensor, Tensor]:
+    """Local maxima of one map, each moved to the summit of the quadratic through its 3 x 3 neighbourhood.
+
+    Args:
+        response: ``(H, W)``.
+        radius: a peak is the largest value within this many pixels on each side.
+
+    Returns:
+        positions ``(N, 2)`` float32 (x, y), at most half a pixel from the largest value along each axis, and the
+        values ``(N,)`` there. The outermost pixels and values of zero are no peaks.
+    """
+    if radius < 1:
+        raise ValueError(f"the radius of a peak must be at least 1 pixel, not {radius}")
+    height, width = response.shape
+    if min(height, width) < 3:
+        return response.new_zeros(0, 2), response.new_zeros(0)
+    highest = F.max_pool2d(response[None, None], 2 * radius + 1, stride=1, padding=radius)[0, 0]
+    is_peak = (response == highest) & (response > 0)
+    is_peak[[0, -1]] = False
+    is_peak[:, [0, -1]] = False
+    y, x = is_peak.nonzero(as_tuple=True)
+
+    def at(dy: int, dx: int) -> Tensor:
+        return response[y + dy, x + dx].double()  # differences of nearly equal numbers follow
+
+    centre = at(0, 0)
+    gx, gy = (at(0, 1) - at(0, -1)) / 2, (at(1, 0) - at(-1, 0)) / 2
+    xx, yy = at(0, 1) + at(0, -1) - 2 * centre, at(1, 0) + at(-1, 0) - 2 * centre
+    xy = (at(1, 1) + at(-1, -1) - at(1, -1) - at(-1, 1)) / 4
+    determinant = xx * yy - xy * xy
+    shift = torch.stack([xy * gy - yy * gx, xy * gx - xx * gy], dim=1) / determinant[:, None]
+    # a ridge or a plateau has no summit close by: stay on the pixel
+    close = ((shift.abs() <= 1).all(dim=1) & (determinant > 0))[:, None]
+    shift = torch.where(close, shift.clamp(-0.5, 0.5), torch.zeros_like(shift))
+    return (torch.stack([x, y], dim=1) + shift).float(), response[y, x]
