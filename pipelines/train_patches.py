@@ -24,7 +24,7 @@ from posfeat_hloc.networks.l2net import OFFSET, STRIDE
 from posfeat_hloc.training.colmap_views import ColmapOptions, ColmapSource
 from posfeat_hloc.training.patch_descriptors import PatchTrainer, TrainOptions
 from posfeat_hloc.training.synthetic import SyntheticOptions, SyntheticSource
-from posfeat_hloc.training.views import Image, RandomMix, Source
+from posfeat_hloc.training.views import Image, RandomMix, Source, ViewPair
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -58,7 +58,7 @@ def train(args: argparse.Namespace) -> None:
     if not args.photos and not args.model:
         raise ConfigurationError("nothing to train on: give --photos DIR, --model MODEL IMAGES, or both")
     lattice = (STRIDE, OFFSET) if args.form == "dense" else None
-    sources: dict[bool, list[tuple[float, Source]]] = {True: [], False: []}
+    sources: dict[bool, list[tuple[float, Source[ViewPair]]]] = {True: [], False: []}
     if args.photos:
         photos = read_photos(args.photos)
         for held_out in (False, True):

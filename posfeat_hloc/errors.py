@@ -23,3 +23,7 @@ class ConfigurationError(PosfeatError):
 
 class MappingError(PosfeatError):
     """COLMAP could not be given, or did not return, what was asked for."""
+
+
+class DataError(PosfeatError):
+    """Training data is missing, malformed, or leaves nothing to train on."""

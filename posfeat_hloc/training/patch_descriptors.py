@@ -71,7 +71,7 @@ class PatchTrainer:
     def __init__(
         self,
         options: TrainOptions,
-        source: RandomMix,
+        source: RandomMix[ViewPair],
         validation: list[ViewPair],
         folder: Path,
         initial: dict[str, Tensor] | None = None,

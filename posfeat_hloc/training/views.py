@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import cv2
 import numpy as np
@@ -34,23 +34,27 @@ class ViewPair:
     points1: NDArray[np.float32]
 
 
-class Source(Protocol):
-    """A collection of photographs that view pairs can be drawn from."""
+Pair = TypeVar("Pair", covariant=True)
+"""What a source yields: :class:`ViewPair`, or a pair of whole images with poses."""
 
-    def sample(self, rng: np.random.Generator) -> ViewPair | None:
+
+class Source(Protocol[Pair]):
+    """A collection of photographs that pairs can be drawn from."""
+
+    def sample(self, rng: np.random.Generator) -> Pair | None:
         """Draw a pair, or None when the draw had too few common points (the caller draws again)."""
 
 
-class RandomMix:
+class RandomMix(Generic[Pair]):
     """Draws from several sources with given weights until a pair with points comes out."""
 
-    def __init__(self, sources: list[tuple[float, Source]], max_draws: int = 200) -> None:
+    def __init__(self, sources: Sequence[tuple[float, Source[Pair]]], max_draws: int = 200) -> None:
         self.sources = [source for _, source in sources]
         weights = np.array([weight for weight, _ in sources], dtype=np.float64)
         self.probabilities = weights / weights.sum()
         self.max_draws = max_draws
 
-    def sample(self, rng: np.random.Generator) -> ViewPair:
+    def sample(self, rng: np.random.Generator) -> Pair:
         """Draw one pair; raises ConfigurationError when no source gives one."""
         for _ in range(self.max_draws):
             pair = self.sources[rng.choice(len(self.sources), p=self.probabilities)].sample(rng)
