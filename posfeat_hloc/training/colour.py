@@ -7,10 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.training.posed_pairs import Photograph
 
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R 601, as everywhere for 8-bit RGB
-
-Photograph = NDArray[np.uint8]
 
 
 def colour_jitter(

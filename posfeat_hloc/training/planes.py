@@ -7,6 +7,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from posfeat_hloc.errors import ConfigurationError, DataError, ImageError
 from posfeat_hloc.images import list_images, read_image, resize
@@ -115,9 +116,11 @@ class PlanesSource:
         cameras = random_cameras(rng, options)
         facets = random_scene(rng, self.photographs, cameras[0], options)
         turned = float(rotation_angle(cameras[1].R)) > options.max_rotation
-        if turned or not _fills(facets[0], cameras) or overlap(facets, cameras) < options.min_overlap:
+        if turned or not _fills(facets[0], cameras):
             return None
         depth0, depth1 = (rasterise(facets, camera)[0] for camera in cameras)
+        if overlap(cameras, (depth0, depth1)) < options.min_overlap:
+            return None
         image0, image1 = (render(facets, camera) for camera in cameras)
         return PosedPair(
             image0, image1, cameras[0].K, cameras[1].K, cameras[1].R, cameras[1].t, depth0=depth0, depth1=depth1
@@ -217,18 +220,13 @@ def _fills(wall: Facet, cameras: tuple[Camera, Camera]) -> bool:
     return True
 
 
-def overlap(facets: list[Facet], cameras: tuple[Camera, Camera]) -> float:
-    """The part of a view that the other sees as well, of the view with the smaller part; on a coarse raster."""
+def overlap(cameras: tuple[Camera, Camera], depths: tuple[NDArray[np.float32], NDArray[np.float32]]) -> float:
+    """The part of a view that the other sees as well, of the view with the smaller part; on every 8th pixel."""
     width, height = cameras[0].size
-    small = [camera.resized((max(8, width // 16), max(8, height // 16))) for camera in cameras]
-    depths = [rasterise(facets, camera)[0] for camera in small]
-    x, y = np.meshgrid(np.arange(small[0].size[0]), np.arange(small[0].size[1]))
+    x, y = np.meshgrid(np.arange(4, width, 8), np.arange(4, height, 8))
     points = np.c_[x.ravel(), y.ravel()].astype(np.float64)
     R, t = cameras[1].R, cameras[1].t
-    poses = [(R, t), (R.T, -R.T @ t)]
-    parts = []
-    for i, (turn, shift) in enumerate(poses):
-        j = 1 - i
-        seen = transfer(points, depths[i], depths[j], small[i].K, small[j].K, turn, shift, tolerance=0.1)[1]
-        parts.append(float(seen.mean()))
-    return min(parts)
+    K0, K1 = cameras[0].K, cameras[1].K
+    seen1 = transfer(points, depths[0], depths[1], K0, K1, R, t)[1]
+    seen0 = transfer(points, depths[1], depths[0], K1, K0, R.T, -R.T @ t)[1]
+    return float(min(seen0.mean(), seen1.mean()))

@@ -200,15 +200,15 @@ class ColmapPairSource:
 
 def _training_calibration(model: Path, camera: pycolmap.Camera, size: tuple[int, int]) -> Array:
     """Intrinsics of the undistorted images of a camera at the training size, ``(0, 0)`` a pixel centre."""
-    target = camera
-    if not camera.is_undistorted():
-        try:
+    try:
+        target = camera
+        if not camera.is_undistorted():
             target = pycolmap.undistort_camera(pycolmap.UndistortCameraOptions(), camera)
-        except (ValueError, RuntimeError) as error:
-            raise MappingError(
-                f"{model}: camera {camera.camera_id} ({camera.model_name}) cannot be undistorted to a pinhole camera"
-            ) from error
-    K = np.array(target.calibration_matrix(), np.float64)
+        K = np.array(target.calibration_matrix(), np.float64)
+    except (ValueError, RuntimeError) as error:
+        raise MappingError(
+            f"{model}: camera {camera.camera_id} ({camera.model_name}) cannot be undistorted to a pinhole camera"
+        ) from error
     K[:2, 2] -= 0.5
     return fit_calibration(K, (target.width, target.height), size)
 

@@ -1,0 +1,107 @@
+"""Data specifications of the command line."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from posfeat_hloc.errors import ConfigurationError, DataError, PosfeatError
+from posfeat_hloc.training.megadepth import MegaDepthSource
+from posfeat_hloc.training.planes import PlanesSource
+from posfeat_hloc.training.posed_colmap import ColmapPairSource
+from posfeat_hloc.training.posed_pairs import PairSource
+from posfeat_hloc.training.sources import find_colmap, open_source
+from tests.training.test_megadepth import PAIRS, write_folder
+from tests.training.test_posed_colmap import write_scene
+
+
+def make_model(folder: Path, ending: str = "bin") -> Path:
+    folder.mkdir(parents=True)
+    (folder / f"cameras.{ending}").touch()
+    return folder
+
+
+@pytest.mark.parametrize("place", ["sparse/0", "sparse", "."])
+def test_a_folder_with_model_and_images(tmp_path: Path, place: str) -> None:
+    folder = tmp_path / "a,b: c"
+    (folder / "images").mkdir(parents=True)
+    model = folder / place
+    model.mkdir(parents=True, exist_ok=True)
+    (model / "cameras.txt").touch()
+    assert find_colmap(str(folder)) == (model, folder / "images")
+
+
+def test_a_model_and_images_elsewhere_and_commas_in_names(tmp_path: Path) -> None:
+    model, images = make_model(tmp_path / "run, 1" / "sparse"), tmp_path / "my,photos"
+    images.mkdir()
+    assert find_colmap(f"{model},{images}") == (model, images)
+
+
+def test_what_colmap_folders_lack(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    with pytest.raises(ConfigurationError, match="no COLMAP model in it, in sparse/0 or in sparse"):
+        find_colmap(str(tmp_path))
+    model = make_model(tmp_path / "other" / "sparse")
+    with pytest.raises(ConfigurationError, match="has no folder images; write colmap:MODEL,IMAGES"):
+        find_colmap(str(model.parent))
+    with pytest.raises(ConfigurationError, match="nowhere is no folder"):
+        find_colmap(f"{model},{tmp_path / 'nowhere'}")
+    with pytest.raises(ConfigurationError, match="images holds no COLMAP model"):
+        find_colmap(f"{tmp_path / 'images'},{tmp_path / 'images'}")
+    with pytest.raises(ConfigurationError, match="no such folder; write colmap:DIR"):
+        find_colmap(f"{model}:{tmp_path / 'images'}")
+
+
+@pytest.mark.parametrize("text", ["", "photos", "colmap:", "video:a", "Colmap:a", ":a"])
+def test_what_is_no_specification(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="names no training data; write one of colmap:DIR"):
+        open_source(text)
+
+
+@pytest.mark.parametrize("kind", ["megadepth", "synthetic"])
+def test_a_folder_that_is_not_there(kind: str, tmp_path: Path) -> None:
+    with pytest.raises(PosfeatError, match="is no folder"):
+        open_source(f"{kind}:{tmp_path / 'none'}")
+
+
+def shape(source: PairSource) -> tuple[int, ...]:
+    rng = np.random.default_rng(0)
+    return next(pair for _ in range(40) if (pair := source.sample(rng)) is not None).image0.shape
+
+
+def test_a_colmap_model(tmp_path: Path) -> None:
+    reconstruction = write_scene(tmp_path, "radial")
+    specification = f"colmap:{tmp_path / 'model'},{tmp_path / 'images'}"
+    source = open_source(specification, size=(64, 48), max_rotation=180)
+    assert isinstance(source, ColmapPairSource)
+    assert shape(source) == (48, 64, 3)
+    first = min(image.name for image in reconstruction.images.values())
+    part = open_source(specification, (64, 48), 180, keep=lambda name: name != first)
+    assert isinstance(part, ColmapPairSource)
+    assert first in source.names
+    assert set(part.names) == set(source.names) - {first}
+
+
+def test_megadepth(tmp_path: Path) -> None:
+    for scene in ("0001", "0002", "0008"):
+        write_folder(tmp_path / scene / "dense0" / "aligned", PAIRS[:1])
+    (tmp_path / ".cache").mkdir()
+    source = open_source(f"megadepth:{tmp_path}", size=(64, 48))
+    assert isinstance(source, MegaDepthSource)
+    assert len(source) == 2
+    assert shape(source) == (48, 64, 3)
+    assert len(open_source(f"megadepth:{tmp_path}", keep=lambda scene: scene == "0002")) == 1
+    with pytest.raises(DataError, match="no scene is left"):
+        open_source(f"megadepth:{tmp_path}", keep=lambda scene: False)
+
+
+def test_photographs(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for i in range(3):
+        Image.fromarray(rng.integers(0, 256, (90, 120, 3), dtype=np.uint8)).save(tmp_path / f"{i}.png")
+    source = open_source(f"synthetic:{tmp_path}", size=(64, 48))
+    assert isinstance(source, PlanesSource)
+    assert len(source) == 3
+    assert shape(source) == (48, 64, 3)
+    assert len(open_source(f"synthetic:{tmp_path}", keep=lambda name: name < "2")) == 2
