@@ -1,0 +1,77 @@
+"""Reading a dense map at pixel positions, under the two conventions for where its cells lie."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+CONVENTIONS = ("published", "consistent")
+"""``published``: pixel 0 and pixel size - 1 are the outer edges of the first and the last cell, as PoSFeat is trained
+and read (pixels are normalised by size - 1, then read with ``align_corners=False``). ``consistent``: cell i lies at
+pixel stride * i, where the network's strided convolutions centre it."""
+
+
+def sample_map(
+    dense: Tensor,
+    pixels: Tensor,
+    image_size: tuple[int, int],
+    convention: str = "published",
+    padding: str = "zeros",
+) -> Tensor:
+    """Read a dense map bilinearly at pixel positions; the values are not normalised.
+
+    Args:
+        dense: ``(B, D, h, w)``.
+        pixels: ``(B, N, 2)`` (x, y) of the image, ``(0, 0)`` is the centre of the top-left pixel.
+        image_size: (height, width) of the image that the map was computed from.
+        convention: one of :data:`CONVENTIONS`.
+        padding: what lies beyond the outermost cells: ``"zeros"`` or the nearest cell, ``"border"``.
+
+    Returns:
+        ``(B, N, D)`` in the wider type of both inputs, float32 at least: bfloat16 cannot tell pixel 600 from 601.
+
+    Raises:
+        ValueError: unknown convention, or a consistent reading of a map whose size does not divide the image's.
+    """
+    dtype = torch.promote_types(torch.promote_types(dense.dtype, pixels.dtype), torch.float32)
+    cells = pixels_to_cells(pixels.to(dtype), (dense.shape[2], dense.shape[3]), image_size, convention)
+    grid = (2 * cells + 1) / _width_height(dense.shape[2:], cells) - 1
+    read = F.grid_sample(dense.to(dtype), grid[:, :, None], padding_mode=padding, align_corners=False)
+    return read[..., 0].transpose(1, 2)
+
+
+def pixels_to_cells(pixels: Tensor, map_size: tuple[int, int], image_size: tuple[int, int], convention: str) -> Tensor:
+    """Map coordinates, in which cell i lies at i, of pixels ``(..., 2)`` (x, y); the inverse: cells_to_pixels.
+
+    Args:
+        pixels: ``(..., 2)``.
+        map_size, image_size: (height, width) in cells and in pixels.
+        convention: one of :data:`CONVENTIONS`.
+    """
+    scale, offset = _scale_offset(map_size, image_size, convention, pixels)
+    return pixels * scale + offset
+
+
+def cells_to_pixels(cells: Tensor, map_size: tuple[int, int], image_size: tuple[int, int], convention: str) -> Tensor:
+    """Pixels ``(..., 2)`` at which :func:`sample_map` reads the map coordinates ``(..., 2)`` (x, y)."""
+    scale, offset = _scale_offset(map_size, image_size, convention, cells)
+    return (cells - offset) / scale
+
+
+def _scale_offset(
+    map_size: tuple[int, int], image_size: tuple[int, int], convention: str, like: Tensor
+) -> tuple[Tensor, float]:
+    cells, pixels = _width_height(map_size, like), _width_height(image_size, like)
+    if convention == "published":
+        return cells / (pixels - 1), -0.5
+    if convention != "consistent":
+        raise ValueError(f"convention must be one of {', '.join(CONVENTIONS)}, not {convention!r}")
+    strides = {divmod(image, cell) for image, cell in zip(image_size, map_size, strict=True)}
+    if len(strides) > 1 or any(rest for _, rest in strides):
+        raise ValueError(f"an image of {image_size} is no whole multiple of its map of {map_size}; crop or pad it")
+    return cells / pixels, 0.0
+
+
+def _width_height(size: tuple[int, int] | torch.Size, like: Tensor) -> Tensor:
+    return torch.tensor([size[1], size[0]], dtype=like.dtype, device=like.device)

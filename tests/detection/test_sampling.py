@@ -1,0 +1,90 @@
+"""Reading dense maps against bilinear interpolation cell by cell."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from posfeat_hloc.detection.sampling import CONVENTIONS, cells_to_pixels, pixels_to_cells, sample_map
+from tests.training.two_views import random_maps, read_by_hand, seeded
+
+
+@given(
+    seed=st.integers(0, 2**31),
+    cells=st.tuples(st.integers(1, 6), st.integers(1, 6)),
+    stride=st.sampled_from([2, 4, 16]),
+    convention=st.sampled_from(CONVENTIONS),
+    padding=st.sampled_from(["zeros", "border"]),
+)
+def test_values_are_those_of_the_loop(seed, cells, stride, convention, padding):
+    size = (cells[0] * stride, cells[1] * stride)
+    dense = random_maps(seed, 2, 3, *cells)
+    spread = torch.tensor([size[1], size[0]]) * 1.4
+    pixels = torch.rand(2, 5, 2, generator=seeded(seed), dtype=torch.float64) * spread - 0.2 * spread
+    read = sample_map(dense, pixels, size, convention, padding)
+    for b in range(2):
+        for n in range(5):
+            x, y = pixels[b, n].tolist()
+            expected = read_by_hand(dense[b].numpy(), x, y, size, convention, padding)
+            np.testing.assert_allclose(read[b, n], expected, atol=1e-10)
+
+
+@pytest.mark.parametrize("stride", [4, 16])
+def test_consistent_reading_finds_the_cells(stride):
+    dense = random_maps(0, 1, 2, 5, 7)
+    pixels = torch.tensor([[[3.0 * stride, 2.0 * stride], [0, 0], [6.0 * stride, 4.0 * stride]]]).double()
+    read = sample_map(dense, pixels, (5 * stride, 7 * stride), "consistent")
+    torch.testing.assert_close(read[0], torch.stack([dense[0, :, 2, 3], dense[0, :, 0, 0], dense[0, :, 4, 6]]))
+
+
+def test_published_corners_are_edges_of_the_map():
+    corners = torch.tensor([[[0.0, 0], [63, 0], [63, 47], [31.5, 0], [31.5, 23.5]]])
+    ones = torch.ones(1, 1, 12, 16)
+    inside = sample_map(ones, corners, (48, 64), "published")[0, :, 0]
+    torch.testing.assert_close(inside, torch.tensor([0.25, 0.25, 0.25, 0.5, 1]))
+    torch.testing.assert_close(sample_map(ones, corners, (48, 64), "published", "border"), torch.ones(1, 5, 1))
+
+
+@given(
+    convention=st.sampled_from(CONVENTIONS),
+    cells=st.lists(st.tuples(st.floats(-3, 40), st.floats(-3, 40)), min_size=1, max_size=4),
+)
+def test_cells_and_pixels_are_inverse(convention, cells):
+    xy = torch.tensor(cells, dtype=torch.float64)
+    pixels = cells_to_pixels(xy, (30, 40), (120, 160), convention)
+    torch.testing.assert_close(pixels_to_cells(pixels, (30, 40), (120, 160), convention), xy)
+
+
+def test_cells_of_strided_convolutions_are_centred_where_the_consistent_reading_looks():
+    image = torch.zeros(1, 1, 96, 128, requires_grad=True)
+    x = F.conv2d(image, torch.ones(1, 1, 7, 7), stride=2, padding=3)
+    x = F.avg_pool2d(x, 3, stride=2, padding=1)  # a max-pool sees the same pixels
+    for stride in (4, 8, 16):
+        row, column = 48 // stride, 64 // stride
+        (weight,) = torch.autograd.grad(x[0, 0, row, column], image, retain_graph=True)
+        seen = weight[0, 0] / weight.sum()
+        centre = [(seen.sum(dim=0) * torch.arange(128)).sum(), (seen.sum(dim=1) * torch.arange(96)).sum()]
+        size = (x.shape[2], x.shape[3])
+        expected = cells_to_pixels(torch.tensor([column, row]).float(), size, (96, 128), "consistent")
+        torch.testing.assert_close(torch.stack(centre), expected)
+        x = F.conv2d(x, torch.ones(1, 1, 3, 3), stride=2, padding=1)
+
+
+def test_pixels_survive_half_precision_maps():
+    ramp = torch.arange(160.0).expand(1, 1, 120, 160)
+    pixels = torch.tensor([[[600.0, 40], [601, 40], [602, 40]]])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        read = sample_map(ramp.bfloat16(), pixels, (480, 640), "consistent")
+    assert read.dtype == torch.float32
+    torch.testing.assert_close(read[0, :, 0], torch.tensor([150, 150.25, 150.5]))
+
+
+def test_bad_arguments():
+    dense, pixels = torch.zeros(1, 1, 5, 5), torch.zeros(1, 1, 2)
+    with pytest.raises(ValueError, match="published, consistent"):
+        sample_map(dense, pixels, (20, 20), "half")
+    for size in ((21, 20), (20, 25), (21, 21)):
+        with pytest.raises(ValueError, match="crop or pad"):
+            sample_map(dense, pixels, size, "consistent")
