@@ -1,0 +1,131 @@
+"""Differentiable correspondences: the expected position of a point under a softmax of cosines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from posfeat_hloc.detection.sampling import sample_map
+
+
+@dataclass(frozen=True)
+class Correspondence:
+    """Where the points of image 0 are believed to lie in image 1.
+
+    Attributes:
+        points: ``(B, N, 2)`` (x, y) pixels of image 1; carry the gradient. Finite also where not valid.
+        sigma: ``(B, N)`` spread of the probability in normalised coordinates, in which the image spans [-1, 1]; a
+            constant without gradient, since it only weights the loss.
+        valid: ``(B, N)`` bool, whether the search could be made.
+    """
+
+    points: Tensor
+    sigma: Tensor
+    valid: Tensor
+
+
+def describe(dense: Tensor, pixels: Tensor, image_size: tuple[int, int], convention: str) -> Tensor:
+    """Unit descriptors ``(B, N, D)`` of a map ``(B, D, h, w)`` at pixels ``(B, N, 2)``; see sample_map."""
+    return F.normalize(sample_map(dense, pixels, image_size, convention), dim=-1)
+
+
+def cosine_volume(queries: Tensor, dense: Tensor) -> Tensor:
+    """Products of unit descriptors with every normalised cell of a map.
+
+    Bilinear reading is linear, so a position read from this volume is the product with the descriptor read there. One
+    volume serves the search on the line and in the window. It is the largest array of a training step: B N h w
+    floats, 0.7 GB for 8 pairs of 640 x 480 with 1200 points; descriptors gathered for 100 points on a line and 192
+    in a window would take twice as much.
+
+    Args:
+        queries: ``(B, N, D)`` unit vectors.
+        dense: ``(B, D, h, w)``, normalised here.
+
+    Returns:
+        ``(B, N, h, w)``, float32 at least.
+    """
+    with torch.autocast(queries.device.type, enabled=False):
+        cells = F.normalize(dense.to(torch.promote_types(dense.dtype, torch.float32)), dim=1).flatten(2)
+        return (queries.to(cells.dtype) @ cells).unflatten(2, dense.shape[2:])
+
+
+def read_volume(
+    volume: Tensor, pixels: Tensor, image_size: tuple[int, int], convention: str, padding: str = "zeros"
+) -> Tensor:
+    """Read each query's own map of a volume ``(B, N, h, w)`` at its own pixels ``(B, N, K, 2)``: ``(B, N, K)``."""
+    read = sample_map(volume.flatten(0, 1)[:, None], pixels.flatten(0, 1), image_size, convention, padding)
+    return read[..., 0].unflatten(0, volume.shape[:2])
+
+
+def expectation(
+    logits: Tensor,
+    positions: Tensor,
+    image_size: tuple[int, int],
+    sigma: str = "paper",
+    min_variance: float = 1e-10,
+) -> tuple[Tensor, Tensor]:
+    """The mean and the spread of positions under softmax(logits) (PoSFeat eqs. 4, 5, 8).
+
+    Args:
+        logits: ``(B, N, K)``.
+        positions: ``(K, 2)`` pixels, which may be relative to the centre of a window.
+        image_size: (height, width) in pixels.
+        sigma: ``paper``: the norm of the variances along x and y (eq. 8); ``repository``: the sum of the standard
+            deviations (the authors' code, CAPS). Both in normalised coordinates.
+        min_variance: lower limit of either variance, so that certainty has a finite weight.
+
+    Returns:
+        mean ``(B, N, 2)`` pixels, and sigma ``(B, N)`` without gradient.
+    """
+    if sigma not in ("paper", "repository"):
+        raise ValueError(f"sigma must be 'paper' or 'repository', not {sigma!r}")
+    probabilities = logits.softmax(dim=-1)[..., None]
+    mean = (probabilities * positions).sum(dim=-2)
+    with torch.no_grad():
+        half = (mean.new_tensor([image_size[1], image_size[0]]) - 1) / 2
+        # around the mean: the difference of E(y^2) and E(y)^2 loses all digits of a sharp distribution
+        variance = (probabilities * ((positions - mean[..., None, :]) / half) ** 2).sum(dim=-2).clamp_min(min_variance)
+        spread = torch.linalg.vector_norm(variance, dim=-1) if sigma == "paper" else variance.sqrt().sum(dim=-1)
+    return mean, spread
+
+
+def search_window(
+    volume: Tensor,
+    centres: Tensor,
+    image_size: tuple[int, int],
+    window: float = 0.1,
+    inverse_temperature: float = 60.0,
+    sigma: str = "paper",
+    min_variance: float = 1e-10,
+    convention: str = "published",
+) -> tuple[Tensor, Tensor]:
+    """The expected position in a window around each centre (PoSFeat eqs. 4, 5).
+
+    Args:
+        volume: ``(B, N, h, w)`` cosines; the gradient flows into it.
+        centres: ``(B, N, 2)`` pixels.
+        image_size: (height, width) in pixels.
+        window: half its side in normalised coordinates; that is its side as a part of the image. It is read at
+            int(window h) x int(window w) points, outermost ones included; beyond the map the cosine is zero.
+        inverse_temperature: cosines are multiplied by this before the softmax.
+        sigma, min_variance: see :func:`expectation`.
+        convention: see :data:`posfeat_hloc.detection.sampling.CONVENTIONS`.
+
+    Returns:
+        positions ``(B, N, 2)`` pixels and sigma ``(B, N)``.
+
+    Raises:
+        ValueError: the map is so small that the window has less than two points along an axis.
+    """
+    rows, columns = (int(window * cells) for cells in volume.shape[2:])
+    if min(rows, columns) < 2:
+        raise ValueError(f"a window of {window} of a map of {tuple(volume.shape[2:])} has less than 2 x 2 points")
+    steps = (torch.linspace(-window, window, n, dtype=centres.dtype, device=centres.device) for n in (columns, rows))
+    half = (centres.new_tensor([image_size[1], image_size[0]]) - 1) / 2
+    offsets = torch.stack(torch.meshgrid(*steps, indexing="xy"), dim=-1).flatten(0, 1) * half
+    cosines = read_volume(volume, centres[:, :, None] + offsets, image_size, convention)
+    mean, spread = expectation(inverse_temperature * cosines, offsets, image_size, sigma, min_variance)
+    return centres + mean, spread

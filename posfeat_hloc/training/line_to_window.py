@@ -1,0 +1,147 @@
+"""PoSFeat's line-to-window search: arg-max on the epipolar line, then the expectation in a window (eqs. 1-5)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from posfeat_hloc.training.correspondence import Correspondence, cosine_volume, describe, read_volume, search_window
+from posfeat_hloc.training.epipolar import clip_lines, epipolar_lines, points_between
+
+
+@dataclass(frozen=True)
+class LineToWindowOptions:
+    """How a correspondence is searched; the defaults are the paper's, ``repository`` is the authors' code."""
+
+    line_points: int = 100
+    """Points read on the epipolar line (N_line)."""
+    window: float = 0.1
+    """Side of the window as a part of the image (w_patch); half its side in normalised coordinates."""
+    inverse_temperature: float = 60.0
+    """Cosines are multiplied by this before the softmax."""
+    noise: str = "paper"
+    """How far the window is moved off the best point of the line: ``paper``, to the right and down by up to half
+    its side (eq. 3); ``repository``, to any side by up to 0.707 of half its side."""
+    sigma: str = "paper"
+    """``paper``: norm of the variances (eq. 8); ``repository``: sum of the standard deviations."""
+    min_variance: float = 1e-10
+    """Lower limit of a variance in normalised coordinates, from the authors' code. It is so low that a single point, if
+    its softmax is saturated, can outweigh a whole batch; the spacing of the window's points suggests 1e-5."""
+    convention: str = "published"
+    """Where the cells of the map lie; see :data:`posfeat_hloc.detection.sampling.CONVENTIONS`."""
+
+
+def query_points(batch: int, image_size: tuple[int, int], generator: torch.Generator, cell: int = 16) -> Tensor:
+    """One uniformly random pixel in each cell of a grid (PoSFeat 3.2, g_d = 16).
+
+    Args:
+        batch: number of images.
+        image_size: (height, width) in pixels; what is left over at the right and bottom gets no point.
+        generator: of the random numbers, drawn on its device.
+        cell: side of a cell in pixels.
+
+    Returns:
+        ``(batch, N, 2)`` float32 (x, y) whole pixels, cells row by row.
+    """
+    rows, columns = image_size[0] // cell, image_size[1] // cell
+    device = generator.device
+    corner = torch.stack(
+        torch.meshgrid(torch.arange(columns, device=device), torch.arange(rows, device=device), indexing="xy"), dim=-1
+    )
+    inside = torch.randint(cell, (batch, rows * columns, 2), generator=generator, device=device)
+    return (corner.flatten(0, 1) * cell + inside).float()
+
+
+def search_line(
+    volume: Tensor, lines: Tensor, image_size: tuple[int, int], count: int = 100, convention: str = "published"
+) -> tuple[Tensor, Tensor]:
+    """The most similar of ``count`` uniform points on each epipolar line (PoSFeat eqs. 1-2), without gradient.
+
+    The softmax of eq. 1 keeps the order of the cosines, so the arg-max is taken of the cosines themselves; of equal
+    ones the first counts. Beyond the map the nearest cell is read.
+
+    Args:
+        volume: ``(B, N, h, w)`` cosines of the queries with the map of image 1.
+        lines: ``(B, N, 3)`` normalised, in pixels of image 1.
+        image_size: (height, width) of image 1 in pixels.
+        count: points on a line, both end points included.
+        convention: of the map.
+
+    Returns:
+        ``(B, N, 2)`` pixels, and ``(B, N)`` bool: the line crosses the border of the image twice.
+    """
+    with torch.no_grad():
+        ends, valid = clip_lines(lines, image_size)
+        candidates = points_between(ends, count)
+        best = read_volume(volume, candidates, image_size, convention, padding="border").argmax(dim=-1)
+        return candidates.gather(2, best[..., None, None].expand(-1, -1, 1, 2))[:, :, 0], valid
+
+
+def move_windows(
+    points: Tensor, image_size: tuple[int, int], options: LineToWindowOptions, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Window centres: points with uniform noise, against the trivial solution F(x) = 0 (PoSFeat eq. 3).
+
+    Args:
+        points: ``(B, N, 2)`` pixels.
+        image_size: (height, width) in pixels.
+        options: ``window`` and ``noise``.
+        generator: of the noise.
+
+    Returns:
+        ``(B, N, 2)`` pixels, and ``(B, N)`` bool: the centre lies in the image.
+
+    Raises:
+        ValueError: unknown ``noise``.
+    """
+    if options.noise not in ("paper", "repository"):
+        raise ValueError(f"noise must be 'paper' or 'repository', not {options.noise!r}")
+    u = torch.rand(points.shape, generator=generator, device=generator.device).to(points)
+    shift = u if options.noise == "paper" else 0.707 * (2 * u - 1)
+    half = (points.new_tensor([image_size[1], image_size[0]]) - 1) / 2
+    centres = points + options.window * half * shift
+    return centres, ((centres >= 0) & (centres <= 2 * half)).all(dim=-1)
+
+
+def line_to_window(
+    points0: Tensor,
+    local0: Tensor,
+    local1: Tensor,
+    fundamental: Tensor,
+    image_size: tuple[int, int],
+    options: LineToWindowOptions,
+    generator: torch.Generator,
+) -> Correspondence:
+    """Search the partners in image 1 of points of image 0 (PoSFeat eqs. 1-5).
+
+    The gradient flows through the cosines of the window into both maps. Swap the images and transpose ``fundamental``
+    for the other direction. Memory: see :func:`~posfeat_hloc.training.correspondence.cosine_volume`.
+
+    Args:
+        points0: ``(B, N, 2)`` pixels of image 0.
+        local0, local1: ``(B, D, h, w)`` maps of both images, not normalised.
+        fundamental: ``(B, 3, 3)``, x1^T F x0 = 0 in pixels.
+        image_size: (height, width) of both images in pixels.
+        options: of the search.
+        generator: of the noise of the windows.
+
+    Returns:
+        the correspondence; valid where the line crosses the image and the centre of the window lies in it.
+    """
+    volume = cosine_volume(describe(local0, points0, image_size, options.convention), local1)
+    lines = epipolar_lines(points0, fundamental)
+    best, on_line = search_line(volume, lines, image_size, options.line_points, options.convention)
+    centres, inside = move_windows(best, image_size, options, generator)
+    points, sigma = search_window(
+        volume,
+        centres,
+        image_size,
+        options.window,
+        options.inverse_temperature,
+        options.sigma,
+        options.min_variance,
+        options.convention,
+    )
+    return Correspondence(points, sigma, on_line & inside)

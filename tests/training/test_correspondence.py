@@ -1,0 +1,148 @@
+"""Expected positions against loops and closed forms."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from posfeat_hloc.detection.sampling import CONVENTIONS, sample_map
+from posfeat_hloc.training.correspondence import cosine_volume, describe, expectation, read_volume, search_window
+from tests.training.two_views import random_maps, read_by_hand, seeded, unit
+
+SIZE = (80, 96)
+
+
+def window_by_hand(query, dense, centre, window, temperature, convention):
+    """Mean, variance along x and y (normalised) of one window, in Python numbers."""
+    rows, columns = int(window * dense.shape[1]), int(window * dense.shape[2])
+    half = [(SIZE[1] - 1) / 2, (SIZE[0] - 1) / 2]
+    weights, places = [], []
+    for i in range(rows):
+        for j in range(columns):
+            x = centre[0] + half[0] * (-window + 2 * window * j / (columns - 1))
+            y = centre[1] + half[1] * (-window + 2 * window * i / (rows - 1))
+            descriptor = read_by_hand(unit(dense), x, y, SIZE, convention)
+            weights.append(np.exp(temperature * float(query @ descriptor)))
+            places.append((x, y))
+    p, xy = np.array(weights) / sum(weights), np.array(places)
+    mean = p @ xy
+    return mean, (p @ xy**2 - mean**2) / np.array(half) ** 2
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_window_search_is_the_loop(convention):
+    dense = random_maps(0, 2, 6, 20, 24)
+    queries = F.normalize(random_maps(1, 2, 3, 6), dim=-1)
+    centres = torch.rand(2, 3, 2, generator=seeded(2), dtype=torch.float64) * torch.tensor([95, 79])
+    volume = cosine_volume(queries, dense)
+    points, deviation = search_window(volume, centres, SIZE, 0.15, 3.0, "repository", convention=convention)
+    _, variance = search_window(volume, centres, SIZE, 0.15, 3.0, "paper", convention=convention)
+    for b, n in np.ndindex(2, 3):
+        mean, expected = window_by_hand(
+            queries[b, n].numpy(), dense[b].numpy(), centres[b, n].tolist(), 0.15, 3.0, convention
+        )
+        np.testing.assert_allclose(points[b, n], mean, atol=1e-9)
+        assert deviation[b, n].item() == pytest.approx(np.sqrt(expected).sum(), abs=1e-9)
+        assert variance[b, n].item() == pytest.approx(np.linalg.norm(expected), abs=1e-9)
+
+
+def test_the_volume_holds_cosines_with_normalised_descriptors():
+    dense, queries = random_maps(0, 2, 4, 3, 5), F.normalize(random_maps(1, 2, 7, 4), dim=-1)
+    volume = cosine_volume(queries, dense)
+    for b, n, r, c in np.ndindex(2, 7, 3, 5):
+        expected = float(queries[b, n] @ dense[b, :, r, c] / dense[b, :, r, c].norm())
+        assert volume[b, n, r, c].item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("padding", ["zeros", "border"])
+def test_reading_the_volume_is_multiplying_with_what_is_read(padding):
+    dense, queries = random_maps(0, 2, 4, 20, 24), F.normalize(random_maps(1, 2, 3, 4), dim=-1)
+    pixels = torch.rand(2, 3, 9, 2, generator=seeded(2), dtype=torch.float64) * 110 - 10
+    read = read_volume(cosine_volume(queries, dense), pixels, SIZE, "published", padding)
+    descriptors = sample_map(F.normalize(dense, dim=1), pixels.flatten(1, 2), SIZE, "published", padding)
+    torch.testing.assert_close(read, (queries[:, :, None] * descriptors.unflatten(1, (3, 9))).sum(-1))
+
+
+def test_descriptors_are_unit_vectors_also_at_the_border():
+    described = describe(random_maps(0, 1, 4, 20, 24), torch.tensor([[[0.0, 0], [95, 79], [50, 3]]]), SIZE, "published")
+    torch.testing.assert_close(described.norm(dim=-1), torch.ones(1, 3).double())
+
+
+@given(seed=st.integers(0, 10**6), k=st.integers(1, 9), shift=st.floats(-1e3, 1e3))
+def test_the_expectation_of_a_delta_is_the_delta(seed, k, shift):
+    positions = torch.rand(k, 2, generator=seeded(seed), dtype=torch.float64) * 80
+    peak = seed % k
+    logits = torch.full((1, 1, k), shift, dtype=torch.float64)
+    logits[..., peak] += 200
+    mean, sigma = expectation(logits, positions, SIZE, "repository")
+    torch.testing.assert_close(mean[0, 0], positions[peak])
+    assert sigma.item() == pytest.approx(2e-5)  # the floor of either deviation
+    assert expectation(logits, positions, SIZE, "paper")[1].item() == pytest.approx(np.sqrt(2) * 1e-10)
+
+
+def test_certainty_is_limited():
+    positions, sure = torch.tensor([[3.0, 4], [50, 60]]), torch.tensor([[[90.0, 0]]])
+    assert expectation(sure, positions, SIZE, "repository", 1e-4)[1].item() == pytest.approx(0.02)
+    assert expectation(sure, positions, SIZE, "paper", 1e-4)[1].item() == pytest.approx(2**0.5 * 1e-4)
+    unsure = torch.zeros(1, 1, 2)
+    for sigma in ("paper", "repository"):
+        limited = expectation(unsure, positions, SIZE, sigma, 1e-4)[1]
+        assert limited.item() == expectation(unsure, positions, SIZE, sigma)[1].item()
+
+
+def test_spread_of_two_equal_peaks():
+    positions = torch.tensor([[10.0, 20], [14, 20]], dtype=torch.float64)
+    mean, deviation = expectation(torch.zeros(1, 1, 2).double(), positions, (41, 81), "repository")
+    assert mean.tolist() == [[[12, 20]]]
+    assert deviation.item() == pytest.approx(2 / 40 + 1e-5)
+    assert expectation(torch.zeros(1, 1, 2).double(), positions, (41, 81))[1].item() == pytest.approx((2 / 40) ** 2)
+
+
+def test_a_sharp_spread_has_digits_in_float32():
+    positions = torch.tensor([[600.0, 400], [600.5, 400]])
+    logits = torch.tensor([[[0.0, -8]]])
+    p = float(torch.sigmoid(torch.tensor(-8.0)))
+    expected = np.sqrt(p * (1 - p)) * 0.5 / 319.5 + 1e-5
+    assert expectation(logits, positions, (480, 640), "repository")[1].item() == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_one_bright_cell_at_the_centre_of_its_window(convention):
+    volume = torch.zeros(1, 1, 30, 30, dtype=torch.float64)
+    volume[0, 0, 11, 17] = 1
+    cell = torch.tensor([17.0, 11]).double()
+    pixel = cell * 4 if convention == "consistent" else (cell + 0.5) / 30 * 119
+    points, _ = search_window(volume, pixel[None, None], (120, 120), convention=convention)
+    torch.testing.assert_close(points[0, 0], pixel)
+
+
+def test_gradients_are_finite_differences_and_sigma_has_none():
+    volume = random_maps(0, 1, 2, 20, 20).requires_grad_()
+    centres = torch.tensor([[[30.0, 40], [77, 2]]]).double()
+    assert torch.autograd.gradcheck(
+        lambda v: search_window(v, centres, (80, 80), inverse_temperature=2.0)[0], volume, fast_mode=True
+    )
+    points, sigma = search_window(volume, centres, (80, 80))
+    assert points.requires_grad
+    assert not sigma.requires_grad
+
+
+def test_autocast_changes_nothing():
+    dense = random_maps(0, 1, 16, 20, 24).float()
+    queries = describe(dense, torch.tensor([[[40.0, 40], [41, 40]]]), SIZE, "published")
+    centres = torch.tensor([[[40.0, 40], [50, 30]]])
+    expected = search_window(cosine_volume(queries, dense), centres, SIZE)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(describe(dense, torch.tensor([[[40.0, 40], [41, 40]]]), SIZE, "published"), queries)
+        found = search_window(cosine_volume(queries, dense), centres, SIZE)
+    for a, b in zip(found, expected, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_bad_arguments():
+    with pytest.raises(ValueError, match="2 x 2"):
+        search_window(torch.zeros(1, 1, 19, 30), torch.zeros(1, 1, 2), (76, 120))
+    with pytest.raises(ValueError, match="sigma"):
+        expectation(torch.zeros(1, 1, 2), torch.zeros(2, 2), SIZE, "variance")

@@ -1,0 +1,166 @@
+"""The line-to-window search against a loop over pixels, and on maps whose right answer is known."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from posfeat_hloc.detection.sampling import CONVENTIONS
+from posfeat_hloc.training.correspondence import cosine_volume, describe, search_window
+from posfeat_hloc.training.epipolar import epipolar_lines, line_distances
+from posfeat_hloc.training.line_to_window import (
+    LineToWindowOptions,
+    line_to_window,
+    move_windows,
+    query_points,
+    search_line,
+)
+from tests.training.two_views import fundamentals, place_maps, random_maps, read_by_hand, seeded, unit
+
+SIZE = (80, 96)
+SIDEWAYS = torch.tensor([[[0.0, 0, 0], [0, 0, -1], [0, 1, 0]]], dtype=torch.float64)  # lines y1 = y0
+
+
+def test_defaults_are_the_papers():
+    options = LineToWindowOptions()
+    assert (options.line_points, options.window, options.inverse_temperature) == (100, 0.1, 60)
+    assert (options.noise, options.sigma, options.convention) == ("paper", "paper", "published")
+
+
+def test_one_query_in_each_cell_and_none_in_the_rest():
+    points = query_points(2, (50, 70), seeded(0))
+    cells = (points // 16).long()
+    assert cells[1].tolist() == [[x, y] for y in range(3) for x in range(4)]
+    assert torch.equal(points, points.round())
+    assert torch.equal(points, query_points(2, (50, 70), seeded(0)))
+    assert not torch.equal(points[0], points[1])
+
+
+def test_queries_are_uniform_in_their_cells():
+    inside = query_points(16, (256, 256), seeded(1)) % 16
+    for axis in range(2):
+        share = torch.bincount(inside[..., axis].flatten().long(), minlength=16) / inside[..., 0].numel()
+        np.testing.assert_allclose(share, 1 / 16, atol=5 * np.sqrt(1 / 16 / 4096))
+    assert abs(np.corrcoef(inside.flatten(0, 1).T.numpy())[0, 1]) < 0.08
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_the_line_search_is_the_loop(convention):
+    dense = random_maps(0, 2, 5, 20, 24)
+    points0 = query_points(2, SIZE, seeded(1), cell=32).double()
+    queries = F.normalize(random_maps(2, *points0.shape[:2], 5), dim=-1)
+    matrices = fundamentals(3, 2, SIZE)
+    found, valid = search_line(cosine_volume(queries, dense), epipolar_lines(points0, matrices), SIZE, 9, convention)
+    assert 0 < valid.sum() < valid.numel() or valid.all()
+    for b, n in np.argwhere(valid.numpy()):
+        a, b_, c = (matrices[b] @ torch.tensor([*points0[b, n].tolist(), 1.0]).double()).tolist()
+        border = [(x, -(a * x + c) / b_) for x in (0, 95)] + [(-(b_ * y + c) / a, y) for y in (0, 79)]
+        ends = np.array([p for p in border if -1e-9 <= p[0] <= 95 + 1e-9 and -1e-9 <= p[1] <= 79 + 1e-9])
+        assert len(ends) == 2
+        candidates = [ends[0] + t * (ends[1] - ends[0]) for t in np.linspace(0, 1, 9)]
+        cosines = [
+            queries[b, n].numpy() @ read_by_hand(unit(dense[b].numpy()), x, y, SIZE, convention, "border")
+            for x, y in candidates
+        ]
+        np.testing.assert_allclose(found[b, n], candidates[int(np.argmax(cosines))], atol=1e-6)
+
+
+def test_of_equal_points_on_a_line_the_first_counts():
+    volume = torch.ones(1, 1, 20, 24)
+    found, valid = search_line(volume, torch.tensor([[[0.0, 1, -40]]]), SIZE)
+    assert valid.all()
+    assert found[0, 0].tolist() in ([0, 40], [95, 40])  # an end point, not the sum of all
+
+
+def test_no_gradient_through_the_line():
+    local = random_maps(0, 1, 4, 20, 24).requires_grad_()
+    points0 = torch.tensor([[[40.0, 40], [20, 60]]]).double()
+    options = replace(LineToWindowOptions(), noise="repository", inverse_temperature=5.0)
+    found = line_to_window(points0, local, local, SIDEWAYS, SIZE, options, seeded(5))
+    (gradient,) = torch.autograd.grad(found.points.sum(), local)
+    # the same with the line's answer given as a constant
+    volume = cosine_volume(describe(local, points0, SIZE, "published"), local)
+    best, _ = search_line(volume, epipolar_lines(points0, SIDEWAYS), SIZE)
+    assert not best.requires_grad
+    centres, _ = move_windows(best, SIZE, options, seeded(5))
+    points, _ = search_window(volume, centres, SIZE, 0.1, 5.0)
+    torch.testing.assert_close(found.points, points)
+    torch.testing.assert_close(torch.autograd.grad(points.sum(), local)[0], gradient)
+    assert gradient.abs().sum() > 0
+
+
+def test_noise_of_the_paper_and_of_the_repository():
+    points, size = torch.full((4, 500, 2), 200.0), (401, 801)
+    paper, _ = move_windows(points, size, LineToWindowOptions(), seeded(0))
+    repository, _ = move_windows(points, size, LineToWindowOptions(noise="repository"), seeded(0))
+    shift = (paper - points) / torch.tensor([40.0, 20])  # half a window
+    assert 0 <= shift.min() < 0.01
+    assert 0.99 < shift.max() <= 1
+    np.testing.assert_allclose(shift.mean(dim=(0, 1)), 0.5, atol=0.03)
+    torch.testing.assert_close(
+        (repository - points) / torch.tensor([40.0, 20]), 0.707 * (2 * shift - 1), atol=1e-4, rtol=0
+    )
+
+
+def test_windows_with_their_centre_outside_are_not_valid():
+    corners = torch.tensor([[[0.0, 0], [95, 0], [0, 79], [95, 79]]]).repeat(1, 50, 1)
+    for noise in ("paper", "repository"):
+        centres, valid = move_windows(corners, SIZE, LineToWindowOptions(noise=noise), seeded(1))
+        for (x, y), inside in zip(centres[0].tolist(), valid[0].tolist(), strict=True):
+            assert inside == (0 <= x <= 95 and 0 <= y <= 79)
+    with pytest.raises(ValueError, match="noise"):
+        move_windows(corners, SIZE, LineToWindowOptions(noise="none"), seeded(1))
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+@pytest.mark.parametrize("noise", ["paper", "repository"])
+def test_a_moved_place_is_found(convention, noise):
+    local0 = place_maps(1, 20, 24)
+    local1 = local0.roll(3, dims=3)  # image 1 is image 0 moved right by three cells
+    moved = 12.0 if convention == "consistent" else 3 / 24 * 95
+    points0 = torch.tensor([[[40.0, 30], [22, 51], [61, 44]]]).double()
+    options = LineToWindowOptions(window=0.3, noise=noise, convention=convention)
+    found = line_to_window(points0, local0, local1, SIDEWAYS, SIZE, options, seeded(0))
+    assert found.valid.all()
+    torch.testing.assert_close(found.points, points0 + torch.tensor([moved, 0]), atol=1.0, rtol=0)
+    assert line_distances(found.points, epipolar_lines(points0, SIDEWAYS)).max() < 1
+
+
+def test_the_options_reach_the_window():
+    points0, local = torch.tensor([[[40.0, 40], [20, 60]]]).double(), random_maps(0, 1, 4, 20, 24)
+    sigmas = []
+    for options in (
+        LineToWindowOptions(),
+        LineToWindowOptions(sigma="repository"),
+        LineToWindowOptions(min_variance=1.0),
+        LineToWindowOptions(inverse_temperature=0.0),
+    ):
+        found = line_to_window(points0, local, local, SIDEWAYS, SIZE, options, seeded(5))
+        sigmas.append(found.sigma[0])
+        # 2 x 2 points at +-0.1 have a variance of 0.01 when all are as likely
+    assert (sigmas[0] < 0.0142).all()
+    assert (sigmas[1] > sigmas[0]).all()
+    assert sigmas[2].tolist() == pytest.approx([2**0.5] * 2)
+    assert sigmas[3].tolist() == pytest.approx([2**0.5 * 0.01] * 2)
+
+
+def test_points_without_a_line_are_marked_and_finite():
+    matrix = torch.tensor([[[0.0, 0, 0], [0, 0, -1], [0, 1, 300]]])  # y1 = y0 + 300
+    points0 = query_points(1, SIZE, seeded(0))
+    local = random_maps(0, 1, 4, 20, 24).float()
+    found = line_to_window(points0, local, local, matrix, SIZE, LineToWindowOptions(), seeded(0))
+    assert not found.valid.any()
+    assert found.points.isfinite().all()
+    assert found.sigma.isfinite().all()
+
+
+def test_autocast_changes_nothing():
+    points0, local = query_points(1, SIZE, seeded(0)), random_maps(0, 1, 8, 20, 24).float()
+    matrices = fundamentals(0, 1, SIZE).float()
+    expected = line_to_window(points0, local, local, matrices, SIZE, LineToWindowOptions(), seeded(0))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = line_to_window(points0, local, local, matrices, SIZE, LineToWindowOptions(), seeded(0))
+    assert torch.equal(found.points, expected.points)
+    assert torch.equal(found.valid, expected.valid)
