@@ -14,6 +14,8 @@ RESIZE_MAX = 1600
 """Longest side of an image as the extractor sees it; keypoints are always in pixels of the original."""
 
 _GREY: Conf = {"grayscale": True, "resize_max": RESIZE_MAX}
+_COLOUR: Conf = {"grayscale": False, "resize_max": RESIZE_MAX}
+_PUBLISHED: Conf = {"grayscale": False, "resize_max": None}  # the paper's code takes images as they are
 
 
 def _sift_with(network: str, reading: str) -> Conf:
@@ -47,6 +49,16 @@ def _d2d_over(network: str, positions: str) -> Conf:
     }
 
 
+def _posfeat(benchmark: str, max_keypoints: int, radius: int, threshold: float) -> Conf:
+    """The published settings for a benchmark, with what the published code does by accident."""
+    detection = {"max_keypoints": max_keypoints, "radius": radius, "threshold": threshold, "quirks": True}
+    return {
+        "output": f"feats-posfeat-{benchmark}",
+        "model": {"name": "posfeat", "weights": "posfeat", **detection},
+        "preprocessing": _PUBLISHED,
+    }
+
+
 extractors: dict[str, Conf] = {
     # HardNet on the whole image, keypoints where its descriptors are salient; the same over SOSNet. As in the paper:
     # every keypoint is a cell of the map, 4 px apart
@@ -67,6 +79,29 @@ extractors: dict[str, Conf] = {
     # SIFT keypoints, the dense map read there: upright and at one scale, but what the bundled weights are trained for
     "sift-hardnet-map": _sift_with("hardnet", "map"),
     "sift-sosnet-map": _sift_with("sosnet", "map"),
+    # PoSFeat: learned keypoints on learned dense descriptors; the whole image, all borders alike
+    "posfeat": {
+        "output": "feats-posfeat",
+        "model": {
+            "name": "posfeat",
+            "weights": "posfeat",
+            "max_keypoints": 8192,
+            "radius": 3,
+            "threshold": 0.5,
+            "quirks": False,
+        },
+        "preprocessing": _COLOUR,
+    },
+    # PoSFeat as in the paper, benchmark by benchmark
+    "posfeat-hpatches": _posfeat("hpatches", 8192, radius=1, threshold=0.9),
+    "posfeat-aachen": _posfeat("aachen", 20480, radius=3, threshold=0.5),
+    "posfeat-eth": _posfeat("eth", 20480, radius=3, threshold=0.9),
+    # OpenCV's SIFT keypoints in its own settings, all of them, with PoSFeat's descriptors (the paper's Model 3)
+    "sift-posfeat": {
+        "output": "feats-sift-posfeat",
+        "model": {"name": "sift", "descriptor": "posfeat", "weights": "posfeat", "max_keypoints": 1_000_000},
+        "preprocessing": _PUBLISHED,
+    },
 }
 
 matchers: dict[str, Conf] = {
@@ -76,6 +111,11 @@ matchers: dict[str, Conf] = {
     "NN-ratio": {
         "output": "matches-NN-mutual-ratio.8",
         "model": {"name": "nearest", "ratio": 0.8, "ratio_sides": "both"},
+    },
+    # PoSFeat's on the ETH benchmark
+    "NN-ratio.75": {
+        "output": "matches-NN-mutual-ratio.75",
+        "model": {"name": "nearest", "ratio": 0.75, "ratio_sides": "both"},
     },
     # the ratio test seen from the first image only (Lowe)
     "NN-ratio-one-sided": {
@@ -96,4 +136,9 @@ default_matchers: dict[str, str] = {
     "sift-sosnet": "NN-ratio",
     "sift-hardnet-map": "NN-ratio",
     "sift-sosnet-map": "NN-ratio",
+    "posfeat": "NN-mutual",  # as on Aachen and HPatches; the ratio only on ETH
+    "posfeat-hpatches": "NN-mutual",
+    "posfeat-aachen": "NN-mutual",
+    "posfeat-eth": "NN-ratio.75",
+    "sift-posfeat": "NN-mutual",
 }

@@ -140,6 +140,33 @@ def git_blob(path: Path) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
+def load_parts(name_or_path: str, parts: tuple[str, ...]) -> Checkpoint:
+    """Load a network of several parts: a file with all tensors as ``<part>.<name>``, or a folder with ``<part>.pth``.
+
+    Of a file, tensors of other parts are left out; of a folder, other files are not read. The hash is that of the file,
+    or that of the hashes of the files in the folder.
+
+    Raises:
+        WeightsError: as :func:`load`, or a part is missing.
+    """
+    folder = Path(name_or_path).expanduser()
+    if name_or_path not in BUNDLED and folder.is_dir():
+        files = {part: folder / f"{part}.pth" for part in parts}
+        if missing := [file.name for file in files.values() if not file.is_file()]:
+            raise WeightsError(f"{folder}: holds no {' and no '.join(missing)}; both files of a checkpoint are needed")
+        loaded = {part: load(str(file)) for part, file in files.items()}
+        tensors = {f"{part}.{name}": t for part, found in loaded.items() for name, t in found.tensors.items()}
+        digests = "".join(found.sha256 for found in loaded.values())
+        return Checkpoint(tensors, {}, hashlib.sha256(digests.encode()).hexdigest())
+    whole = load(name_or_path)
+    tensors = {name: tensor for name, tensor in whole.tensors.items() if name.startswith(tuple(f"{p}." for p in parts))}
+    if missing := [part for part in parts if not any(name.startswith(f"{part}.") for name in tensors)]:
+        raise WeightsError(
+            f"{name_or_path}: holds no tensors named {missing[0]}.*; give the file (or folder) with all parts"
+        )
+    return Checkpoint(tensors, whole.metadata, whole.sha256)
+
+
 def save(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
     """Write a safetensors file in half precision and return its SHA-256, the same for the same content."""
     half = {

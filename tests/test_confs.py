@@ -9,7 +9,9 @@ import pytest
 
 from posfeat_hloc import confs, extractors, matchers, weights
 from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.networks.loading import save_posfeat
 from tests.networks.test_l2net import calibrated_network
+from tests.networks.test_resunet import calibrated_posfeat
 
 EXTRACTORS = sorted(confs.extractors)
 MATCHERS = sorted(confs.matchers)
@@ -21,6 +23,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("weights")
     for architecture in ("hardnet", "sosnet"):
         weights.save(folder / f"{architecture}.safetensors", calibrated_network(architecture).published(), {})
+    save_posfeat(folder / "posfeat.safetensors", calibrated_posfeat(), "published")
     return {path.stem: str(path) for path in folder.iterdir()}
 
 
@@ -42,7 +45,7 @@ def test_extractors_can_be_built(name: str, checkpoints: dict[str, str]) -> None
 def test_the_network_and_its_weights_agree(name: str) -> None:
     """``d2d-sosnet`` is SOSNet with SOSNet's weights, and its name says so."""
     model = confs.extractors[name]["model"]
-    network = model.get("network", model.get("descriptor"))
+    network = model.get("network", model.get("descriptor", model["name"]))
     if network == "rootsift":
         assert "weights" not in model
     else:
@@ -80,6 +83,20 @@ def test_ratio_confs_use_the_published_threshold() -> None:
     assert confs.matchers["NN-ratio"]["model"] == {"name": "nearest", "ratio": 0.8, "ratio_sides": "both"}
     assert confs.matchers["NN-ratio-one-sided"]["model"]["ratio_sides"] == "one"
     assert matchers.create(confs.matchers["NN-mutual"]["model"]).options.mutual  # type: ignore[attr-defined]
+
+
+def test_posfeat_confs_have_the_published_settings() -> None:
+    def settings(name: str) -> tuple[Any, ...]:
+        model = confs.extractors[f"posfeat-{name}"]["model"]
+        return model["max_keypoints"], model["radius"], model["threshold"], model["quirks"]
+
+    assert settings("hpatches") == (8192, 1, 0.9, True)
+    assert settings("aachen") == (20480, 3, 0.5, True)
+    assert settings("eth") == (20480, 3, 0.9, True)
+    assert not confs.extractors["posfeat"]["model"]["quirks"]
+    assert confs.default_matchers["posfeat-aachen"] == "NN-mutual"
+    ratio = confs.matchers[confs.default_matchers["posfeat-eth"]]["model"]
+    assert ratio == {"name": "nearest", "ratio": 0.75, "ratio_sides": "both"}
 
 
 def test_unknown_options_and_modules_are_configuration_errors() -> None:

@@ -6,10 +6,26 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-CONVENTIONS = ("published", "consistent")
-"""``published``: pixel 0 and pixel size - 1 are the outer edges of the first and the last cell, as PoSFeat is trained
-and read (pixels are normalised by size - 1, then read with ``align_corners=False``). ``consistent``: cell i lies at
-pixel stride * i, where the network's strided convolutions centre it."""
+from posfeat_hloc.networks.posfeat import CONVENTIONS
+from posfeat_hloc.networks.resunet import STRIDE
+
+
+def read_descriptors(local_map: Tensor, keypoints: Tensor, convention: str) -> Tensor:
+    """Read one of PoSFeat's maps at keypoints.
+
+    The published convention reads zeros beyond the map. The consistent one holds the outermost cells there.
+
+    Args:
+        local_map: ``(D, h, w)``, of an image of 4h x 4w pixels.
+        keypoints: ``(N, 2)`` (x, y) in pixels of that image.
+        convention: one of ``CONVENTIONS``.
+
+    Returns:
+        ``(N, D)`` float32, L2-normalised.
+    """
+    size = (STRIDE * local_map.shape[1], STRIDE * local_map.shape[2])
+    padding = "zeros" if convention == "published" else "border"
+    return F.normalize(sample_map(local_map[None], keypoints[None], size, convention, padding)[0].float(), dim=1)
 
 
 def sample_map(
@@ -25,7 +41,7 @@ def sample_map(
         dense: ``(B, D, h, w)``.
         pixels: ``(B, N, 2)`` (x, y) of the image, ``(0, 0)`` is the centre of the top-left pixel.
         image_size: (height, width) of the image that the map was computed from.
-        convention: one of :data:`CONVENTIONS`.
+        convention: one of :data:`posfeat_hloc.networks.posfeat.CONVENTIONS`.
         padding: what lies beyond the outermost cells: ``"zeros"`` or the nearest cell, ``"border"``.
 
     Returns:
@@ -47,7 +63,7 @@ def pixels_to_cells(pixels: Tensor, map_size: tuple[int, int], image_size: tuple
     Args:
         pixels: ``(..., 2)``.
         map_size, image_size: (height, width) in cells and in pixels.
-        convention: one of :data:`CONVENTIONS`.
+        convention: one of :data:`posfeat_hloc.networks.posfeat.CONVENTIONS`.
     """
     scale, offset = _scale_offset(map_size, image_size, convention, pixels)
     return pixels * scale + offset

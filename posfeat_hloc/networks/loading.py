@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
 from posfeat_hloc import weights
 from posfeat_hloc.errors import WeightsError
+from posfeat_hloc.networks.keypoint_head import KeypointHead
 from posfeat_hloc.networks.l2net import L2Net
+from posfeat_hloc.networks.posfeat import CONVENTIONS, PoSFeat
+from posfeat_hloc.networks.resunet import ResUNet, trunk_of
 
 
 def load_l2net(
@@ -32,3 +41,82 @@ def load_l2net(
     except RuntimeError as error:
         raise WeightsError(f"{name_or_path}: these are not the weights of {architecture} ({error})") from error
     return network.eval(), checkpoint.sha256
+
+
+@dataclass(frozen=True)
+class LoadedPoSFeat:
+    """PoSFeat's networks in evaluation mode.
+
+    Attributes:
+        backbone: the description network.
+        localheader: the keypoint head, None where only descriptors were asked for.
+        convention: how the map is read, as the weights were trained; see :func:`read_descriptors`.
+        sha256: of the weights.
+    """
+
+    backbone: ResUNet
+    localheader: KeypointHead | None
+    convention: str
+    sha256: str
+
+
+def load_posfeat(name_or_path: str, trunk: str | None = None, with_head: bool = True) -> LoadedPoSFeat:
+    """PoSFeat from one file of ours, or from the published layout: a folder with ``backbone.pth``, ``localheader.pth``.
+
+    Args:
+        name_or_path: bundled weights, a file with tensors ``backbone.*`` and ``localheader.*``, or a folder.
+        trunk: the ResNet that is expected; None takes what the weights are.
+        with_head: False reads the description network only; the rest may be missing.
+
+    Raises:
+        WeightsError: the weights are missing, incomplete, altered, or those of another network.
+    """
+    if name_or_path == "posfeat" and name_or_path not in weights.BUNDLED and not Path(name_or_path).exists():
+        raise WeightsError(
+            "no PoSFeat weights come with this package yet: pass --weights with a safetensors file, or with a folder "
+            "that holds backbone.pth and localheader.pth (in a conf: the option 'weights'); 'Train your own' in "
+            "README.md says how to make them"
+        )
+    checkpoint = weights.load_parts(name_or_path, ("backbone", "localheader") if with_head else ("backbone",))
+    parts: dict[str, dict[str, Tensor]] = {"backbone": {}, "localheader": {}}
+    for name, tensor in checkpoint.tensors.items():
+        part, _, rest = name.partition(".")
+        parts[part][rest.removeprefix("module.")] = tensor.float() if tensor.is_floating_point() else tensor
+    first = parts["backbone"].get("layer1.0.conv1.weight")
+    found = trunk_of(parts["backbone"], 0 if first is None else len(first))
+    if found is None:
+        raise WeightsError(f"{name_or_path}: the backbone is none of PoSFeat's (layers of no known ResNet)")
+    if trunk is not None and trunk != found:
+        raise WeightsError(
+            f"{name_or_path}: these are the weights of a {found}, not of a {trunk}; set trunk to {found}"
+        )
+    with torch.device("meta"):  # no time is lost on random weights
+        backbone, head = ResUNet(found), KeypointHead() if with_head else None
+    _load_strictly(backbone, parts["backbone"], name_or_path, f"PoSFeat's backbone on {found}")
+    if head is not None:
+        _load_strictly(head, parts["localheader"], name_or_path, "PoSFeat's keypoint head")
+        head.eval()
+    convention = checkpoint.metadata.get("convention", "published")
+    if convention not in CONVENTIONS:
+        raise WeightsError(f"{name_or_path}: unknown convention {convention!r} in the metadata; update this package")
+    return LoadedPoSFeat(backbone.eval(), head, convention, checkpoint.sha256)
+
+
+def save_posfeat(path: Path, network: PoSFeat, convention: str, metadata: dict[str, str] | None = None) -> str:
+    """Write both networks to one safetensors file in half precision; returns its SHA-256.
+
+    Args:
+        convention: how the map was read in training, ``"published"`` or ``"consistent"``.
+        metadata: more to store beside it, e.g. how it was trained.
+    """
+    if convention not in CONVENTIONS:
+        raise ValueError(f"convention must be one of {', '.join(CONVENTIONS)}, not {convention!r}")
+    known = {"architecture": "posfeat", "trunk": network.backbone.trunk, "convention": convention}
+    return weights.save(path, network.state_dict(), (metadata or {}) | known)
+
+
+def _load_strictly(network: nn.Module, tensors: dict[str, Tensor], source: str, what: str) -> None:
+    try:
+        network.load_state_dict(tensors, strict=True, assign=True)
+    except RuntimeError as error:
+        raise WeightsError(f"{source}: these are not the weights of {what} ({error})") from error

@@ -1,4 +1,4 @@
-"""Input normalisation of patch networks, for single patches and for dense maps."""
+"""Input normalisation: patches and dense maps of patch networks, ImageNet's colours for ResNets."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from torch.nn import functional as F
 
 CLAMP = 6.0
 """Normalised values are clamped to +-6 standard deviations, as in HardNet's own dense example."""
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 def normalize_patches(patches: Tensor, eps: float = 1e-7) -> Tensor:
@@ -51,3 +54,9 @@ def normalize_locally(images: Tensor, window: int = 33, eps: float = 1e-7) -> Te
     mean = box(padded)
     std = (box(padded * padded) - mean * mean).clamp_min(0).sqrt()
     return ((x - mean) / (std + eps)).clamp(-CLAMP, CLAMP)
+
+
+def normalize_imagenet(images: Tensor) -> Tensor:
+    """Subtract ImageNet's mean colour and divide by its deviation: ``(B, 3, H, W)`` RGB in [0, 1], same shape."""
+    mean, std = images.new_tensor(IMAGENET_MEAN), images.new_tensor(IMAGENET_STD)
+    return (images - mean[:, None, None]) / std[:, None, None]

@@ -31,7 +31,7 @@ class CoarseToFineOptions:
     min_variance: float = 1e-10
     """Lower limit of a variance in normalised coordinates."""
     convention: str = "published"
-    """Where the cells of the maps lie; see :data:`posfeat_hloc.detection.sampling.CONVENTIONS`."""
+    """Where the cells of the maps lie; see :data:`posfeat_hloc.networks.posfeat.CONVENTIONS`."""
 
 
 def coarse_to_fine(

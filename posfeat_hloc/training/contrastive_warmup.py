@@ -27,7 +27,7 @@ class ContrastiveOptions:
     safe_radius: float = 12.0
     """Points of one view pair closer than this in either view are no negatives of each other, in pixels."""
     convention: str = "published"
-    """Where the cells of the map lie; see :data:`posfeat_hloc.detection.sampling.CONVENTIONS`."""
+    """Where the cells of the map lie; see :data:`posfeat_hloc.networks.posfeat.CONVENTIONS`."""
 
 
 def contrastive_loss(

@@ -112,7 +112,7 @@ def search_window(
             int(window h) x int(window w) points, outermost ones included; beyond the map the cosine is zero.
         inverse_temperature: cosines are multiplied by this before the softmax.
         sigma, min_variance: see :func:`expectation`.
-        convention: see :data:`posfeat_hloc.detection.sampling.CONVENTIONS`.
+        convention: see :data:`posfeat_hloc.networks.posfeat.CONVENTIONS`.
 
     Returns:
         positions ``(B, N, 2)`` pixels and sigma ``(B, N)``.

@@ -30,7 +30,7 @@ class LineToWindowOptions:
     """Lower limit of a variance in normalised coordinates, from the authors' code. It is so low that a single point, if
     its softmax is saturated, can outweigh a whole batch; the spacing of the window's points suggests 1e-5."""
     convention: str = "published"
-    """Where the cells of the map lie; see :data:`posfeat_hloc.detection.sampling.CONVENTIONS`."""
+    """Where the cells of the map lie; see :data:`posfeat_hloc.networks.posfeat.CONVENTIONS`."""
 
 
 def query_points(batch: int, image_size: tuple[int, int], generator: torch.Generator, cell: int = 16) -> Tensor:

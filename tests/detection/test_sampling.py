@@ -3,11 +3,17 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from posfeat_hloc.detection.sampling import CONVENTIONS, cells_to_pixels, pixels_to_cells, sample_map
+from posfeat_hloc.detection.sampling import (
+    CONVENTIONS,
+    cells_to_pixels,
+    pixels_to_cells,
+    read_descriptors,
+    sample_map,
+)
 from tests.training.two_views import random_maps, read_by_hand, seeded
 
 
@@ -88,3 +94,45 @@ def test_bad_arguments():
     for size in ((21, 20), (20, 25), (21, 21)):
         with pytest.raises(ValueError, match="crop or pad"):
             sample_map(dense, pixels, size, "consistent")
+
+
+def descriptor_by_hand(dense: np.ndarray, x: float, y: float, convention: str) -> np.ndarray:
+    """Bilinear with zeros (published) or the outermost cells (consistent) beyond the border, in float64."""
+    _, height, width = dense.shape
+    if convention == "published":
+        u, v = x * width / (4 * width - 1) - 0.5, y * height / (4 * height - 1) - 0.5
+    else:
+        u, v = min(x / 4, width - 1), min(y / 4, height - 1)
+    total = np.zeros(len(dense))
+    for j in (int(np.floor(v)), int(np.floor(v)) + 1):
+        for i in (int(np.floor(u)), int(np.floor(u)) + 1):
+            if 0 <= i < width and 0 <= j < height:
+                total += (1 - abs(u - i)) * (1 - abs(v - j)) * dense[:, j, i]
+    return total / np.linalg.norm(total)
+
+
+@pytest.mark.parametrize("convention", ["published", "consistent"])
+@settings(deadline=None, max_examples=30)
+@given(height=st.integers(1, 7), width=st.integers(1, 7), seed=st.integers(0, 2**31))
+def test_descriptors_are_those_of_the_loop(convention: str, height: int, width: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    dense = rng.normal(size=(16, height, width)).astype(np.float32)
+    keypoints = (rng.uniform(0, 1, (8, 2)) * [4 * width - 1, 4 * height - 1]).astype(np.float32)
+    found = read_descriptors(torch.from_numpy(dense), torch.from_numpy(keypoints), convention).numpy()
+    expected = [descriptor_by_hand(dense, x, y, convention) for x, y in keypoints.astype(np.float64)]
+    np.testing.assert_allclose(found, expected, atol=2e-5)
+
+
+def test_the_consistent_convention_has_cells_at_every_fourth_pixel() -> None:
+    dense = torch.nn.functional.normalize(torch.randn(8, 3, 5), dim=0)
+    found = read_descriptors(dense, torch.tensor([[8.0, 4.0], [16.0, 8.0], [19.0, 11.0]]), "consistent")
+    torch.testing.assert_close(found, torch.stack([dense[:, 1, 2], dense[:, 2, 4], dense[:, 2, 4]]))
+
+
+def test_no_keypoints_no_descriptors() -> None:
+    assert read_descriptors(torch.randn(8, 3, 5), torch.zeros(0, 2), "published").shape == (0, 8)
+
+
+def test_descriptors_of_unknown_conventions_are_refused() -> None:
+    with pytest.raises(ValueError, match="not 'pixel'"):
+        read_descriptors(torch.randn(8, 3, 5), torch.zeros(1, 2), "pixel")

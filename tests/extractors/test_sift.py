@@ -10,10 +10,12 @@ import torch
 
 from posfeat_hloc import weights
 from posfeat_hloc.detection import sift as detection
+from posfeat_hloc.detection.sampling import read_descriptors
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.extractors.sift import Extractor, Options
-from posfeat_hloc.networks.loading import load_l2net
+from posfeat_hloc.networks.loading import load_l2net, load_posfeat, save_posfeat
 from tests.networks.test_l2net import as_tensor, bilinear_by_hand, calibrated_network, textured_image
+from tests.networks.test_resunet import calibrated_posfeat, colour_image
 
 CPU = torch.device("cpu")
 
@@ -112,3 +114,22 @@ def test_flat_images_have_no_features(checkpoint: str, descriptor: str) -> None:
 
 def test_rootsift_needs_no_weights() -> None:
     assert Extractor(Options(weights="no such file"), CPU).weights_sha256 == ""
+
+
+def test_posfeat_descriptors_are_read_at_the_keypoints(tmp_path: Path) -> None:
+    path, image = tmp_path / "posfeat.safetensors", colour_image(75, 90, 3)
+    save_posfeat(path, calibrated_posfeat(), "published")
+    extractor = Extractor(Options("posfeat", str(path), precision="fp32"), CPU)
+    found = extractor(image)[0]
+    cropped = image[..., :64, :80]
+    grey = cv2.cvtColor(to_uint8(cropped[0].permute(1, 2, 0).numpy()), cv2.COLOR_RGB2GRAY)
+    keypoints = detection.detect(grey, 8192, describe=False).keypoints
+    with torch.inference_mode():
+        dense = load_posfeat(str(path)).backbone(cropped).local_map[0]
+        expected = read_descriptors(dense, torch.from_numpy(keypoints), "published").numpy()
+    np.testing.assert_array_equal(found.keypoints, keypoints)
+    np.testing.assert_allclose(found.descriptors, expected, atol=1e-4)
+    assert len(found) > 20
+    assert not extractor.grayscale
+    assert extractor.weights_sha256 == weights.sha256(path)
+    assert len(extractor(image[..., :15])[0]) == 0  # nothing is left of so narrow an image

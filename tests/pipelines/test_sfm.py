@@ -17,8 +17,10 @@ from PIL import Image
 from pipelines import sfm
 from posfeat_hloc.evaluation.poses import TrueCamera, pose_errors
 from posfeat_hloc.mapping.reconstruction import read_model
+from posfeat_hloc.networks.loading import save_posfeat
 from posfeat_hloc.stores import FeatureStore
 from posfeat_hloc.weights import BUNDLED
+from tests.networks.test_resunet import calibrated_posfeat
 from tests.rendering import write_scene
 
 REPOSITORY = Path(__file__).parents[2]
@@ -246,3 +248,21 @@ def test_help_names_every_option():
                    "--pairs", "--overlap", "--camera", "--camera-model", "--camera-params", "--mapper", "--device",
                    "--seed", "--threads", "--quiet"):  # fmt: skip
         assert option in text
+
+
+def test_posfeat_runs_with_weights_of_the_user(tmp_path, capsys):
+    """Random weights still match a picture with its copy, so the command gets as far as two-view geometry."""
+    images = tmp_path / "photos"
+    write_scene(images, 1)
+    first = Image.open(images / "view_00.png").convert("RGB").crop((100, 60, 260, 180))
+    (images / "view_00.png").unlink()
+    for i in range(3):
+        first.crop((i * 8, 0, 128 + i * 8, 112)).save(images / f"{i}.png")
+    assert run(images, tmp_path / "none", feature="posfeat") == 1
+    assert "pass --weights" in capsys.readouterr().err
+    save_posfeat(tmp_path / "random.safetensors", calibrated_posfeat(), "consistent")
+    weights = ("--weights", tmp_path / "random.safetensors")
+    run(images, tmp_path / "out", *weights, feature="posfeat")  # no model: the camera only turned
+    with FeatureStore(tmp_path / "out/features.h5") as features:
+        assert all(len(features.read(f"{i}.png")) > 50 for i in range(3))
+    assert json.loads((tmp_path / "out/summary.json").read_text())["verified_pairs"] == 3

@@ -1,0 +1,93 @@
+"""Keypoints of a score map: non-maximum suppression, threshold, top-k and sub-pixel position, as in PoSFeat."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+FEWEST = 128
+"""The published code never takes fewer points than this."""
+
+_STRIP = 512
+"""Rows of which the maxima are found at once: indices of maxima take eight bytes a pixel."""
+
+
+def find_peaks(scores: Tensor, radius: int, threshold: float, max_keypoints: int, quirks: bool = False) -> Tensor:
+    """The highest local maxima of a score map, the outermost ring of pixels left out.
+
+    A pixel is a local maximum when it is the highest of the (2 radius + 1)^2 pixels around it; of equal ones, the first
+    in reading order. Pixels beyond the border do not count.
+
+    With ``quirks``, as the published code has it: the map without its ring is reflected at its borders, and a reflected
+    copy that comes first suppresses its own pixel, so rows and columns 2 to 1 + radius // 2 near the top
+    and the left hold no keypoints; and with fewer than 128 maxima other pixels are added, whatever their score (which
+    ones is left open by torch there; here it is the first in reading order).
+
+    Args:
+        scores: ``(H, W)``.
+        radius: of the suppression, at least 1.
+        threshold: a maximum must be higher.
+        max_keypoints: at most this many.
+
+    Returns:
+        ``(n, 2)`` int64 pixels (x, y), highest score first.
+    """
+    if radius < 1:
+        raise ValueError(f"the radius of the suppression must be at least 1, not {radius}")
+    height, width = (side - 2 for side in scores.shape)
+    if height < 1 or width < 1:
+        return torch.zeros((0, 2), dtype=torch.int64, device=scores.device)
+    inner = scores[1:-1, 1:-1]
+    if quirks:
+        if radius >= min(height, width):
+            raise ValueError(f"a map of {width}x{height} pixels cannot be reflected over a radius of {radius}")
+        padded = F.pad(inner[None, None], (radius,) * 4, mode="reflect")[0, 0]
+    else:
+        padded = F.pad(scores, (radius - 1,) * 4, value=-torch.inf)
+    keep = (local_maxima(padded, radius) & (inner > threshold)).flatten()
+    flat = inner.flatten()
+    index = keep.nonzero()[:, 0]
+    order = flat[index].argsort(descending=True, stable=True)
+    index = index[order[: max(max_keypoints, FEWEST if quirks else 0)]]
+    if quirks and len(index) < FEWEST:
+        others = keep[: 2 * FEWEST].logical_not().nonzero()[:, 0]
+        index = torch.cat([index, others[: FEWEST - len(index)]])
+    return torch.stack([index % width + 1, index // width + 1], dim=1)
+
+
+def local_maxima(padded: Tensor, radius: int) -> Tensor:
+    """Where the middle of a window is its first maximum.
+
+    Args:
+        padded: ``(H + 2 radius, W + 2 radius)``.
+
+    Returns:
+        ``(H, W)`` bool.
+    """
+    height, width = (side - 2 * radius for side in padded.shape)
+    result = torch.empty((height, width), dtype=torch.bool, device=padded.device)
+    columns = torch.arange(radius, radius + width, device=padded.device)
+    for top in range(0, height, _STRIP):
+        rows = padded[top : top + _STRIP + 2 * radius]
+        _, winner = F.max_pool2d(rows[None, None], 2 * radius + 1, stride=1, return_indices=True)
+        centre = torch.arange(radius, len(rows) - radius, device=padded.device)[:, None] * padded.shape[1] + columns
+        result[top : top + _STRIP] = winner[0, 0] == centre
+    return result
+
+
+def refine(scores: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Sub-pixel positions: the mean of the 3x3 pixels around each, weighted with their scores.
+
+    Args:
+        scores: ``(H, W)``, not negative.
+        pixels: ``(n, 2)`` int64 (x, y), not on the outermost ring.
+
+    Returns:
+        keypoints ``(n, 2)`` float32 (x, y), and the highest of the nine scores ``(n,)``.
+    """
+    x, y = pixels[:, :1], pixels[:, 1:]
+    offsets = torch.tensor([(i, j) for j in (-1, 0, 1) for i in (-1, 0, 1)], device=pixels.device)
+    around = scores[y + offsets[:, 1], x + offsets[:, 0]]
+    weights = around / around.sum(dim=1, keepdim=True).clamp_min(1e-30)  # nine zeros: the pixel itself
+    return pixels + weights @ offsets.to(weights), around.amax(dim=1)

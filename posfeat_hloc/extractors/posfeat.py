@@ -1,0 +1,107 @@
+"""PoSFeat: dense descriptors, and keypoints from a network trained on these descriptors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from posfeat_hloc.detection.peaks import find_peaks, refine
+from posfeat_hloc.detection.sampling import read_descriptors
+from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.features import Features
+from posfeat_hloc.networks.loading import load_posfeat
+from posfeat_hloc.networks.posfeat import CONVENTIONS
+from posfeat_hloc.networks.precision import inference_precision
+from posfeat_hloc.networks.resunet import DIMENSION, MULTIPLE
+from posfeat_hloc.networks.streaming import describe, score
+
+MAX_RADIUS = 13
+"""The smallest image has 16 pixels a side; within its ring, this is as far as reflection goes."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of PoSFeat; the defaults are the paper's on HPatches."""
+
+    weights: str = "posfeat"
+    """A bundled name, a safetensors file, or a folder with ``backbone.pth`` and ``localheader.pth``."""
+    trunk: str | None = None
+    """The ResNet inside, e.g. ``resnet50``; None takes what the weights are."""
+    convention: str | None = None
+    """How descriptors are read between cells, ``published`` or ``consistent``; None takes what the weights were
+    trained with."""
+    max_keypoints: int = 8192
+    """At most this many; 20480 on Aachen and ETH."""
+    radius: int = 1
+    """Of the non-maximum suppression in pixels; 3 on Aachen and ETH."""
+    threshold: float = 0.9
+    """A keypoint's score must be higher; 0.5 on Aachen."""
+    quirks: bool = True
+    """Repeat what the published code does at borders and with few points: the image is cropped at the right and at the
+    bottom to multiples of 16 pixels, reflected copies suppress points at the top and at the left, and with fewer
+    than 128 keypoints arbitrary ones are added. False covers the whole image: it is padded by repeating its last row
+    and column, all borders are alike, and nothing is added."""
+    precision: str = "auto"
+    """Of both networks: ``fp32``, ``bf16``, or ``auto``: bf16 where the hardware computes it."""
+    memory: int = 512
+    """MiB for the intermediate results of a strip of rows; an image that needs more is computed in several strips, with
+    the same result. What grows with the image comes on top, at most 110 bytes a pixel."""
+
+
+class Extractor:
+    """Peaks of the keypoint head's score map, with the description network's descriptors there."""
+
+    grayscale = False
+    detection_noise = 1.0
+
+    def __init__(self, options: Options, device: torch.device) -> None:
+        if not 1 <= options.radius <= MAX_RADIUS:
+            raise ConfigurationError(f"radius must be 1 to {MAX_RADIUS}, not {options.radius}")
+        if options.convention not in (None, *CONVENTIONS):
+            raise ConfigurationError(f"convention must be {' or '.join(CONVENTIONS)}, not {options.convention!r}")
+        self.options = options
+        self.device = device
+        loaded = load_posfeat(options.weights, options.trunk)
+        assert loaded.localheader is not None
+        self.backbone = loaded.backbone.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.head = loaded.localheader.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.convention = options.convention or loaded.convention
+        self.weights_sha256 = loaded.sha256
+
+    def __call__(self, images: Tensor) -> list[Features]:
+        """Extract features of ``(B, 3, H, W)`` images, one after the other: memory does not grow with B."""
+        return [self._extract(image[None]) for image in images]
+
+    @torch.inference_mode()
+    def _extract(self, image: Tensor) -> Features:
+        opt = self.options
+        height, width = image.shape[-2:]
+        image = (crop(image) if opt.quirks else pad(image)).to(self.device)
+        if image.numel() == 0:
+            return Features.empty(DIMENSION)
+        memory = opt.memory << 20
+        with inference_precision(self.device, opt.precision):
+            local_map, small = describe(self.backbone, image, memory)
+            scores = score(self.head, local_map, small, image, memory)[:height, :width]
+        pixels = find_peaks(scores, opt.radius, opt.threshold, opt.max_keypoints, opt.quirks)
+        keypoints, values = refine(scores, pixels)
+        descriptors = read_descriptors(local_map[0], keypoints, self.convention)
+        return Features(keypoints.cpu().numpy(), values.cpu().numpy(), descriptors.cpu().numpy())
+
+
+def crop(image: Tensor) -> Tensor:
+    """Cut ``(B, C, H, W)`` at the right and at the bottom to multiples of 16 pixels, as published."""
+    height, width = image.shape[-2:]
+    return image[..., : height - height % MULTIPLE, : width - width % MULTIPLE]
+
+
+def pad(image: Tensor) -> Tensor:
+    """Repeat the last row and column of ``(B, C, H, W)`` up to multiples of 16 pixels.
+
+    Black padding would be an edge that the keypoint head sees.
+    """
+    height, width = image.shape[-2:]
+    return F.pad(image, (0, -width % MULTIPLE, 0, -height % MULTIPLE), mode="replicate")

@@ -1,0 +1,37 @@
+"""PoSFeat: the description network and the keypoint head."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from posfeat_hloc.networks.keypoint_head import KeypointHead
+from posfeat_hloc.networks.resunet import ResUNet
+
+CONVENTIONS = ("published", "consistent")
+"""``published``: pixel 0 and pixel size - 1 are the outer edges of the first and the last cell, as PoSFeat is trained
+and read (pixels are normalised by size - 1, then read with ``align_corners=False``). ``consistent``: cell i lies at
+pixel stride * i, where the network's strided convolutions centre it."""
+
+
+class PoSFeat(nn.Module):
+    """Both networks under their published names, ``backbone`` and ``localheader``.
+
+    Args:
+        trunk: of the description network, one of :data:`posfeat_hloc.networks.resunet.TRUNKS`.
+    """
+
+    def __init__(self, trunk: str = "resnet50") -> None:
+        super().__init__()
+        self.backbone = ResUNet(trunk)
+        self.localheader = KeypointHead()
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Describe and score ``(B, 3, H, W)`` RGB images in [0, 1], with sides that are multiples of 16.
+
+        Large images need much memory here; :mod:`posfeat_hloc.networks.streaming` computes the same in strips.
+
+        Returns:
+            ``local_map`` ``(B, 128, h, w)`` and scores ``(B, H, W)``.
+        """
+        maps = self.backbone(images)
+        return maps.local_map, self.localheader(maps.local_map, maps.local_map_small, images)

@@ -1,0 +1,141 @@
+"""Peaks against loops over pixels and windows."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from posfeat_hloc.detection.peaks import find_peaks, refine
+
+FEWEST = 128
+
+
+def reflected(i: int, size: int) -> int:
+    """Index of what lies at ``i`` of a line that is mirrored about its first and last element."""
+    return -i if i < 0 else 2 * (size - 1) - i if i >= size else i
+
+
+def survives(scores: np.ndarray, y: int, x: int, radius: int, quirks: bool) -> bool:
+    """Whether a pixel beats its window: earlier places must be lower, later ones not higher."""
+    low = 1 if quirks else 0  # with quirks the ring does not exist
+    height, width = scores.shape[0] - 2 * low, scores.shape[1] - 2 * low
+    for dy in range(-radius, radius + 1):
+        for dx in range(-radius, radius + 1):
+            v, u = y - low + dy, x - low + dx
+            if quirks:
+                v, u = reflected(v, height), reflected(u, width)
+            elif not (0 <= v < height and 0 <= u < width):
+                continue
+            other, here = scores[v + low, u + low], scores[y, x]
+            if other > here or (other == here and (dy, dx) < (0, 0)):
+                return False
+    return True
+
+
+def peaks_by_hand(scores: np.ndarray, radius: int, threshold: float, k: int, quirks: bool) -> list[tuple[int, int]]:
+    height, width = scores.shape
+    inner = [(y, x) for y in range(1, height - 1) for x in range(1, width - 1)]
+    kept = [p for p in inner if scores[p] > threshold and survives(scores, *p, radius, quirks)]
+    best = sorted(kept, key=lambda p: -scores[p])  # stable: equal ones in reading order
+    if quirks:
+        best = best[: max(k, FEWEST)]
+        best += [p for p in inner if p not in set(kept)][: max(FEWEST - len(best), 0)]
+    else:
+        best = best[:k]
+    return [(x, y) for y, x in best]
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    height=st.integers(1, 14),
+    width=st.integers(1, 14),
+    radius=st.integers(1, 4),
+    levels=st.sampled_from([3, 10**6]),
+    threshold=st.sampled_from([0.0, 0.5]),
+    k=st.sampled_from([0, 3, 10**6]),
+    quirks=st.booleans(),
+    seed=st.integers(0, 2**31),
+)
+def test_peaks_are_those_of_the_loop(
+    height: int, width: int, radius: int, levels: int, threshold: float, k: int, quirks: bool, seed: int
+) -> None:
+    if quirks and radius >= min(height, width) - 2:
+        height, width = height + radius + 3, width + radius + 3
+    scores = np.random.default_rng(seed).integers(0, levels, (height, width)).astype(np.float32) / levels
+    found = find_peaks(torch.from_numpy(scores), radius, threshold, k, quirks)
+    assert [tuple(p) for p in found.tolist()] == peaks_by_hand(scores, radius, threshold, k, quirks)
+
+
+def test_many_peaks_are_not_filled_up() -> None:
+    scores = torch.rand(60, 60)
+    found = find_peaks(scores, 1, 0.5, 200, quirks=True)
+    assert len(found) == 200
+    assert scores[found[:, 1], found[:, 0]].diff().max() <= 0
+
+
+def test_a_tall_map_is_searched_in_strips_without_seams() -> None:
+    scores = torch.rand(1100, 9)
+    found = {tuple(p) for p in find_peaks(scores, 2, 0.0, 10**6).tolist()}
+    assert found == set(peaks_by_hand(scores.numpy(), 2, 0.0, 10**6, False))
+
+
+@pytest.mark.parametrize("quirks", [True, False])
+def test_all_borders_are_alike_only_without_quirks(quirks: bool) -> None:
+    """A single peak at each distance from each border: which ones are found?"""
+    found = {}
+    for side in ("top", "left", "bottom", "right"):
+        found[side] = set()
+        for distance in range(6):
+            scores = torch.full((24, 24), 0.1)
+            y, x = {
+                "top": (distance, 12), "left": (12, distance),
+                "bottom": (23 - distance, 12), "right": (12, 23 - distance),
+            }[side]  # fmt: skip
+            scores[y, x] = 1
+            peaks = find_peaks(scores, 3, 0.5, 100, quirks).tolist()
+            if peaks and peaks[0] == [x, y]:  # what is added with quirks comes later
+                found[side].add(distance)
+    everywhere = {1, 2, 3, 4, 5}
+    if quirks:
+        assert found["top"] == found["left"] == everywhere - {2}
+        assert found["bottom"] == found["right"] == everywhere
+    else:
+        assert all(distances == everywhere for distances in found.values())
+
+
+@settings(deadline=None, max_examples=40)
+@given(height=st.integers(3, 9), width=st.integers(3, 9), seed=st.integers(0, 2**31))
+def test_positions_are_weighted_means(height: int, width: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    scores = rng.gamma(1.0, size=(height, width)).astype(np.float32)
+    pixels = np.array([(x, y) for y in range(1, height - 1) for x in range(1, width - 1)])
+    keypoints, best = refine(torch.from_numpy(scores), torch.from_numpy(pixels))
+    for (x, y), found, value in zip(pixels, keypoints.numpy(), best.numpy(), strict=True):
+        total, centre = 0.0, np.zeros(2)
+        for v in range(y - 1, y + 2):
+            for u in range(x - 1, x + 2):
+                total += float(scores[v, u])
+                centre += float(scores[v, u]) * np.array([u, v])
+        np.testing.assert_allclose(found, centre / total, rtol=1e-5, atol=1e-5)
+        assert value == scores[y - 1 : y + 2, x - 1 : x + 2].max()
+
+
+def test_nine_zeros_leave_the_pixel_where_it_is() -> None:
+    keypoints, best = refine(torch.zeros(5, 6), torch.tensor([[3, 2]]))
+    assert keypoints.tolist() == [[3, 2]]
+    assert best.tolist() == [0]
+
+
+def test_positions_are_exact_far_from_the_origin() -> None:
+    scores = torch.full((3, 6000), 0.5)
+    scores[1, 5001] = 1.5
+    keypoints, _ = refine(scores, torch.tensor([[5000, 1]]))
+    assert keypoints[0, 0].item() == pytest.approx(5000 + 1 / 5.5, abs=5e-4)
+
+
+def test_senseless_radii_are_refused() -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        find_peaks(torch.rand(9, 9), 0, 0.5, 10)
+    with pytest.raises(ValueError, match="reflected over a radius of 7"):
+        find_peaks(torch.rand(9, 9), 7, 0.5, 10, quirks=True)
