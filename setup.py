@@ -35,7 +35,7 @@ setup(
     ],
     extras_require={
         "test": ["hypothesis>=6.80", "mypy>=1.10", "pytest>=8.0", "ruff>=0.5"],
-        "train": ["matplotlib>=3.7"],
+        "train": ["matplotlib>=3.7", "tensorboard>=2.14"],
         "hloc": ["hloc @ git+https://github.com/cvg/Hierarchical-Localization.git"],
     },
     classifiers=[

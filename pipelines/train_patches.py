@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +23,7 @@ from posfeat_hloc.networks.l2net import OFFSET, STRIDE
 from posfeat_hloc.training.colmap_views import ColmapOptions, ColmapSource
 from posfeat_hloc.training.patch_descriptors import PatchTrainer, TrainOptions
 from posfeat_hloc.training.synthetic import SyntheticOptions, SyntheticSource
-from posfeat_hloc.training.views import Image, RandomMix, Source, ViewPair
+from posfeat_hloc.training.views import Image, RandomMix, Source, ViewPair, is_held_out
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -112,11 +111,6 @@ def read_photos(folders: list[Path]) -> list[tuple[str, Image]]:
             except ImageError as error:
                 tqdm.write(f"skipped: {error}")
     return photos
-
-
-def is_held_out(name: str) -> bool:
-    """A tenth of all names, always the same ones."""
-    return zlib.crc32(name.encode()) % 10 == 0
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -27,3 +27,7 @@ class MappingError(PosfeatError):
 
 class DataError(PosfeatError):
     """Training data is missing, malformed, or leaves nothing to train on."""
+
+
+class TrainingError(PosfeatError):
+    """A training step gave no usable gradient."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ from tqdm import tqdm
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.networks.l2net import PATCH_SIZE, L2Net, read_map
 from posfeat_hloc.training.losses import distance_matrix, hardest_in_batch_loss, second_order_similarity
+from posfeat_hloc.training.run_folder import RunFolder
 from posfeat_hloc.training.views import RandomMix, ViewPair
 
 
@@ -79,7 +79,7 @@ class PatchTrainer:
         self.options = options
         self.source = source
         self.validation = validation
-        self.folder = folder
+        self.folder = RunFolder(folder, asdict(options))
         self.network = L2Net(options.architecture, options.window, options.eps)
         torch.manual_seed(options.seed)
         for module in self.network.modules():
@@ -92,12 +92,10 @@ class PatchTrainer:
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=options.learning_rate)
         self.step = 0
-        self._resume()
-
-    @property
-    def checkpoint(self) -> Path:
-        """The file a killed run is resumed from."""
-        return self.folder / "checkpoint.pt"
+        if state := self.folder.resume():
+            self.network.load_published(state["network"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.step = state["step"]
 
     def run(self, progress: bool = True) -> L2Net:
         """Train up to the last step and return the network in evaluation mode."""
@@ -114,8 +112,7 @@ class PatchTrainer:
                     record |= self.validate()
                     bar.write(json.dumps(record))
                     self._save()
-                with (self.folder / "log.jsonl").open("a") as log:
-                    log.write(json.dumps(record) + "\n")
+                self.folder.log(record)
         return self.network.eval()
 
     def train_step(self) -> float:
@@ -160,32 +157,7 @@ class PatchTrainer:
         return result
 
     def _save(self) -> None:
-        state = {
-            "step": self.step,
-            "options": asdict(self.options),
-            "network": self.network.published(),
-            "optimizer": self.optimizer.state_dict(),
-        }
-        partial = self.checkpoint.with_suffix(".partial")
-        torch.save(state, partial)
-        os.replace(partial, self.checkpoint)
-
-    def _resume(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if not self.checkpoint.exists():
-            (self.folder / "log.jsonl").unlink(missing_ok=True)
-            return
-        state = torch.load(self.checkpoint, weights_only=True)
-        if state["options"] != asdict(self.options):
-            different = {k for k, v in asdict(self.options).items() if state["options"].get(k) != v}
-            raise ConfigurationError(
-                f"{self.checkpoint}: this run was started with other options ({', '.join(sorted(different))}); "
-                "use the same options to resume it, or another --output"
-            )
-        self.network.load_published(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.step = state["step"]
-        _drop_lines_after(self.folder / "log.jsonl", self.step)
+        self.folder.save(self.step, network=self.network.published(), optimizer=self.optimizer.state_dict())
 
 
 def describe_pairs(
@@ -264,17 +236,3 @@ def _schedule(progress: float, warm_up: float = 0.03) -> float:
     if progress < warm_up:
         return progress / warm_up
     return 0.5 + 0.5 * float(np.cos(np.pi * (progress - warm_up) / (1 - warm_up)))
-
-
-def _drop_lines_after(log: Path, step: int) -> None:
-    """Forget what a killed run logged after its last checkpoint; those steps are made again."""
-    if log.exists():
-        lines = [line for line in log.read_text().splitlines() if _logged_step(line) <= step]
-        log.write_text("".join(line + "\n" for line in lines))
-
-
-def _logged_step(line: str) -> float:
-    try:
-        return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):  # the line a kill cut short
-        return float("inf")

@@ -1,0 +1,229 @@
+"""Train PoSFeat from posed images: a stage at a time, on your own scenes, on MegaDepth, or on rendered scenes.
+
+    python -m pipelines.train --stage warmup   --data synthetic:photos --output runs/warmup
+    python -m pipelines.train --stage describe --data colmap:scene synthetic:photos \\
+        --init runs/warmup/weights.safetensors --output runs/describe
+    python -m pipelines.train --stage detect   --data colmap:scene synthetic:photos \\
+        --init runs/describe/weights.safetensors --output runs/detect
+    python -m pipelines.sfm --images photos --feature posfeat --weights runs/detect/weights.safetensors
+
+A run that was stopped goes on when the same command is given again. On several GPUs, start it with
+torchrun --nproc_per_node N -m pipelines.train ...; --batch is per GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import distributed
+
+from posfeat_hloc.errors import ConfigurationError, PosfeatError
+from posfeat_hloc.extract_features import choose_device
+from posfeat_hloc.networks.posfeat import CONVENTIONS
+from posfeat_hloc.networks.resunet import TRUNKS
+from posfeat_hloc.training.coarse_to_fine import CoarseToFineOptions
+from posfeat_hloc.training.contrastive_warmup import ContrastiveOptions
+from posfeat_hloc.training.detection_loss import DetectionOptions
+from posfeat_hloc.training.initial import Initial, load_initial
+from posfeat_hloc.training.line_to_window import LineToWindowOptions
+from posfeat_hloc.training.posed_pairs import MAX_ROTATION, PosedPair
+from posfeat_hloc.training.posfeat import PoSFeatTrainer, Processes, TrainOptions
+from posfeat_hloc.training.sources import FORMS, open_source
+from posfeat_hloc.training.stages import STAGES, LossOptions
+from posfeat_hloc.training.views import RandomMix, is_held_out
+
+PAPER: dict[str, dict[str, Any]] = {
+    "warmup": {"steps": 5_000, "optimizer": "adam", "learning_rate": 1e-3},  # ours; the paper starts from ImageNet
+    "describe": {"steps": 100_000},
+    "detect": {"steps": 5_000, "decay_after": 0.8},
+    "joint": {"steps": 100_000},
+}
+"""Steps and optimiser of each stage, where they are not TrainOptions' own."""
+
+REPOSITORY: dict[str, dict[str, Any]] = {
+    "warmup": PAPER["warmup"],
+    "describe": {"steps": 100_000, "batch": 8, "optimizer": "adam", "learning_rate": 1e-4},
+    "detect": {"steps": 5_000, "momentum": 0.0, "decay_after": 0.8},
+    "joint": {"steps": 100_000, "batch": 8, "optimizer": "adam", "learning_rate": 1e-4},
+}
+"""The same where the authors' repository differs from the paper."""
+
+EXPLICIT = ("steps", "batch", "optimizer", "learning_rate")
+"""Options of the command line that overrule these presets."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse the command line, train a stage; returns the exit code."""
+    args = _parser().parse_args(argv)
+    try:
+        train(args)
+    except PosfeatError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
+    finally:
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
+    return 0
+
+
+def train(args: argparse.Namespace) -> None:
+    """Open the data, say what is trained on what, train, and say how good it is."""
+    if args.stage == "warmup" and not all(text.startswith("synthetic:") for text in args.data):
+        raise ConfigurationError("the warm-up needs true correspondences: give it synthetic:DIR only")
+    initial = load_initial(args.init) if args.init else None
+    options = train_options(args, initial)
+    device, processes = start_processes(args.device)
+    chief = processes.rank == 0
+    source, validation = open_data(args, talk=chief)
+    start = initial.tensors if initial else None
+    trainer = PoSFeatTrainer(options, source, validation, args.output, start, device, processes, args.workers)
+    if chief:
+        size = sum(p.numel() for p in trainer.network.parameters() if p.requires_grad) / 1e6
+        print(
+            f"stage {options.stage}: {size:.2f} M parameters of {options.trunk} at {args.size[0]}x{args.size[1]}, "
+            f"{options.steps} steps of {options.batch * options.accumulate * processes.count} pairs on {device}, "
+            f"from {args.init or 'random weights'}",
+            flush=True,
+        )
+    metrics = trainer.run()
+    if chief:
+        for name, value in metrics.items():
+            print(f"  {name:<14}{value:.4f}")
+        print(f"the best weights: {trainer.weights_file}")
+
+
+def start_processes(device: str) -> tuple[torch.device, Processes]:
+    """Join the processes that torch's launcher started, if it did; each takes its own GPU."""
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count == 1:
+        return torch.device(choose_device(device)), Processes()
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
+    chosen = torch.device(choose_device(f"cuda:{local}" if gpu else "cpu"))
+    if gpu:
+        torch.cuda.set_device(chosen)
+    distributed.init_process_group("nccl" if gpu else "gloo")
+    return chosen, Processes(distributed.get_rank(), count)
+
+
+def train_options(args: argparse.Namespace, initial: Initial | None) -> TrainOptions:
+    """The preset of the stage, overruled by what the command line says and by what the run starts from.
+
+    Raises:
+        ConfigurationError: the start does not fit.
+    """
+    if args.stage == "detect" and (initial is None or not initial.has_descriptors):
+        raise ConfigurationError("--stage detect needs a trained description network; give its weights with --init")
+    trunk = args.trunk or (initial.trunk if initial else "resnet50")
+    if initial and trunk != initial.trunk:
+        raise ConfigurationError(f"{args.init}: weights of a {initial.trunk}; leave out --trunk {trunk}")
+    convention = args.convention or (initial.convention if initial else None) or "published"
+    by_paper = args.variant == "paper"
+    search = LineToWindowOptions(convention=convention)
+    if not by_paper:
+        search = replace(search, noise="repository", sigma="repository")
+    search = replace(search, **_given(args, ("sigma", "min_variance", "window", "line_points")))
+    loss = LossOptions(
+        search=args.search,
+        line_to_window=search,
+        coarse_to_fine=CoarseToFineOptions(convention=convention, min_variance=search.min_variance),
+        contrastive=ContrastiveOptions(convention=convention),
+        detection=DetectionOptions(form=args.variant),
+    )
+    preset = (PAPER if by_paper else REPOSITORY)[args.stage]
+    own = {name: getattr(args, name) for name in ("accumulate", "precision", "seed", "validate_every", "colour")}
+    data = (*args.data, "x".join(map(str, args.size)), f"{args.max_rotation:g} degrees")
+    fixed = {"stage": args.stage, "trunk": trunk, "loss": loss, "data": data}
+    return TrainOptions(**fixed | preset | own | _given(args, EXPLICIT))
+
+
+def open_data(args: argparse.Namespace, talk: bool = True) -> tuple[RandomMix[PosedPair], list[PosedPair]]:
+    """Training pairs of all sources in equal shares, and a fixed list of held-out pairs.
+
+    A tenth of the names (images; of MegaDepth scenes), always the same ones, is held out. Where that leaves no pair,
+    as in a scene of few images, pairs of the training part are validated on, and it is said so.
+    """
+    training, held_out = [], []
+    for text in args.data:
+        source = open_source(text, args.size, args.max_rotation, keep=lambda name: not is_held_out(name))
+        training.append((1.0, source))
+        if talk:
+            print(f"{text}: {source.description}", flush=True)
+        try:
+            kept = open_source(text, args.size, args.max_rotation, keep=is_held_out)
+        except PosfeatError:
+            kept = source
+            if talk:
+                print(f"{text}: too small to hold pairs out; validated on its training pairs", flush=True)
+        held_out.append((1.0, kept))
+    rng = np.random.default_rng(12345)
+    mix = RandomMix(held_out)
+    return RandomMix(training), [mix.sample(rng) for _ in range(args.validation_pairs)]
+
+
+def _given(args: argparse.Namespace, names: tuple[str, ...]) -> dict[str, Any]:
+    """Options the user gave."""
+    return {name: value for name in names if (value := getattr(args, name)) is not None}
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, cross, height = text.partition("x")
+    if not cross or not width.isdigit() or not height.isdigit() or int(width) % 16 or int(height) % 16:
+        raise argparse.ArgumentTypeError(f"{text!r}: write WIDTHxHEIGHT, both multiples of 16, e.g. 640x480")
+    return int(width), int(height)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--stage", choices=STAGES, required=True,
+        help="warmup (contrastive, needs no weights), describe, detect, or joint (the paper's Model 2)")  # fmt: skip
+    add("--data", nargs="+", required=True, metavar="KIND:DIR", help="what to train on: " + "; ".join(FORMS))
+    add("--output", type=Path, required=True, help="folder for checkpoint, log, pictures and weights.safetensors")
+    add("--init", metavar="FILE|DIR",
+        help="start from PoSFeat weights, the authors' folder, or torchvision's file of a ResNet")  # fmt: skip
+    add("--trunk", choices=list(TRUNKS), help="ResNet of the description network (default: --init's, or resnet50)")
+    add("--size", type=_size, default=(640, 480), metavar="WxH", help="of training images (default: 640x480)")
+    add("--variant", choices=["paper", "repository"], default="paper",
+        help="whose steps, optimiser, noise, sigma and reward, where they differ (default: %(default)s)")  # fmt: skip
+    add("--steps", type=int, help="optimiser steps (default: 100000, detect and warmup 5000)")
+    add("--batch", type=int, help="image pairs of a process (default: 6)")
+    add("--accumulate", type=int, default=1, help="batches averaged in a step (default: %(default)s)")
+    add("--optimizer", choices=["sgd", "adam"], help="default: sgd with Nesterov momentum; warmup: adam")
+    add("--learning-rate", type=float, help="default: 0.001; repository's describe: 0.0001")
+    add("--search", choices=["line-to-window", "coarse-to-fine"], default="line-to-window",
+        help="how correspondences are searched (default: %(default)s; the other is the paper's Model 4)")  # fmt: skip
+    add("--line-points", type=int, metavar="N", help="points on an epipolar line, N_line (default: 100)")
+    add("--window", type=float, metavar="W", help="side of the window as a part of the image, w_patch (default: 0.1)")
+    add("--sigma", choices=["paper", "repository"], help="variance (eq. 8) or sum of deviations (default: --variant's)")
+    add("--min-variance", type=float, metavar="V",
+        help="floor of the variances (default: 1e-10; at 1e-5 no single point rules)")  # fmt: skip
+    add("--convention", choices=CONVENTIONS,
+        help="where the cells of the map lie; recorded in the weights (default: --init's, or published)")  # fmt: skip
+    add("--colour", type=float, default=1.0, help="strength of the colour jitter, 0 to 1 (default: %(default)s)")
+    add("--max-rotation", type=float, default=MAX_ROTATION, metavar="DEG",
+        help="between the cameras of a pair (default: %(default)g)")  # fmt: skip
+    add("--precision", choices=["auto", "bf16", "fp32"], default="auto", help="default: %(default)s")
+    add("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
+    add("--workers", type=int, default=0, help="processes that prepare batches (default: in the training process)")
+    add("--validation-pairs", type=int, default=24, metavar="N", help="held-out pairs (default: %(default)s)")
+    add("--validate-every", type=int, default=1000, metavar="STEPS",
+        help="also when checkpoints are saved (default: %(default)s)")  # fmt: skip
+    add("--seed", type=int, default=0, help="of weights and batches (default: %(default)s)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,134 @@
+"""Batches of posed pairs, drawn so that batch i depends on nothing but the seed and i."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from posfeat_hloc.training.colour import colour_jitter
+from posfeat_hloc.training.posed_pairs import PosedPair, fundamental
+from posfeat_hloc.training.views import RandomMix
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pairs of images with their epipolar geometry.
+
+    Attributes:
+        images0, images1: ``(B, 3, H, W)`` uint8 RGB.
+        fundamental: ``(B, 3, 3)`` float32, ``x1^T F x0 = 0`` in pixels.
+        points0, points1: for each pair ``(N_b, 2)`` float32 true correspondences; none where the depth is unknown.
+    """
+
+    images0: Tensor
+    images1: Tensor
+    fundamental: Tensor
+    points0: list[Tensor]
+    points1: list[Tensor]
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on a device, images as float in [0, 1] and channels last."""
+
+        def image(x: Tensor) -> Tensor:
+            x = x.to(device, non_blocking=True).float() / 255
+            return x.contiguous(memory_format=torch.channels_last)
+
+        return replace(
+            self,
+            images0=image(self.images0),
+            images1=image(self.images1),
+            fundamental=self.fundamental.to(device),
+            points0=[p.to(device) for p in self.points0],
+            points1=[p.to(device) for p in self.points1],
+        )
+
+
+class PosedDataset(Dataset[Batch]):
+    """Endless pairs; item i is the same in every run with the same seed, in any process.
+
+    Args:
+        source: of posed pairs.
+        seed: of the draws and of the colours.
+        colour: strength of ColorJitter(1, 1, 1, 0.4) on each image by itself, 0 for none (PoSFeat: 1).
+        points: true correspondences tried in a pair whose depth is known.
+    """
+
+    def __init__(self, source: RandomMix[PosedPair], seed: int = 0, colour: float = 1.0, points: int = 0) -> None:
+        self.source = source
+        self.seed = seed
+        self.colour = colour
+        self.points = points
+
+    def __getitem__(self, index: int) -> Batch:
+        """A batch of one pair."""
+        rng = np.random.default_rng([self.seed, index])
+        pair = self.source.sample(rng)
+        if self.colour > 0:
+            c = self.colour
+            jittered = (colour_jitter(image, rng, c, c, c, 0.4 * c) for image in (pair.image0, pair.image1))
+            pair = replace(pair, image0=next(jittered), image1=next(jittered))
+        return as_batch(pair, self._correspondences(pair, rng))
+
+    def _correspondences(self, pair: PosedPair, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        if self.points == 0 or pair.depth0 is None:
+            return np.zeros((0, 2)), np.zeros((0, 2))
+        height, width = pair.image0.shape[:2]
+        points0 = rng.uniform(0, [width - 1, height - 1], size=(self.points, 2))
+        points1, seen = pair.transfer(points0)
+        return points0[seen], points1[seen]
+
+
+def as_batch(pair: PosedPair, points: tuple[np.ndarray, np.ndarray] | None = None) -> Batch:
+    """A batch of one pair, with true correspondences ``(N, 2)`` in either image where there are some."""
+    points0, points1 = points or (np.zeros((0, 2)), np.zeros((0, 2)))
+    matrix = fundamental(pair.K0, pair.K1, pair.R, pair.t)
+    return Batch(
+        torch.from_numpy(np.ascontiguousarray(pair.image0.transpose(2, 0, 1)).copy())[None],
+        torch.from_numpy(np.ascontiguousarray(pair.image1.transpose(2, 0, 1)).copy())[None],
+        torch.from_numpy(matrix).float()[None],
+        [torch.from_numpy(np.asarray(points0, np.float32))],
+        [torch.from_numpy(np.asarray(points1, np.float32))],
+    )
+
+
+def join(batches: list[Batch]) -> Batch:
+    """Several batches as one."""
+    return Batch(
+        torch.cat([b.images0 for b in batches]),
+        torch.cat([b.images1 for b in batches]),
+        torch.cat([b.fundamental for b in batches]),
+        [points for b in batches for points in b.points0],
+        [points for b in batches for points in b.points1],
+    )
+
+
+class _Indices:
+    """Items of the batches from ``first`` on, of one of ``ranks`` processes."""
+
+    def __init__(self, first: int, last: int, size: int, rank: int, ranks: int) -> None:
+        self.first, self.last, self.size, self.rank, self.ranks = first, last, size, rank, ranks
+
+    def __len__(self) -> int:
+        return self.last - self.first
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for batch in range(self.first, self.last):
+            start = (batch * self.ranks + self.rank) * self.size
+            yield list(range(start, start + self.size))
+
+
+def batches(
+    dataset: PosedDataset, first: int, last: int, size: int, workers: int = 0, rank: int = 0, ranks: int = 1
+) -> Iterator[Batch]:
+    """Batches number first to last - 1 of ``size`` pairs, drawn in ``workers`` processes (0: in this one).
+
+    Of several training processes each gets its own pairs; together they see what one would see with
+    batches ``ranks`` times as large.
+    """
+    indices = _Indices(first, last, size, rank, ranks)
+    return iter(DataLoader(dataset, batch_sampler=indices, num_workers=workers, collate_fn=join))  # type: ignore[arg-type]

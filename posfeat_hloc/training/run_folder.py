@@ -1,0 +1,84 @@
+"""The folder of a training run: a checkpoint to resume from, and a log of one JSON object a line."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from posfeat_hloc.errors import ConfigurationError
+
+
+class RunFolder:
+    """Checkpoints and log of one run; a run is resumed by opening its folder with the same options.
+
+    Args:
+        path: of the folder, made when it is missing.
+        options: that define the run; a folder with a checkpoint made with others is refused.
+        writes: False for all but one of the processes of a run: they read the checkpoint and leave the rest alone.
+    """
+
+    def __init__(self, path: Path, options: dict[str, Any], writes: bool = True) -> None:
+        self.path = path
+        self.options = options
+        self.writes = writes
+
+    @property
+    def checkpoint(self) -> Path:
+        """The file a killed run is resumed from."""
+        return self.path / "checkpoint.pt"
+
+    @property
+    def log_file(self) -> Path:
+        """Losses and metrics by step."""
+        return self.path / "log.jsonl"
+
+    def resume(self) -> dict[str, Any] | None:
+        """The last saved state, with ``step`` in it; None, and an empty log, for a new run.
+
+        Raises:
+            ConfigurationError: the folder holds a run with other options.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        if not self.checkpoint.exists():
+            if self.writes:
+                self.log_file.unlink(missing_ok=True)
+            return None
+        state: dict[str, Any] = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        saved = state["options"]
+        if saved != self.options:
+            different = {key for key in saved.keys() | self.options if saved.get(key) != self.options.get(key)}
+            raise ConfigurationError(
+                f"{self.checkpoint}: this run was started with other options ({', '.join(sorted(different))}); "
+                "use the same options to resume it, or another --output"
+            )
+        if self.writes:
+            self._drop_lines_after(state["step"])
+        return state
+
+    def save(self, step: int, **state: Any) -> None:
+        """Replace the checkpoint, at once or not at all."""
+        partial = self.checkpoint.with_suffix(".partial")
+        torch.save(state | {"step": step, "options": self.options}, partial)
+        os.replace(partial, self.checkpoint)
+
+    def log(self, record: dict[str, Any]) -> None:
+        """Append one line; ``step`` tells which lines a resumed run makes again."""
+        with self.log_file.open("a") as log:
+            log.write(json.dumps(record) + "\n")
+
+    def _drop_lines_after(self, step: int) -> None:
+        """Forget what a killed run logged after its last checkpoint; those steps are made again."""
+        if self.log_file.exists():
+            lines = [line for line in self.log_file.read_text().splitlines() if _logged_step(line) <= step]
+            self.log_file.write_text("".join(line + "\n" for line in lines))
+
+
+def _logged_step(line: str) -> float:
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):  # the line a kill cut short
+        return float("inf")

@@ -1,0 +1,139 @@
+"""The training stages of PoSFeat as one module each: a batch in, a loss out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from posfeat_hloc.networks.posfeat import PoSFeat
+from posfeat_hloc.networks.resunet import FeatureMaps
+from posfeat_hloc.training.coarse_to_fine import CoarseToFineOptions, coarse_to_fine
+from posfeat_hloc.training.contrastive_warmup import ContrastiveOptions, contrastive_loss
+from posfeat_hloc.training.correspondence import Correspondence, describe
+from posfeat_hloc.training.description_loss import DescriptionLoss, description_loss
+from posfeat_hloc.training.detection_loss import DetectionOptions, detection_loss, select_keypoints
+from posfeat_hloc.training.line_to_window import LineToWindowOptions, line_to_window, query_points
+from posfeat_hloc.training.posed_batches import Batch
+
+STAGES = ("warmup", "describe", "detect", "joint")
+"""``warmup``: contrastive, on rendered scenes, for a trunk without ImageNet weights. ``describe``: the description
+network from poses alone. ``detect``: the keypoint head over a frozen description network. ``joint``: both at once, the
+paper's Model 2, for comparison."""
+
+
+@dataclass(frozen=True)
+class LossOptions:
+    """The losses of all stages; the defaults are the paper's."""
+
+    search: str = "line-to-window"
+    """``line-to-window``, or CAPS's ``coarse-to-fine`` (the paper's Model 4)."""
+    max_distance: float = 0.1
+    """Correspondences farther from their line do not count; a part of the shorter edge."""
+    line_to_window: LineToWindowOptions = field(default_factory=LineToWindowOptions)
+    coarse_to_fine: CoarseToFineOptions = field(default_factory=CoarseToFineOptions)
+    contrastive: ContrastiveOptions = field(default_factory=ContrastiveOptions)
+    detection: DetectionOptions = field(default_factory=DetectionOptions)
+
+
+class StageLoss(nn.Module):
+    """The loss of one stage over PoSFeat's networks, with only the trained parameters open to gradients.
+
+    Args:
+        network: to be trained.
+        stage: one of :data:`STAGES`.
+        options: of the losses.
+    """
+
+    def __init__(self, network: PoSFeat, stage: str, options: LossOptions) -> None:
+        super().__init__()
+        self.network = network
+        self.stage = stage
+        self.options = options
+        backbone, head = network.backbone, network.localheader
+        backbone.requires_grad_(stage != "detect")
+        head.requires_grad_(stage in ("detect", "joint"))
+        if stage == "warmup" or options.search == "line-to-window":
+            backbone.conv_coarse.requires_grad_(False)  # only the coarse search reads its map
+
+    def train(self, mode: bool = True) -> StageLoss:
+        """Training mode; the description network stays in evaluation mode while only the head is trained."""
+        super().train(mode)
+        if self.stage == "detect":
+            self.network.backbone.eval()
+        return self
+
+    def forward(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        """The loss of a batch on the network's device, and what the log shows of it.
+
+        Args:
+            batch: see :meth:`Batch.to`.
+            generator: of query points, windows and proposals.
+        """
+        images = torch.cat([batch.images0, batch.images1])
+        with torch.set_grad_enabled(self.stage != "detect" and torch.is_grad_enabled()):
+            maps = self.network.backbone(images)
+        maps0, maps1 = _halves(maps)
+        size = (images.shape[2], images.shape[3])
+        if self.stage == "warmup":
+            loss = contrastive_loss(
+                maps0.local_map, maps1.local_map, batch.points0, batch.points1, size, self.options.contrastive
+            )
+            return loss, {"contrastive": float(loss.detach())}
+        total = torch.zeros((), device=images.device)
+        report: dict[str, float] = {}
+        if self.stage in ("describe", "joint"):
+            described = self._describe(maps0, maps1, batch.fundamental, size, generator)
+            total = total + described.total
+            report |= {"epipolar": float(described.total.detach()), "used": float(described.used)}
+        if self.stage in ("detect", "joint"):
+            heat = self.network.localheader(maps.local_map, maps.local_map_small, images)
+            heat0, heat1 = heat[:, None].chunk(2)
+            selection0, selection1 = select_keypoints(heat0, generator), select_keypoints(heat1, generator)
+            convention = self.options.line_to_window.convention
+            descriptors0 = describe(maps0.local_map.detach(), selection0.points, size, convention)
+            descriptors1 = describe(maps1.local_map.detach(), selection1.points, size, convention)
+            detected = detection_loss(
+                selection0, selection1, descriptors0, descriptors1, batch.fundamental, self.options.detection
+            )
+            total = total + detected.total
+            report |= {
+                "detection": float(detected.total.detach()),
+                "reward": float(detected.reward),
+                "keypoints": float(detected.keypoints),
+            }
+        return total, report
+
+    def _describe(
+        self,
+        maps0: FeatureMaps,
+        maps1: FeatureMaps,
+        fundamental: Tensor,
+        size: tuple[int, int],
+        generator: torch.Generator,
+    ) -> DescriptionLoss:
+        opt = self.options
+        points = [query_points(len(fundamental), size, generator).to(fundamental) for _ in range(2)]
+        back = fundamental.transpose(1, 2)
+        if opt.search == "line-to-window":
+            local0, local1 = maps0.local_map, maps1.local_map
+            found0 = line_to_window(points[0], local0, local1, fundamental, size, opt.line_to_window, generator)
+            found1 = line_to_window(points[1], local1, local0, back, size, opt.line_to_window, generator)
+            return description_loss(points[0], points[1], found0, found1, fundamental, size, opt.max_distance)
+        both0, both1 = (maps0.global_map, maps0.local_map), (maps1.global_map, maps1.local_map)
+        forth = coarse_to_fine(points[0], both0, both1, fundamental, size, opt.coarse_to_fine)
+        reverse = coarse_to_fine(points[1], both1, both0, back, size, opt.coarse_to_fine)
+
+        def level(i: int, max_distance: float) -> DescriptionLoss:
+            found: tuple[Correspondence, Correspondence] = (forth[i], reverse[i])
+            return description_loss(points[0], points[1], *found, fundamental, size, max_distance)
+
+        coarse, fine = level(0, 0.5), level(1, opt.max_distance)  # CAPS: coarse points may be half an image off
+        return DescriptionLoss(coarse.total + fine.total, fine.used)
+
+
+def _halves(maps: FeatureMaps) -> tuple[FeatureMaps, FeatureMaps]:
+    """The maps of the first and of the second images."""
+    local, small, coarse = (m.chunk(2) for m in maps)
+    return FeatureMaps(local[0], small[0], coarse[0]), FeatureMaps(local[1], small[1], coarse[1])

@@ -1,0 +1,159 @@
+"""How well a PoSFeat network matches held-out posed pairs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from posfeat_hloc.detection.peaks import find_peaks, refine
+from posfeat_hloc.detection.sampling import cells_to_pixels
+from posfeat_hloc.networks.posfeat import PoSFeat
+from posfeat_hloc.training.correspondence import cosine_volume, describe
+from posfeat_hloc.training.epipolar import epipolar_lines, line_distances, symmetric_distances
+from posfeat_hloc.training.posed_batches import as_batch
+from posfeat_hloc.training.posed_pairs import PosedPair
+
+KEYPOINTS = 1024
+"""Matched in an image when keypoints are validated."""
+
+NEAR = 2.0
+"""Keypoints match rightly when both their epipolar distances are below this, in pixels (PoSFeat's epsilon)."""
+
+NEAR_CELL = 4.0
+"""Cells of the dense map match rightly when they are this near, in pixels: a cell is 4 pixels wide."""
+
+
+@dataclass(frozen=True)
+class Matched:
+    """Matches of one pair and how far off they are.
+
+    Attributes:
+        points0, points1: ``(N, 2)`` pixels.
+        epipolar: ``(N,)`` distance to the epipolar line in image 1 (of keypoints: the larger one of both images).
+        error: distance to the true partner, NaN where it is not known or not seen.
+    """
+
+    points0: NDArray[np.float32]
+    points1: NDArray[np.float32]
+    epipolar: NDArray[np.float32]
+    error: NDArray[np.float64]
+
+
+@torch.no_grad()
+def validate(network: PoSFeat, pairs: list[PosedPair], convention: str, keypoints: bool) -> dict[str, float]:
+    """Metrics of a network on fixed pairs, each the mean over pairs.
+
+    Args:
+        network: in evaluation mode.
+        pairs: held-out.
+        convention: of the map.
+        keypoints: whether the head is trained and its keypoints are to be matched, too.
+
+    Returns:
+        ``grid_epipolar``: median epipolar distance in pixels of the nearest descriptors of points on a grid;
+        ``grid_near``: the part of them within 4 px of their line; ``grid_right``: the part within 4 px of the
+        truth, where depth is known. With keypoints: ``matches`` of 1024, ``near``: the part of them within 2 px of
+        the line in both images, ``near_count``: their number, ``epipolar``: the median distance; ``right``: the
+        part within 3 px of the truth.
+    """
+    rows = []
+    for pair in pairs:
+        local_map, scores = _run(network, pair)
+        grid = match_grid(local_map, pair, convention)
+        row = {"grid_epipolar": float(np.median(grid.epipolar)), "grid_near": float(np.mean(grid.epipolar < NEAR_CELL))}
+        row |= _share("grid_right", grid.error, NEAR_CELL)
+        if keypoints:
+            found = match_keypoints(local_map, scores, pair, convention)
+            near = found.epipolar < NEAR
+            row |= {"matches": float(len(near)), "near_count": float(near.sum())}
+            if len(near):
+                row |= {"near": float(near.mean()), "epipolar": float(np.median(found.epipolar))}
+                row |= _share("right", found.error, 3.0)
+        rows.append(row)
+    names = sorted({name for row in rows for name in row})
+    return {name: float(np.mean([row[name] for row in rows if name in row])) for name in names}
+
+
+def better(stage: str, metrics: dict[str, float]) -> float:
+    """The number by which the best checkpoint of a stage is chosen."""
+    if stage in ("detect", "joint"):
+        return metrics["near_count"]
+    return metrics.get("grid_right", metrics["grid_near"])
+
+
+def match_grid(local_map: Tensor, pair: PosedPair, convention: str, spacing: int = 16) -> Matched:
+    """The most similar cell of image 1's map for points on a grid in image 0.
+
+    Args:
+        local_map: ``(2, D, h, w)`` of both images.
+    """
+    height, width = pair.image0.shape[:2]
+    xs, ys = (np.arange(spacing // 2, side, spacing) for side in (width, height))
+    points0 = np.stack(np.meshgrid(xs, ys), axis=-1).reshape(-1, 2).astype(np.float32)
+    queries = torch.from_numpy(points0)[None].to(local_map.device)
+    volume = cosine_volume(describe(local_map[:1], queries, (height, width), convention), local_map[1:])
+    best = volume.flatten(2).argmax(dim=-1)[0]
+    columns = volume.shape[3]
+    cells = torch.stack([best % columns, best // columns], dim=-1).float()
+    points1 = cells_to_pixels(cells, (volume.shape[2], columns), (height, width), convention)[None]
+    lines = epipolar_lines(queries, as_batch(pair).fundamental.to(queries))
+    distances = line_distances(points1, lines)[0]
+    found = points1[0].cpu().numpy()
+    return Matched(points0, found, distances.cpu().numpy(), _true_error(pair, points0, found))
+
+
+def match_keypoints(local_map: Tensor, scores: Tensor, pair: PosedPair, convention: str) -> Matched:
+    """Mutual nearest neighbours of the best 1024 keypoints of either image.
+
+    Args:
+        local_map: ``(2, D, h, w)`` of both images.
+        scores: ``(2, H, W)``.
+    """
+    size = pair.image0.shape[:2]
+    points, descriptors = [], []
+    for dense, heat in zip(local_map, scores, strict=True):
+        xy, _ = refine(heat, find_peaks(heat, radius=3, threshold=0.0, max_keypoints=KEYPOINTS, quirks=False))
+        points.append(xy)
+        descriptors.append(describe(dense[None], xy[None], size, convention)[0])
+    similarity = descriptors[0] @ descriptors[1].T
+    forth, back = similarity.argmax(dim=1), similarity.argmax(dim=0)
+    mutual = (back[forth] == torch.arange(len(forth), device=forth.device)).nonzero()[:, 0]
+    points0, points1 = points[0][mutual], points[1][forth[mutual]]
+    matrix = as_batch(pair).fundamental.to(points0)
+    distances = torch.cat(
+        [d.diagonal(dim1=1, dim2=2) for d in symmetric_distances(points0[None], points1[None], matrix)]
+    ).amax(dim=0)
+    found0, found1 = points0.cpu().numpy(), points1.cpu().numpy()
+    return Matched(found0, found1, distances.cpu().numpy(), _true_error(pair, found0, found1))
+
+
+def _run(network: PoSFeat, pair: PosedPair) -> tuple[Tensor, Tensor]:
+    device = next(network.parameters()).device
+    batch = as_batch(pair).to(device)
+    local_map, scores = network(torch.cat([batch.images0, batch.images1]))
+    return local_map.float(), scores.float()
+
+
+def look(network: PoSFeat, pair: PosedPair, convention: str) -> tuple[Matched, NDArray[np.float32]]:
+    """Matches and score maps ``(2, H, W)`` of one pair, for a picture."""
+    with torch.no_grad():
+        local_map, scores = _run(network, pair)
+        return match_keypoints(local_map, scores, pair, convention), scores.cpu().numpy()
+
+
+def _true_error(pair: PosedPair, points0: NDArray[np.float32], points1: NDArray[np.float32]) -> NDArray[np.float64]:
+    if pair.depth0 is None:
+        return np.full(len(points0), np.nan)
+    truth, seen = pair.transfer(points0)
+    error: Any = np.linalg.norm(truth - points1, axis=1)
+    return np.where(seen, error, np.nan)
+
+
+def _share(name: str, error: NDArray[np.float64], limit: float) -> dict[str, float]:
+    known = ~np.isnan(error)
+    return {name: float(np.mean(error[known] < limit))} if known.any() else {}

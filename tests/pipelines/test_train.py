@@ -1,0 +1,152 @@
+"""The command: every stage from the command line, and everything that can be wrong with it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipelines import train
+from posfeat_hloc import weights
+from posfeat_hloc.networks.loading import save_posfeat
+from posfeat_hloc.training.views import is_held_out
+from tests.training.scenes import network, photographs
+
+SMALL = [
+    "--size",
+    "96x80",
+    "--window",
+    "0.3",
+    "--validation-pairs",
+    "2",
+    "--validate-every",
+    "2",
+    "--precision",
+    "fp32",
+]
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = photographs(tmp_path_factory.mktemp("fotos mit Umlaut ä"))
+    held_out = next(name for name in (f"other{i}.png" for i in range(1000)) if is_held_out(name))
+    (folder / "photo0.png").rename(folder / held_out)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("weights") / "small.safetensors"
+    save_posfeat(path, network(), "consistent")
+    return str(path)
+
+
+def run(*arguments: str) -> int:
+    return train.main([*arguments, *SMALL])
+
+
+def test_warm_up_then_describe_then_detect(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = ["--data", f"synthetic:{pictures}", "--batch", "1", "--steps", "2"]
+    warm, described, detected = (tmp_path / name for name in ("warm", "described", "detected"))
+    assert run("--stage", "warmup", "--trunk", "resnet18", *data, "--output", str(warm)) == 0
+    start = str(warm / "weights.safetensors")
+    assert run("--stage", "describe", *data, "--output", str(described), "--init", start) == 0
+    start = str(described / "weights.safetensors")
+    assert run("--stage", "detect", *data, "--output", str(detected), "--init", start) == 0
+    told = capsys.readouterr().out
+    assert "stage detect: 0.63 M parameters of resnet18 at 96x80, 2 steps of 1 pairs on cpu" in told
+    assert "near_count" in told
+    final, before = (weights.load(str(folder / "weights.safetensors")) for folder in (detected, described))
+    assert final.metadata["stage"] == "detect"
+    kept = {name for name, tensor in before.tensors.items() if torch.equal(tensor, final.tensors[name])}
+    assert kept >= {name for name in before.tensors if name.startswith("backbone.")}
+    assert "localheader.conv2.weight" not in kept
+
+
+def test_a_finished_run_is_not_repeated(pictures: Path, checkpoint: str, tmp_path: Path) -> None:
+    command = ["--stage", "describe", "--data", f"synthetic:{pictures}", "--init", checkpoint, "--batch", "1"]
+    command += ["--steps", "2", "--output", str(tmp_path / "run")]
+    assert run(*command) == 0
+    made = (tmp_path / "run" / "checkpoint.pt").stat().st_mtime_ns
+    assert run(*command) == 0
+    assert (tmp_path / "run" / "checkpoint.pt").stat().st_mtime_ns == made
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--stage", "detect", "--data", "synthetic:X"], "needs a trained description network; give its weights"),
+        (["--stage", "describe", "--data", "synthetic:/no/such/folder"], "is no folder"),
+        (["--stage", "describe", "--data", "photos"], "names no training data"),
+        (["--stage", "warmup", "--data", "colmap:X"], "needs true correspondences"),
+        (["--stage", "describe", "--data", "synthetic:X", "--init", "missing.pth"], "neither a file"),
+        (["--stage", "describe", "--data", "synthetic:X", "--init", "CHECKPOINT", "--trunk", "resnet50"], "resnet18"),
+    ],
+)
+def test_what_cannot_be_trained_is_said(
+    arguments: list[str], message: str, checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [checkpoint if a == "CHECKPOINT" else a for a in arguments]
+    assert run(*arguments, "--output", str(tmp_path / "run")) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert message in error
+
+
+@pytest.mark.parametrize("size", ["640", "640x470", "axb", "0x-16"])
+def test_sizes_are_multiples_of_16(size: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        train.main(["--stage", "describe", "--data", "synthetic:X", "--output", "o", "--size", size])
+    assert "multiples of 16" in capsys.readouterr().err
+
+
+def options(*arguments: str) -> train.TrainOptions:
+    parsed = train._parser().parse_args(["--data", "synthetic:X", "--output", "o", *arguments])
+    return train.train_options(parsed, None)
+
+
+def test_defaults_are_the_papers() -> None:
+    found = options("--stage", "describe")
+    assert (found.steps, found.batch, found.optimizer, found.momentum, found.learning_rate) == (
+        100_000,
+        6,
+        "sgd",
+        0.9,
+        1e-3,
+    )
+    search = found.loss.line_to_window
+    assert (search.line_points, search.window, search.noise, search.sigma) == (100, 0.1, "paper", "paper")
+    assert found.loss.detection.form == "paper"
+
+
+def test_the_repositorys_variant_and_what_is_given_overrule() -> None:
+    found = options("--stage", "describe", "--variant", "repository", "--batch", "3", "--sigma", "paper")
+    assert (found.batch, found.optimizer, found.learning_rate) == (3, "adam", 1e-4)
+    assert (found.loss.line_to_window.noise, found.loss.line_to_window.sigma) == ("repository", "paper")
+    assert found.loss.detection.form == "repository"
+
+
+def test_two_processes_train_as_one_with_twice_the_pairs(pictures: Path, checkpoint: str, tmp_path: Path) -> None:
+    """Each process draws every other batch, and gradients are averaged: as two accumulated batches in one process."""
+    command = ["--stage", "detect", "--data", f"synthetic:{pictures}", "--init", checkpoint, "--batch", "1"]
+    command += ["--steps", "2", "--learning-rate", "0.05", *SMALL]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [*launcher, "-m", "pipelines.train", *command, "--output", str(tmp_path / "two")],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert train.main([*command, "--accumulate", "2", "--output", str(tmp_path / "one")]) == 0
+    states = [torch.load(tmp_path / name / "checkpoint.pt", weights_only=True)["network"] for name in ("one", "two")]
+    start = weights.load(checkpoint).tensors
+    name = "localheader.conv2.weight"
+    assert (states[0][name] - start[name]).abs().max() > 1e-4
+    for name, tensor in states[0].items():
+        torch.testing.assert_close(tensor, states[1][name], rtol=1e-3, atol=1e-5)

@@ -1,0 +1,37 @@
+"""Small posed pairs and a small PoSFeat for the tests of its training."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+
+from posfeat_hloc.networks.posfeat import PoSFeat
+from posfeat_hloc.training.planes import PlanesOptions, PlanesSource
+from posfeat_hloc.training.posed_pairs import PosedPair
+from posfeat_hloc.training.views import RandomMix
+from tests.rendering import texture
+
+SIZE = (96, 80)
+"""Width and height of the views."""
+
+
+def photographs(folder: Path, count: int = 3) -> Path:
+    """A folder of textured pictures."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for i in range(count):
+        smooth = cv2.GaussianBlur(np.stack([texture(240, 3 * i + c) for c in range(3)], axis=-1), (0, 0), 2)
+        Image.fromarray(smooth).save(folder / f"photo{i}.png")
+    return folder
+
+
+def mix(folder: Path) -> RandomMix[PosedPair]:
+    """Rendered scenes of these pictures."""
+    return RandomMix([(1.0, PlanesSource(folder, PlanesOptions(size=SIZE)))])
+
+
+def network(seed: int = 0) -> PoSFeat:
+    """The smallest PoSFeat with random weights."""
+    torch.manual_seed(seed)
+    return PoSFeat("resnet18")

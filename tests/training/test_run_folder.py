@@ -1,0 +1,48 @@
+"""The folder of a run: what it resumes from and what it refuses."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.training.run_folder import RunFolder
+
+
+def test_a_new_run_starts_with_an_empty_log(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run", {"a": 1})
+    assert folder.resume() is None
+    folder.log({"step": 1})
+    assert RunFolder(tmp_path / "run", {"a": 1}).resume() is None  # killed before its first checkpoint
+    assert not folder.log_file.exists()
+
+
+def test_a_run_resumes_from_its_checkpoint_and_forgets_later_lines(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path, {"a": 1, "nested": {"b": (1.5, None)}})
+    folder.resume()
+    for step in (1, 2, 3):
+        folder.log({"step": step, "loss": 0.5})
+    folder.save(2, network={"weight": torch.arange(3.0)})
+    with folder.log_file.open("a") as log:
+        log.write('{"step": 4, "lo')  # what a kill leaves
+    state = RunFolder(tmp_path, {"a": 1, "nested": {"b": (1.5, None)}}).resume()
+    assert state is not None
+    assert state["step"] == 2
+    assert torch.equal(state["network"]["weight"], torch.arange(3.0))
+    assert [line[:9] for line in folder.log_file.read_text().splitlines()] == ['{"step": ', '{"step": ']
+
+
+def test_other_options_are_refused_by_name(tmp_path: Path) -> None:
+    RunFolder(tmp_path, {"a": 1, "b": 2, "c": 3}).save(1)
+    with pytest.raises(ConfigurationError, match=r"other options \(b, d\); use the same"):
+        RunFolder(tmp_path, {"a": 1, "b": 5, "c": 3, "d": 4}).resume()
+
+
+def test_only_one_process_touches_the_log(tmp_path: Path) -> None:
+    chief, other = RunFolder(tmp_path, {}), RunFolder(tmp_path, {}, writes=False)
+    chief.log({"step": 1})
+    assert other.resume() is None
+    assert chief.log_file.exists()
+    chief.save(0)
+    assert other.resume() is not None
+    assert len(chief.log_file.read_text().splitlines()) == 1
