@@ -49,6 +49,7 @@ def measure(images: Path, method: str, output: Path, extra: list[str]) -> dict[s
     if model:
         fields = model if isinstance(model, dict) else summary
         result |= {k: fields[k] for k in ("points", "track_length", "reprojection_error")}
+        result["images_per_point"] = fields.get("images_per_point")  # COLMAP does not count it
         cameras = images.parent / "cameras"
         if cameras.is_dir():
             path = model["path"] if isinstance(model, dict) else model
@@ -65,9 +66,10 @@ def measure(images: Path, method: str, output: Path, extra: list[str]) -> dict[s
 def row(dataset: str, method: str, r: dict[str, Any]) -> str:
     """One line of the table in Markdown."""
     if "points" in r:
-        quality = f"{r['points']} | {r['track_length']:.2f} | {r['reprojection_error']:.2f}"
+        seen = f"{r['images_per_point']:.2f}" if r["images_per_point"] else "-"
+        quality = f"{r['points']} | {r['track_length']:.2f} | {seen} | {r['reprojection_error']:.2f}"
     else:
-        quality = "- | - | -"
+        quality = "- | - | - | -"
     poses = "- | -"
     if "rotation_deg" in r:
         rotation = f"{r['rotation_deg']:.3f} / {r['rotation_max_deg']:.3f}"
@@ -86,9 +88,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--extra", nargs=argparse.REMAINDER, default=[], help="further options of pipelines.sfm")
     args = parser.parse_args()
-    print("| images | feature | registered | points | track | reproj. px | rotation ° median / max "
+    print("| images | feature | registered | points | track | images | reproj. px | rotation ° median / max "
           "| position mm median / max | seconds | peak MB |")  # fmt: skip
-    print("|" + "---|" * 10)
+    print("|" + "---|" * 11)
     for images in args.datasets:
         dataset = images.parent.name if images.name == "images" else images.name
         for method in args.methods:

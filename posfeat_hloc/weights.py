@@ -31,7 +31,7 @@ class Bundled:
 
 
 BUNDLED: dict[str, Bundled] = {
-    "hardnet": Bundled("hardnet.safetensors", "4a973858abeffe2139a5e958e880b84a119ced69e71a1d9ddcce24b43a7866f3"),
+    "hardnet": Bundled("hardnet.safetensors", "0e71a35f702f76f54b2f9bbbcc6ddbd8ec6a76acc005948e4dffad9bb78761fc"),
     "sosnet": Bundled("sosnet.safetensors", "2be4aa597cc018e60c8f55be3342ca48a1d7619ba77d4cf7ec84eff24e93a4fa"),
 }
 """Name used in a conf -> shipped file."""
