@@ -1,8 +1,8 @@
 """Where exactly: peaks of the determinant of the Hessian, to a fraction of a pixel.
 
 A dense descriptor says which places are worth matching, but its map has one cell for 4 x 4 pixels and changes slowly.
-Corners, blobs and saddles of the image itself lie at extrema of the determinant of its Hessian, which a quadratic
-through the nine values around an extremum places below the pixel.
+Blobs and corners of the image itself lie at maxima of the determinant of its Hessian, which a quadratic through the
+nine values around a maximum places below the pixel. Saddles, where the determinant is negative, repeat less well.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ _ROUNDING = 1e-8
 
 
 def hessian_determinant(images: Tensor, sigma: float = 2.0) -> Tensor:
-    """Absolute determinant of the Hessian of a Gaussian-smoothed image, scale-normalised.
+    """Positive part of the determinant of the Hessian of a Gaussian-smoothed image, scale-normalised.
 
     Args:
         images: ``(B, 1, H, W)`` grey. Borders are repeated.
         sigma: of the Gaussian in pixels.
 
     Returns:
-        ``(B, H, W)`` float32: sigma^4 |I_xx I_yy - I_xy^2|, high on blobs, corners and saddles, zero on straight edges.
+        ``(B, H, W)`` float32: sigma^4 max(0, I_xx I_yy - I_xy^2), high on blobs and corners, zero on straight edges.
     """
     radius = max(1, round(4 * sigma))
     x = torch.arange(-radius, radius + 1, dtype=torch.float64, device="cpu")
@@ -39,7 +39,7 @@ def hessian_determinant(images: Tensor, sigma: float = 2.0) -> Tensor:
         return F.conv2d(rows, along_y.flip(0).to(padded)[None, None, :, None])[:, 0]
 
     xx, yy, xy = filtered(second, smooth), filtered(smooth, second), filtered(first, first)
-    response = sigma**4 * (xx * yy - xy * xy).abs()
+    response = sigma**4 * (xx * yy - xy * xy)
     return response * (response >= _ROUNDING)
 
 

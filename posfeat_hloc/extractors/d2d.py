@@ -41,7 +41,7 @@ class Options:
     positions: str = "grid"
     """``grid``: keypoints are cells of the map, 4 px apart, as in the paper. ``hessian``: they are peaks of the
     determinant of the Hessian (see :mod:`posfeat_hloc.detection.hessian`), ranked by S_D2D read there."""
-    sigmas: Sequence[float] = (2.0,)
+    sigmas: Sequence[float] = (1.5, 3.0)
     """``hessian``: Gaussian smoothing in pixels; with several, the peaks of all of them are candidates."""
     peak_radius: int = 2
     """``hessian``: a peak is the largest value within this many pixels on each side."""

@@ -107,7 +107,7 @@ def test_images_without_a_cell_have_no_features(checkpoint: str, height: int, wi
 
 def test_peaks_are_ranked_by_saliency_and_described_where_they_are(checkpoint: str) -> None:
     image = as_tensor(textured_image(110, 131, seed=6))
-    found = extractor(checkpoint, 80, positions="hessian", peak_power=0.5)(image)[0]
+    found = extractor(checkpoint, 80, positions="hessian", sigmas=(2.0,), peak_power=0.5)(image)[0]
     with torch.inference_mode():
         network = L2Net("hardnet", 17, 0.001).eval()
         network.load_published(weights.load(checkpoint).tensors)
