@@ -20,7 +20,7 @@ from typing import Any
 import pycolmap
 
 from pipelines.summary import Run, as_json, as_text, explain_unregistered
-from posfeat_hloc import confs
+from posfeat_hloc import confs, weights
 from posfeat_hloc.errors import ConfigurationError, PosfeatError
 from posfeat_hloc.extract_features import extract, fingerprint
 from posfeat_hloc.images import list_images
@@ -225,7 +225,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--output", type=Path, metavar="DIR", help="folder of results (default: outputs/<name of images>)")
     add("--feature", choices=list(confs.extractors), default=DEFAULT_FEATURE, help="default: %(default)s")
     add("--matcher", choices=list(confs.matchers), help="default: the one that suits the feature")
-    add("--weights", metavar="NAME|FILE", help="other weights for the feature's network, e.g. a public checkpoint")
+    add("--weights", metavar="NAME|FILE",
+        help="other weights for the feature's network: a file, the authors' folder of PoSFeat, or a public name "
+        f"({', '.join(weights.PUBLIC)})")  # fmt: skip
     add("--max-size", type=_positive, metavar="PX",
         help=f"shrink images to this longest side for extraction (default: {confs.RESIZE_MAX})")  # fmt: skip
     add("--max-keypoints", type=_positive, metavar="N", help="keypoints in an image (default: 8192)")

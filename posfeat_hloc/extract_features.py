@@ -16,6 +16,7 @@ from posfeat_hloc import extractors
 from posfeat_hloc.errors import ConfigurationError, ImageError
 from posfeat_hloc.extractors import Extractor
 from posfeat_hloc.images import DecodedImage, list_images, read_image, resize
+from posfeat_hloc.memory import return_large_blocks
 from posfeat_hloc.stores import FeatureStore
 
 Conf = dict[str, Any]
@@ -91,6 +92,7 @@ def extract(
         WeightsError: the weights cannot be loaded.
     """
     names = list_images(image_dir) if names is None else sorted(set(names))
+    return_large_blocks()
     target = choose_device(device)
     extractor = extractors.create(conf["model"], target)
     report = ExtractionReport()

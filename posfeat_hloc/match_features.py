@@ -16,6 +16,7 @@ from posfeat_hloc import matchers
 from posfeat_hloc.errors import StoreError
 from posfeat_hloc.extract_features import choose_device
 from posfeat_hloc.mapping.pairs import Pair, read_pairs, unique_pairs
+from posfeat_hloc.memory import return_large_blocks
 from posfeat_hloc.stores import FeatureStore, MatchStore
 
 Conf = dict[str, Any]
@@ -77,6 +78,7 @@ def match(
         ConfigurationError: a conf that does not exist.
         StoreError: a file is damaged, in use, of another configuration, or lacks an image of the pairs.
     """
+    return_large_blocks()
     target = choose_device(device)
     matcher = matchers.create(conf["model"])
     batch_size = 8 if target.startswith("cuda") else 1  # on a CPU one product already fills the cores
