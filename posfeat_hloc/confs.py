@@ -50,8 +50,14 @@ def _d2d_over(network: str, positions: str) -> Conf:
 
 
 def _posfeat(benchmark: str, max_keypoints: int, radius: int, threshold: float) -> Conf:
-    """The published settings for a benchmark, with what the published code does by accident."""
-    detection = {"max_keypoints": max_keypoints, "radius": radius, "threshold": threshold, "quirks": True}
+    """The published settings for a benchmark, with what the published code does by accident, in its precision."""
+    detection: Conf = {
+        "max_keypoints": max_keypoints,
+        "radius": radius,
+        "threshold": threshold,
+        "quirks": True,
+        "precision": "fp32",
+    }
     return {
         "output": f"feats-posfeat-{benchmark}",
         "model": {"name": "posfeat", "weights": "posfeat", **detection},
@@ -99,7 +105,13 @@ extractors: dict[str, Conf] = {
     # OpenCV's SIFT keypoints in its own settings, all of them, with PoSFeat's descriptors (the paper's Model 3)
     "sift-posfeat": {
         "output": "feats-sift-posfeat",
-        "model": {"name": "sift", "descriptor": "posfeat", "weights": "posfeat", "max_keypoints": 1_000_000},
+        "model": {
+            "name": "sift",
+            "descriptor": "posfeat",
+            "weights": "posfeat",
+            "max_keypoints": 1_000_000,
+            "precision": "fp32",
+        },
         "preprocessing": _PUBLISHED,
     },
 }

@@ -168,10 +168,11 @@ def load_parts(name_or_path: str, parts: tuple[str, ...]) -> Checkpoint:
 
 
 def save(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
-    """Write a safetensors file in half precision and return its SHA-256, the same for the same content."""
-    half = {
-        name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous() for name, tensor in tensors.items()
-    }
+    """Write a safetensors file and return its SHA-256, the same for the same content.
+
+    In half precision, but for tensors with values that are too large for it.
+    """
+    half = {name: _halved(tensor).contiguous() for name, tensor in tensors.items()}
     content = _with_sorted_metadata(serialize(half, metadata))
     partial = path.with_name(path.name + ".partial")
     partial.write_bytes(content)
@@ -188,6 +189,13 @@ def weights_folder() -> Path:
 def sha256(path: Path) -> str:
     """SHA-256 of a file, as hexadecimal digits."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _halved(tensor: Tensor) -> Tensor:
+    if not tensor.is_floating_point():
+        return tensor
+    half = tensor.half()
+    return half if torch.equal(half.isfinite(), tensor.isfinite()) else tensor.float()
 
 
 def _with_sorted_metadata(content: bytes) -> bytes:

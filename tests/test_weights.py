@@ -38,6 +38,16 @@ def test_saved_weights_are_read_as_half_precision(tmp_path: Path) -> None:
     assert load_file(path)["features.0.weight"].dtype == torch.float16
 
 
+def test_values_too_large_for_half_precision_are_kept(tmp_path: Path) -> None:
+    path, saved = tmp_path / "weights.safetensors", {"running_var": torch.tensor([1e-3, 7e4]), "weight": torch.ones(2)}
+    weights.save(path, saved, {})
+    assert torch.equal(weights.load(str(path)).tensors["running_var"], saved["running_var"])
+    assert {name: t.dtype for name, t in load_file(path).items()} == {
+        "running_var": torch.float32,
+        "weight": torch.half,
+    }
+
+
 def test_metadata_and_hash_come_back(tmp_path: Path) -> None:
     path, metadata = tmp_path / "weights.safetensors", {"window": "33", "architecture": "hardnet"}
     digest = weights.save(path, tensors(), metadata)

@@ -130,7 +130,7 @@ class _PosfeatDescriptor:
         self.options = options
         self.device = device
         loaded = load_posfeat(options.weights, with_head=False)
-        self.network = loaded.backbone.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = loaded.backbone.to(device)
         self.convention, self.weights_sha256 = loaded.convention, loaded.sha256
 
     def __call__(self, image: Tensor, found: sift.SiftKeypoints) -> NDArray[np.float32]:
