@@ -45,8 +45,8 @@ class Options:
     than 128 keypoints arbitrary ones are added. False covers the whole image: it is padded by repeating its last row
     and column, all borders are alike, and nothing is added."""
     precision: str = "auto"
-    """Of both networks: ``fp32``, ``bf16``, or ``auto``: bf16 where the hardware computes it. bf16 is 1.4 to 1.8 times
-    as fast on a CPU, and moves or exchanges some keypoints where scores are nearly equal."""
+    """Of both networks: ``fp32``, ``bf16``, or ``auto``: bf16 where the hardware computes it. bf16 is faster and
+    moves or exchanges some keypoints where scores are nearly equal."""
     memory: int = 512
     """MiB for the intermediate results of a strip of rows; an image that needs more is computed in several strips, with
     the same result. What grows with the image comes on top, at most 110 bytes a pixel."""
