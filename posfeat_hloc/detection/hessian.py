@@ -78,3 +78,27 @@ def peaks(response: Tensor, radius: int = 2) -> tuple[Tensor, Tensor]:
     close = ((shift.abs() <= 1).all(dim=1) & (determinant > 0))[:, None]
     shift = torch.where(close, shift.clamp(-0.5, 0.5), torch.zeros_like(shift))
     return (torch.stack([x, y], dim=1) + shift).float(), response[y, x]
+
+
+def peaks_of_all(responses: Tensor, radius: int = 2) -> tuple[Tensor, Tensor]:
+    """Peaks of several maps of one image, finest first; a coarser one within a pixel of a finer one is the same place.
+
+    Args:
+        responses: ``(S, H, W)``.
+        radius: see :func:`peaks`.
+
+    Returns:
+        positions ``(N, 2)`` float32 (x, y) and values ``(N,)``.
+    """
+    taken = torch.zeros_like(responses[0])
+    positions, values = [], []
+    for response in responses:
+        xy, strength = peaks(response, radius)
+        x, y = xy.round().long().T
+        free = taken[y, x] == 0
+        positions.append(xy[free])
+        values.append(strength[free])
+        found = torch.zeros_like(taken)
+        found[y[free], x[free]] = 1
+        taken = torch.maximum(taken, F.max_pool2d(found[None, None], 3, stride=1, padding=1)[0, 0])
+    return torch.cat(positions), torch.cat(values)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from posfeat_hloc.detection.d2d import score_map, top_k
-from posfeat_hloc.detection.hessian import hessian_determinant, peaks
+from posfeat_hloc.detection.hessian import hessian_determinant, peaks_of_all
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.features import Features
 from posfeat_hloc.networks import l2net
@@ -42,7 +42,7 @@ class Options:
     """``grid``: keypoints are cells of the map, 4 px apart, as in the paper. ``hessian``: they are peaks of the
     determinant of the Hessian (see :mod:`posfeat_hloc.detection.hessian`), ranked by S_D2D read there."""
     sigmas: Sequence[float] = (1.5, 3.0)
-    """``hessian``: Gaussian smoothing in pixels; with several, the peaks of all of them are candidates."""
+    """``hessian``: Gaussian smoothings in pixels, finest first; peaks of each are candidates, the same place once."""
     peak_radius: int = 2
     """``hessian``: a peak is the largest value within this many pixels on each side."""
     peak_power: float = 0.5
@@ -136,8 +136,7 @@ def detect_peaks(raw: Tensor, images: Tensor, options: Options) -> list[Features
     last_cell = torch.tensor([raw.shape[-1] - 1, raw.shape[-2] - 1]).to(raw)
     result = []
     for image_map, image_scores, image_responses in zip(raw, scores, responses, strict=True):
-        found = [peaks(response, options.peak_radius) for response in image_responses]
-        pixels, strength = (torch.cat(values) for values in zip(*found, strict=True))
+        pixels, strength = peaks_of_all(image_responses, options.peak_radius)
         cells = pixels_to_map(pixels)
         inside = ((cells >= 0) & (cells <= last_cell)).all(dim=1)  # a descriptor is never made up at the border
         pixels, strength = pixels[inside], strength[inside]
