@@ -24,10 +24,10 @@ import numpy as np
 import torch
 from torch import distributed
 
-from posfeat_hloc.errors import ConfigurationError, PosfeatError
+from posfeat_hloc.errors import ConfigurationError, DataError, MappingError, PosfeatError
 from posfeat_hloc.extract_features import choose_device
 from posfeat_hloc.networks.posfeat import CONVENTIONS
-from posfeat_hloc.networks.resunet import TRUNKS
+from posfeat_hloc.networks.resunet import STRIDE, TRUNKS
 from posfeat_hloc.training.coarse_to_fine import CoarseToFineOptions
 from posfeat_hloc.training.contrastive_warmup import ContrastiveOptions
 from posfeat_hloc.training.detection_loss import DetectionOptions
@@ -67,8 +67,14 @@ def main(argv: list[str] | None = None) -> int:
     except PosfeatError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except OSError as error:
+        print(f"error: {error.filename or args.output}: {error.strerror or error}", file=sys.stderr)
+        return 1
+    except torch.OutOfMemoryError as error:
+        print(f"error: out of memory ({error}); use a smaller --batch with --accumulate", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
-        print("\nstopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        print("\nstopped; the same command goes on from the last checkpoint, if there is one", file=sys.stderr)
         return 130
     finally:
         if distributed.is_initialized():
@@ -92,7 +98,7 @@ def train(args: argparse.Namespace) -> None:
         print(
             f"stage {options.stage}: {size:.2f} M parameters of {options.trunk} at {args.size[0]}x{args.size[1]}, "
             f"{options.steps} steps of {options.batch * options.accumulate * processes.count} pairs on {device}, "
-            f"from {args.init or 'random weights'}",
+            + (f"resumed at step {trainer.step}" if trainer.step else f"from {args.init or 'random weights'}"),
             flush=True,
         )
     metrics = trainer.run()
@@ -107,6 +113,8 @@ def start_processes(device: str) -> tuple[torch.device, Processes]:
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
         return torch.device(choose_device(device)), Processes()
+    if device not in ("auto", "cpu", "cuda"):
+        raise ConfigurationError(f"--device {device}: of several processes each takes its own; write cuda or cpu")
     local = int(os.environ.get("LOCAL_RANK", "0"))
     gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
     chosen = torch.device(choose_device(f"cuda:{local}" if gpu else "cpu"))
@@ -128,21 +136,31 @@ def train_options(args: argparse.Namespace, initial: Initial | None) -> TrainOpt
     if initial and trunk != initial.trunk:
         raise ConfigurationError(f"{args.init}: weights of a {initial.trunk}; leave out --trunk {trunk}")
     convention = args.convention or (initial.convention if initial else None) or "published"
+    if args.stage == "detect" and initial and convention != initial.convention:
+        raise ConfigurationError(
+            f"{args.init}: trained with the {initial.convention} convention; leave out --convention"
+        )
     by_paper = args.variant == "paper"
     search = LineToWindowOptions(convention=convention)
     if not by_paper:
         search = replace(search, noise="repository", sigma="repository")
     search = replace(search, **_given(args, ("sigma", "min_variance", "window", "line_points")))
+    coarse = CoarseToFineOptions(convention=convention, **_given(args, ("sigma", "min_variance", "window")))
     loss = LossOptions(
         search=args.search,
         line_to_window=search,
-        coarse_to_fine=CoarseToFineOptions(convention=convention, min_variance=search.min_variance),
+        coarse_to_fine=coarse,
         contrastive=ContrastiveOptions(convention=convention),
         detection=DetectionOptions(form=args.variant),
     )
     preset = (PAPER if by_paper else REPOSITORY)[args.stage]
-    own = {name: getattr(args, name) for name in ("accumulate", "precision", "seed", "validate_every", "colour")}
-    data = (*args.data, "x".join(map(str, args.size)), f"{args.max_rotation:g} degrees")
+    used = coarse.window if args.search == "coarse-to-fine" else search.window
+    if args.stage in ("describe", "joint") and int(used * min(args.size) / STRIDE) < 2:
+        raise ConfigurationError(f"a window of {used:g} of {args.size[0]}x{args.size[1]} holds less than 2x2 cells")
+    own = _given(args, ("accumulate", "precision", "seed", "validate_every", "save_every", "colour"))
+    start = initial.sha256 if initial else "random"
+    data = (*args.data, "x".join(map(str, args.size)), f"{args.max_rotation:g} degrees", f"start {start}")
+    data += (f"{args.validation_pairs} validation pairs",)
     fixed = {"stage": args.stage, "trunk": trunk, "loss": loss, "data": data}
     return TrainOptions(**fixed | preset | own | _given(args, EXPLICIT))
 
@@ -150,22 +168,21 @@ def train_options(args: argparse.Namespace, initial: Initial | None) -> TrainOpt
 def open_data(args: argparse.Namespace, talk: bool = True) -> tuple[RandomMix[PosedPair], list[PosedPair]]:
     """Training pairs of all sources in equal shares, and a fixed list of held-out pairs.
 
-    A tenth of the names (images; of MegaDepth scenes), always the same ones, is held out. Where that leaves no pair,
-    as in a scene of few images, pairs of the training part are validated on, and it is said so.
+    A tenth of the names (images; of MegaDepth scenes), always the same ones, is held out. Where that leaves either part
+    without a pair, as in a scene of few images, all pairs are trained and validated on, and it is said so.
     """
     training, held_out = [], []
     for text in args.data:
-        source = open_source(text, args.size, args.max_rotation, keep=lambda name: not is_held_out(name))
-        training.append((1.0, source))
-        if talk:
-            print(f"{text}: {source.description}", flush=True)
         try:
+            source = open_source(text, args.size, args.max_rotation, keep=lambda name: not is_held_out(name))
             kept = open_source(text, args.size, args.max_rotation, keep=is_held_out)
-        except PosfeatError:
-            kept = source
-            if talk:
-                print(f"{text}: too small to hold pairs out; validated on its training pairs", flush=True)
+        except (DataError, MappingError):
+            source = kept = open_source(text, args.size, args.max_rotation)
+        training.append((1.0, source))
         held_out.append((1.0, kept))
+        if talk:
+            small = "; too small to hold pairs out, validated on the same ones" if kept is source else ""
+            print(f"{text}: {source.description}{small}", flush=True)
     rng = np.random.default_rng(12345)
     mix = RandomMix(held_out)
     return RandomMix(training), [mix.sample(rng) for _ in range(args.validation_pairs)]
@@ -176,9 +193,26 @@ def _given(args: argparse.Namespace, names: tuple[str, ...]) -> dict[str, Any]:
     return {name: value for name in names if (value := getattr(args, name)) is not None}
 
 
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no positive number")
+    return int(text)
+
+
+def _not_negative(text: str) -> int:
+    return 0 if text == "0" else _positive(text)
+
+
 def _size(text: str) -> tuple[int, int]:
     width, cross, height = text.partition("x")
-    if not cross or not width.isdigit() or not height.isdigit() or int(width) % 16 or int(height) % 16:
+    if (
+        not cross
+        or not width.isdigit()
+        or not height.isdigit()
+        or int(width) % 16
+        or int(height) % 16
+        or int(height) * int(width) == 0
+    ):
         raise argparse.ArgumentTypeError(f"{text!r}: write WIDTHxHEIGHT, both multiples of 16, e.g. 640x480")
     return int(width), int(height)
 
@@ -205,8 +239,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--learning-rate", type=float, help="default: 0.001; repository's describe: 0.0001")
     add("--search", choices=["line-to-window", "coarse-to-fine"], default="line-to-window",
         help="how correspondences are searched (default: %(default)s; the other is the paper's Model 4)")  # fmt: skip
-    add("--line-points", type=int, metavar="N", help="points on an epipolar line, N_line (default: 100)")
-    add("--window", type=float, metavar="W", help="side of the window as a part of the image, w_patch (default: 0.1)")
+    add("--line-points", type=int, metavar="N",
+        help="points on an epipolar line, N_line, of line-to-window (default: 100)")  # fmt: skip
+    add("--window", type=float, metavar="W",
+        help="side of the window as a part of the image, w_patch (default: 0.1; coarse-to-fine: 0.125)")  # fmt: skip
     add("--sigma", choices=["paper", "repository"], help="variance (eq. 8) or sum of deviations (default: --variant's)")
     add("--min-variance", type=float, metavar="V",
         help="floor of the variances (default: 1e-10; at 1e-5 no single point rules)")  # fmt: skip
@@ -217,10 +253,22 @@ def _parser() -> argparse.ArgumentParser:
         help="between the cameras of a pair (default: %(default)g)")  # fmt: skip
     add("--precision", choices=["auto", "bf16", "fp32"], default="auto", help="default: %(default)s")
     add("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
-    add("--workers", type=int, default=0, help="processes that prepare batches (default: in the training process)")
-    add("--validation-pairs", type=int, default=24, metavar="N", help="held-out pairs (default: %(default)s)")
+    add(
+        "--workers",
+        type=_not_negative,
+        default=0,
+        help="processes that prepare batches (default: in the training process)",
+    )
+    add("--validation-pairs", type=_positive, default=24, metavar="N", help="held-out pairs (default: %(default)s)")
     add("--validate-every", type=int, default=1000, metavar="STEPS",
-        help="also when checkpoints are saved (default: %(default)s)")  # fmt: skip
+        help="and export the weights if they are the best so far (default: %(default)s)")  # fmt: skip
+    add(
+        "--save-every",
+        type=int,
+        default=100,
+        metavar="STEPS",
+        help="a checkpoint to resume from (default: %(default)s)",
+    )
     add("--seed", type=int, default=0, help="of weights and batches (default: %(default)s)")
     return parser
 

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from urllib.error import URLError
 
@@ -121,7 +122,7 @@ def download(name: str) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(entry.url, str(path))  # to a temporary file first
-    except (URLError, OSError) as error:
+    except (URLError, OSError, HTTPException) as error:
         raise WeightsError(
             f"weights {name!r} cannot be downloaded from {entry.url} ({error}); get the file by other means and give "
             f"its path, or put it at {path}"

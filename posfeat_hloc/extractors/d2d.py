@@ -65,6 +65,8 @@ class Extractor:
     def __init__(self, options: Options, device: torch.device) -> None:
         if options.positions not in POSITIONS:
             raise ConfigurationError(f"positions must be one of {', '.join(POSITIONS)}, not {options.positions!r}")
+        if options.peak_radius < 1 or options.radius < 1 or options.step < 1:
+            raise ConfigurationError("radius, step and peak_radius must be at least 1")
         for name in ("scales", "sigmas"):
             values = getattr(options, name)
             if not values or min(values) <= 0:

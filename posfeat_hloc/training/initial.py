@@ -22,12 +22,14 @@ class Initial:
         trunk: the ResNet they belong to.
         convention: how the map was read in their training, None when it was not.
         has_descriptors: whether the description network is trained, not only its trunk.
+        sha256: of what was read.
     """
 
     tensors: dict[str, Tensor]
     trunk: str
     convention: str | None
     has_descriptors: bool
+    sha256: str
 
 
 def load_initial(name_or_path: str) -> Initial:
@@ -40,21 +42,22 @@ def load_initial(name_or_path: str) -> Initial:
     """
     folder = Path(name_or_path).expanduser()
     if not folder.is_dir():
-        tensors = weights.load(name_or_path).tensors
-        if "conv1.weight" in tensors and "layer1.0.conv1.weight" in tensors:
-            return _from_imagenet(name_or_path, tensors)
-        has_head = any(name.startswith("localheader.") for name in tensors)
+        checkpoint = weights.load(name_or_path)
+        if {"conv1.weight", "layer1.0.conv1.weight"} <= checkpoint.tensors.keys():
+            return _from_imagenet(name_or_path, checkpoint)
+        has_head = any(name.startswith("localheader.") for name in checkpoint.tensors)
     else:
         has_head = (folder / "localheader.pth").is_file()
     loaded = load_posfeat(name_or_path, with_head=has_head)
     state = {f"backbone.{name}": tensor for name, tensor in loaded.backbone.state_dict().items()}
     if loaded.localheader is not None:
         state |= {f"localheader.{name}": tensor for name, tensor in loaded.localheader.state_dict().items()}
-    return Initial(state, loaded.backbone.trunk, loaded.convention, True)
+    return Initial(state, loaded.backbone.trunk, loaded.convention, True, loaded.sha256)
 
 
-def _from_imagenet(source: str, tensors: dict[str, Tensor]) -> Initial:
+def _from_imagenet(source: str, checkpoint: weights.Checkpoint) -> Initial:
     """torchvision's names of the stem to PoSFeat's; layer4 and the classifier are left out."""
+    tensors = checkpoint.tensors
     trunk = trunk_of(tensors, len(tensors["layer1.0.conv1.weight"]))
     if trunk is None:
         raise WeightsError(f"{source}: a ResNet, but none that PoSFeat can stand on")
@@ -69,4 +72,6 @@ def _from_imagenet(source: str, tensors: dict[str, Tensor]) -> Initial:
         raise WeightsError(
             f"{source}: not torchvision's {trunk}; {len(missing)} tensors are missing, e.g. {min(missing)}"
         )
-    return Initial({f"backbone.{name}": tensor for name, tensor in taken.items()}, trunk, None, False)
+    return Initial(
+        {f"backbone.{name}": tensor for name, tensor in taken.items()}, trunk, None, False, checkpoint.sha256
+    )

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,6 +115,14 @@ class MegaDepthSource:
                 "<scene>/dense*/aligned/ with images/, img_cam.txt and pairs.txt"
             )
         self._image = lru_cache(options.cache)(self._read)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the cache: each process that prepares batches has its own."""
+        return {name: value for name, value in vars(self).items() if name != "_image"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._image = lru_cache(self.options.cache)(self._read)
 
     def _select(self, dense: DenseFolder) -> DenseFolder:
         i, j = dense.pairs.T

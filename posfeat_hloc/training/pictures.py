@@ -17,7 +17,7 @@ def draw_matches(pair: PosedPair, matched: Matched, most: int = 200) -> Photogra
     """Both images side by side, a line for each of up to ``most`` matches: green near its epipolar line, else red."""
     canvas = np.ascontiguousarray(np.concatenate([pair.image0, pair.image1], axis=1))
     shift = np.array([pair.image0.shape[1], 0])
-    step = max(1, len(matched.points0) // most)
+    step = max(1, -(-len(matched.points0) // most))
     for p0, p1, distance in zip(
         matched.points0[::step], matched.points1[::step], matched.epipolar[::step], strict=True
     ):

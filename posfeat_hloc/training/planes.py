@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,7 +67,7 @@ class PlanesSource:
     Args:
         folder: with photographs of any kind.
         options: of scenes and views.
-        keep_images: names to use (for a held-out split); all when None.
+        keep: which names to use (for a held-out split); all when None.
 
     Attributes:
         skipped: one message for each file that cannot be used.
@@ -79,12 +80,12 @@ class PlanesSource:
     TEXTURE = 1024
     """Longer side of the photographs in memory, in pixels."""
 
-    def __init__(self, folder: Path, options: PlanesOptions, keep_images: set[str] | None = None) -> None:
+    def __init__(self, folder: Path, options: PlanesOptions, keep: Callable[[str], bool] | None = None) -> None:
         self.folder = folder
         self.options = options
         self.skipped: list[str] = []
         self.photographs: list[Photograph] = []
-        names = [name for name in list_images(folder) if keep_images is None or name in keep_images]
+        names = [name for name in list_images(folder) if keep is None or keep(name)]
         if len(names) > options.max_photographs:  # evenly over the folder, the same ones every time
             names = [names[i * len(names) // options.max_photographs] for i in range(options.max_photographs)]
         for name in names:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from posfeat_hloc.errors import PosfeatError, TrainingError
 from posfeat_hloc.training.colour import colour_jitter
 from posfeat_hloc.training.posed_pairs import PosedPair, fundamental
 from posfeat_hloc.training.views import RandomMix
@@ -48,7 +49,7 @@ class Batch:
         )
 
 
-class PosedDataset(Dataset[Batch]):
+class PosedDataset(Dataset["Batch | PosfeatError"]):
     """Endless pairs; item i is the same in every run with the same seed, in any process.
 
     Args:
@@ -64,8 +65,15 @@ class PosedDataset(Dataset[Batch]):
         self.colour = colour
         self.points = points
 
-    def __getitem__(self, index: int) -> Batch:
-        """A batch of one pair."""
+    def __getitem__(self, index: int) -> Batch | PosfeatError:
+        """A batch of one pair; an error is handed over, not raised: torch would wrap it in the text of a traceback."""
+        try:
+            return self.draw(index)
+        except PosfeatError as error:
+            return error
+
+    def draw(self, index: int) -> Batch:
+        """Pair number ``index`` as a batch of one."""
         rng = np.random.default_rng([self.seed, index])
         pair = self.source.sample(rng)
         if self.colour > 0:
@@ -96,8 +104,13 @@ def as_batch(pair: PosedPair, points: tuple[np.ndarray, np.ndarray] | None = Non
     )
 
 
-def join(batches: list[Batch]) -> Batch:
-    """Several batches as one."""
+def join(items: Sequence[Batch | PosfeatError]) -> Batch | PosfeatError:
+    """Several batches as one, or the first error among them."""
+    batches = []
+    for item in items:
+        if isinstance(item, PosfeatError):
+            return item
+        batches.append(item)
     return Batch(
         torch.cat([b.images0 for b in batches]),
         torch.cat([b.images1 for b in batches]),
@@ -129,6 +142,19 @@ def batches(
 
     Of several training processes each gets its own pairs; together they see what one would see with
     batches ``ranks`` times as large.
+
+    Raises:
+        PosfeatError: a source has no pair, or an image of it cannot be read.
+        TrainingError: a process that draws has died.
     """
     indices = _Indices(first, last, size, rank, ranks)
-    return iter(DataLoader(dataset, batch_sampler=indices, num_workers=workers, collate_fn=join))  # type: ignore[arg-type]
+    loader = DataLoader(dataset, batch_sampler=indices, num_workers=workers, collate_fn=join)  # type: ignore[arg-type]
+    try:
+        for batch in loader:
+            if isinstance(batch, PosfeatError):
+                raise batch
+            yield batch
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise TrainingError("a process that prepares batches died, perhaps for lack of memory; use fewer") from error

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -60,7 +62,7 @@ class ColmapPairSource:
         model: folder with a COLMAP model (text or binary).
         images: folder with its images, the ones it was made of (COLMAP's pixels are those that the files store).
         options: selection of pairs.
-        keep_images: names to use (for a held-out split); all when None.
+        keep: which names of the model's images to use (for a held-out split); all when None.
 
     Attributes:
         pairs: ``(N, 2)`` indices into ``names``.
@@ -75,7 +77,7 @@ class ColmapPairSource:
     """
 
     def __init__(
-        self, model: Path, images: Path, options: ColmapPairOptions, keep_images: set[str] | None = None
+        self, model: Path, images: Path, options: ColmapPairOptions, keep: Callable[[str], bool] | None = None
     ) -> None:
         self.model, self.folder, self.options = model, images, options
         try:
@@ -85,7 +87,7 @@ class ColmapPairSource:
         posed = sorted(
             (image for image in reconstruction.images.values() if image.has_pose), key=lambda image: image.name
         )
-        posed = [image for image in posed if keep_images is None or image.name in keep_images]
+        posed = [image for image in posed if keep is None or keep(image.name)]
         self.names = [image.name for image in posed]
         self.cameras = [reconstruction.cameras[image.camera_id] for image in posed]
         targets = {c.camera_id: _training_calibration(model, c, options.size) for c in self.cameras}
@@ -96,8 +98,19 @@ class ColmapPairSource:
         for name in (self.names[i] for i in np.unique(self.pairs).tolist()):
             if not (images / name).is_file():
                 raise ImageError(f"{images / name}: no such file; the model {model} was made of it")
-        self._image = lru_cache(options.cache)(self._read)
+        self._open_caches()
+
+    def _open_caches(self) -> None:
+        self._image = lru_cache(self.options.cache)(self._read)
         self._maps = lru_cache(8)(self._undistortion)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the caches: each process that prepares batches has its own."""
+        return {name: value for name, value in vars(self).items() if name not in ("_image", "_maps")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._open_caches()
 
     def _select(self, reconstruction: pycolmap.Reconstruction, ids: list[int]) -> None:
         """Find the pairs to train on; counts why others are left out."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from contextlib import AbstractContextManager, nullcontext
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from posfeat_hloc.errors import TrainingError
+from posfeat_hloc.errors import ConfigurationError, TrainingError
 from posfeat_hloc.networks.loading import save_posfeat
 from posfeat_hloc.networks.posfeat import PoSFeat
 from posfeat_hloc.networks.precision import inference_precision
@@ -22,7 +23,7 @@ from posfeat_hloc.training.pictures import draw_matches, draw_scores
 from posfeat_hloc.training.posed_batches import Batch, PosedDataset, batches
 from posfeat_hloc.training.posed_pairs import PosedPair
 from posfeat_hloc.training.run_folder import RunFolder
-from posfeat_hloc.training.stages import LossOptions, StageLoss
+from posfeat_hloc.training.stages import STAGES, LossOptions, StageLoss
 from posfeat_hloc.training.validation import better, look, validate
 from posfeat_hloc.training.views import RandomMix
 
@@ -49,6 +50,9 @@ class TrainOptions:
     """``fp32``, ``bf16``, or ``auto``: bf16 where the hardware computes it."""
     seed: int = 0
     validate_every: int = 1000
+    """Steps between validations, after which the weights are exported if they are the best so far."""
+    save_every: int = 100
+    """Steps between checkpoints."""
     colour: float = 1.0
     """Strength of ColorJitter on each image."""
     points: int = 512
@@ -56,6 +60,32 @@ class TrainOptions:
     data: tuple[str, ...] = ()
     """What the source was made of, in words; a run is resumed on the same data only."""
     loss: LossOptions = field(default_factory=LossOptions)
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot be, with a ConfigurationError."""
+        search = self.loss.line_to_window
+        numbers = {
+            "steps": self.steps,
+            "batch": self.batch,
+            "accumulate": self.accumulate,
+            "validate_every": self.validate_every,
+            "save_every": self.save_every,
+            "learning_rate": self.learning_rate,
+            "line_points": search.line_points,
+            "window": search.window,
+            "min_variance": search.min_variance,
+        }
+        if wrong := {name: value for name, value in numbers.items() if not value > 0}:
+            told = ", ".join(f"{name} {value}" for name, value in wrong.items())
+            raise ConfigurationError(f"must be greater than zero: {told}")
+        if not 0 <= self.colour <= 1 or search.window > 1 or self.seed < 0:
+            raise ConfigurationError("colour and window are parts of one, at most 1; the seed is not negative")
+        if self.stage not in STAGES or self.optimizer not in ("sgd", "adam"):
+            raise ConfigurationError(f"no stage {self.stage!r} with optimizer {self.optimizer!r}")
+
+
+CHANGEABLE = ("learning_rate", "precision", "validate_every", "save_every")
+"""Options that may differ when a run is resumed, as after a step that gave no number."""
 
 
 @dataclass(frozen=True)
@@ -103,13 +133,15 @@ class PoSFeatTrainer:
         torch.manual_seed(options.seed)
         self.network = PoSFeat(options.trunk)
         if initial is not None:
-            self.network.load_state_dict(initial, strict=False)
+            unknown = self.network.load_state_dict(initial, strict=False).unexpected_keys
+            if unknown:
+                raise ConfigurationError(f"the initial weights are not those of a {options.trunk} (e.g. {unknown[0]})")
         self.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.objective = StageLoss(self.network, options.stage, options.loss)
         self.optimizer = self._optimizer()
         self.step, self.best = 0, float("-inf")
         recorded = asdict(options) | {"processes": self.processes.count}
-        self.folder = RunFolder(folder, recorded, writes=self.processes.rank == 0)
+        self.folder = RunFolder(folder, recorded, CHANGEABLE, writes=self.processes.rank == 0)
         if state := self.folder.resume():
             self.network.load_state_dict(state["network"])
             self.optimizer.load_state_dict(state["optimizer"])
@@ -131,11 +163,12 @@ class PoSFeatTrainer:
         if self.processes.count > 1:
             objective = DistributedDataParallel(self.objective)
         chief = self.processes.rank == 0
-        board = _tensorboard(self.folder.path) if chief else None
+        board = _tensorboard(self.folder.path, self.step) if chief else None
         metrics: dict[str, float] = {}
         if chief and self.step == 0:
             metrics = self._validate(board)  # what the start is worth
             self._log({"step": 0} | metrics, board)
+            self._export(metrics)
         stream = batches(
             self.dataset,
             self.step * opt.accumulate,
@@ -155,12 +188,17 @@ class PoSFeatTrainer:
                 if not chief:
                     continue
                 record = {"step": self.step, "seconds": time.perf_counter() - start} | report
-                if self.step % opt.validate_every == 0 or self.step == opt.steps:
+                last = self.step == opt.steps
+                if self.step % opt.validate_every == 0 or last:
                     metrics = self._validate(board)
                     record |= metrics
                     bar.write(json.dumps({name: round(value, 4) for name, value in record.items()}))
-                    self._save(metrics)
+                    self._export(metrics)
                 self._log(record, board)
+                if self.step % opt.save_every == 0 or self.step % opt.validate_every == 0 or last:
+                    self._save()
+        if board is not None:
+            board.close()
         return metrics
 
     def _train_step(self, objective: nn.Module, micro: list[Batch]) -> dict[str, float]:
@@ -182,20 +220,22 @@ class PoSFeatTrainer:
                 with inference_precision(self.device, opt.precision):
                     loss, report = objective(batch.to(self.device), generator)
                 if not torch.isfinite(loss):
-                    self._refuse(batch, loss)
+                    self._refuse(micro, loss)
                 (loss / len(micro)).backward()
             reports.append(report)
         if not all(p.grad is None or torch.isfinite(p.grad).all() for p in self.network.parameters()):
-            self._refuse(micro[-1], loss)
+            self._refuse(micro, loss)
         self.optimizer.step()
         return {name: sum(r[name] for r in reports) / len(reports) for name in reports[0]}
 
-    def _refuse(self, batch: Batch, loss: Tensor) -> None:
-        path = self.folder.path / f"failed_batch_{self.step}.pt"
-        torch.save(vars(batch), path)
+    def _refuse(self, micro: list[Batch], loss: Tensor) -> None:
+        name = f"failed_batch_{self.step}" + (f"_{self.processes.rank}" if self.processes.count > 1 else "")
+        path = self.folder.path / f"{name}.pt"
+        with contextlib.suppress(OSError, RuntimeError):  # a full disk must not hide the message
+            torch.save([vars(batch) for batch in micro], path)
         raise TrainingError(
             f"step {self.step}: the loss ({float(loss.detach()):.4g}) or its gradient is not finite; the last "
-            f"checkpoint is as it was, the batch is in {path}. Lower the learning rate or train in fp32"
+            f"checkpoint is as it was, the batch is in {path}. Go on with a lower --learning-rate or --precision fp32"
         )
 
     def _validate(self, board: Any) -> dict[str, float]:
@@ -203,7 +243,8 @@ class PoSFeatTrainer:
         opt = self.options
         convention = opt.loss.line_to_window.convention
         detects = opt.stage in ("detect", "joint")
-        metrics = validate(self.network, self.validation, convention, detects)
+        with inference_precision(self.device, opt.precision):
+            metrics = validate(self.network, self.validation, convention, detects)
         if board is not None and self.validation:
             matched, scores = look(self.network, self.validation[0], convention)
             board.add_image("matches", draw_matches(self.validation[0], matched), self.step, dataformats="HWC")
@@ -212,12 +253,15 @@ class PoSFeatTrainer:
                 board.add_image("scores", picture, self.step, dataformats="HWC")
         return metrics
 
-    def _save(self, metrics: dict[str, float]) -> None:
+    def _export(self, metrics: dict[str, float]) -> None:
+        """Write the weights when they are the best so far, the start included."""
         opt = self.options
-        if better(opt.stage, metrics) > self.best:
+        if self.validation and better(opt.stage, metrics) > self.best:
             self.best = better(opt.stage, metrics)
             told = {"stage": opt.stage, "step": str(self.step), "metrics": json.dumps(metrics, sort_keys=True)}
             save_posfeat(self.weights_file, self.network, opt.loss.line_to_window.convention, told)
+
+    def _save(self) -> None:
         self.folder.save(
             self.step, best=self.best, network=self.network.state_dict(), optimizer=self.optimizer.state_dict()
         )
@@ -237,10 +281,10 @@ class PoSFeatTrainer:
         return torch.optim.SGD(trained, lr=opt.learning_rate, momentum=opt.momentum, nesterov=opt.momentum > 0)
 
 
-def _tensorboard(folder: Path) -> Any:
+def _tensorboard(folder: Path, step: int) -> Any:
     """A writer for TensorBoard, None where it is not installed (the extra ``train`` has it)."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
-    return SummaryWriter(folder / "tensorboard")
+    return SummaryWriter(folder / "tensorboard", purge_step=step + 1 if step else None)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.errors import ConfigurationError, TrainingError
 
 
 class RunFolder:
@@ -18,12 +20,16 @@ class RunFolder:
     Args:
         path: of the folder, made when it is missing.
         options: that define the run; a folder with a checkpoint made with others is refused.
+        changeable: names of options that may differ when the run is resumed.
         writes: False for all but one of the processes of a run: they read the checkpoint and leave the rest alone.
     """
 
-    def __init__(self, path: Path, options: dict[str, Any], writes: bool = True) -> None:
+    def __init__(
+        self, path: Path, options: dict[str, Any], changeable: Collection[str] = (), writes: bool = True
+    ) -> None:
         self.path = path
         self.options = options
+        self.changeable = changeable
         self.writes = writes
 
     @property
@@ -40,17 +46,23 @@ class RunFolder:
         """The last saved state, with ``step`` in it; None, and an empty log, for a new run.
 
         Raises:
-            ConfigurationError: the folder holds a run with other options.
+            ConfigurationError: the folder holds a run with other options, or a checkpoint that is none.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         if not self.checkpoint.exists():
             if self.writes:
                 self.log_file.unlink(missing_ok=True)
             return None
-        state: dict[str, Any] = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
-        saved = state["options"]
-        if saved != self.options:
-            different = {key for key in saved.keys() | self.options if saved.get(key) != self.options.get(key)}
+        try:
+            state: dict[str, Any] = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+            saved, _ = state["options"], state["step"]
+        except Exception as error:  # torch.load raises many types, all of them mean the same to a user
+            raise ConfigurationError(
+                f"{self.checkpoint}: no checkpoint of a run ({type(error).__name__}); delete it to start again, or use "
+                "another --output"
+            ) from error
+        different = {key for key in saved.keys() | self.options if saved.get(key) != self.options.get(key)}
+        if different := different.difference(self.changeable):
             raise ConfigurationError(
                 f"{self.checkpoint}: this run was started with other options ({', '.join(sorted(different))}); "
                 "use the same options to resume it, or another --output"
@@ -60,10 +72,24 @@ class RunFolder:
         return state
 
     def save(self, step: int, **state: Any) -> None:
-        """Replace the checkpoint, at once or not at all."""
+        """Replace the checkpoint, at once or not at all.
+
+        Raises:
+            TrainingError: it cannot be written.
+        """
         partial = self.checkpoint.with_suffix(".partial")
-        torch.save(state | {"step": step, "options": self.options}, partial)
-        os.replace(partial, self.checkpoint)
+        try:
+            with partial.open("wb") as file:
+                torch.save(state | {"step": step, "options": self.options}, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, self.checkpoint)
+        except (OSError, RuntimeError) as error:  # torch turns a full disk into the latter
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+            raise TrainingError(
+                f"{self.checkpoint}: cannot be written ({error}); free some space and run the same command again"
+            ) from error
 
     def log(self, record: dict[str, Any]) -> None:
         """Append one line; ``step`` tells which lines a resumed run makes again."""

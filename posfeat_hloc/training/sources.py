@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from posfeat_hloc.errors import ConfigurationError, DataError
-from posfeat_hloc.images import list_images
 from posfeat_hloc.training.megadepth import MegaDepthOptions, MegaDepthSource
 from posfeat_hloc.training.planes import PlanesOptions, PlanesSource
 from posfeat_hloc.training.posed_colmap import ColmapPairOptions, ColmapPairSource
@@ -45,22 +44,19 @@ def open_source(
     if kind == "colmap":
         model, images = find_colmap(rest)
         options = ColmapPairOptions(size=size, max_rotation=max_rotation)
-        return ColmapPairSource(model, images, options, _kept(list_images(images), keep))
+        return ColmapPairSource(model, images, options, keep)
     folder = Path(rest)
     if not folder.is_dir():
         raise ConfigurationError(f"{specification!r}: {folder} is no folder")
     if kind == "megadepth":
-        scenes = _kept([path.name for path in folder.iterdir() if path.is_dir() and path.name[0] != "."], keep)
-        if scenes is not None and not scenes:
-            raise DataError(f"{folder}: no scene is left for this part of the split")
-        chosen = None if scenes is None else tuple(sorted(scenes))
+        chosen = None
+        if keep is not None:
+            scenes = sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
+            chosen = tuple(scene for scene in scenes if keep(scene))
+            if not chosen:
+                raise DataError(f"{folder}: no scene is left for this part of the split")
         return MegaDepthSource(folder, MegaDepthOptions(size=size, max_rotation=max_rotation, scenes=chosen))
-    names = _kept(list_images(folder), keep)
-    return PlanesSource(folder, PlanesOptions(size=size, max_rotation=max_rotation), names)
-
-
-def _kept(names: list[str], keep: Callable[[str], bool] | None) -> set[str] | None:
-    return None if keep is None else {name for name in names if keep(name)}
+    return PlanesSource(folder, PlanesOptions(size=size, max_rotation=max_rotation), keep)
 
 
 def find_colmap(text: str) -> tuple[Path, Path]:

@@ -57,17 +57,18 @@ def validate(network: PoSFeat, pairs: list[PosedPair], convention: str, keypoint
     Returns:
         ``grid_epipolar``: median epipolar distance in pixels of the nearest descriptors of points on a grid;
         ``grid_near``: the part of them within 4 px of their line; ``grid_right``: the part within 4 px of the
-        truth, where depth is known. With keypoints: ``matches`` of 1024, ``near``: the part of them within 2 px of
-        the line in both images, ``near_count``: their number, ``epipolar``: the median distance; ``right``: the
-        part within 3 px of the truth.
+        truth, where depth is known; ``grid_score``: the latter where it is known, the former elsewhere.
+        With keypoints: ``matches`` of 1024, ``near``: the part of them within 2 px of the line in both images,
+        ``near_count``: their number, ``epipolar``: the median distance; ``right``: the part within 3 px of the truth.
     """
     rows = []
     for pair in pairs:
-        local_map, scores = _run(network, pair)
+        local_map, scores = _run(network, pair, keypoints)
         grid = match_grid(local_map, pair, convention)
         row = {"grid_epipolar": float(np.median(grid.epipolar)), "grid_near": float(np.mean(grid.epipolar < NEAR_CELL))}
         row |= _share("grid_right", grid.error, NEAR_CELL)
-        if keypoints:
+        row["grid_score"] = row.get("grid_right", row["grid_near"])
+        if scores is not None:
             found = match_keypoints(local_map, scores, pair, convention)
             near = found.epipolar < NEAR
             row |= {"matches": float(len(near)), "near_count": float(near.sum())}
@@ -83,7 +84,7 @@ def better(stage: str, metrics: dict[str, float]) -> float:
     """The number by which the best checkpoint of a stage is chosen."""
     if stage in ("detect", "joint"):
         return metrics["near_count"]
-    return metrics.get("grid_right", metrics["grid_near"])
+    return metrics["grid_score"]
 
 
 def match_grid(local_map: Tensor, pair: PosedPair, convention: str, spacing: int = 16) -> Matched:
@@ -120,6 +121,8 @@ def match_keypoints(local_map: Tensor, scores: Tensor, pair: PosedPair, conventi
         xy, _ = refine(heat, find_peaks(heat, radius=3, threshold=0.0, max_keypoints=KEYPOINTS, quirks=False))
         points.append(xy)
         descriptors.append(describe(dense[None], xy[None], size, convention)[0])
+    if min(len(xy) for xy in points) == 0:
+        return Matched(np.zeros((0, 2), np.float32), np.zeros((0, 2), np.float32), np.zeros(0, np.float32), np.zeros(0))
     similarity = descriptors[0] @ descriptors[1].T
     forth, back = similarity.argmax(dim=1), similarity.argmax(dim=0)
     mutual = (back[forth] == torch.arange(len(forth), device=forth.device)).nonzero()[:, 0]
@@ -132,17 +135,21 @@ def match_keypoints(local_map: Tensor, scores: Tensor, pair: PosedPair, conventi
     return Matched(found0, found1, distances.cpu().numpy(), _true_error(pair, found0, found1))
 
 
-def _run(network: PoSFeat, pair: PosedPair) -> tuple[Tensor, Tensor]:
+def _run(network: PoSFeat, pair: PosedPair, with_scores: bool) -> tuple[Tensor, Tensor | None]:
     device = next(network.parameters()).device
     batch = as_batch(pair).to(device)
-    local_map, scores = network(torch.cat([batch.images0, batch.images1]))
+    images = torch.cat([batch.images0, batch.images1])
+    if not with_scores:  # the head costs more than the description network
+        return network.backbone(images).local_map.float(), None
+    local_map, scores = network(images)
     return local_map.float(), scores.float()
 
 
 def look(network: PoSFeat, pair: PosedPair, convention: str) -> tuple[Matched, NDArray[np.float32]]:
     """Matches and score maps ``(2, H, W)`` of one pair, for a picture."""
     with torch.no_grad():
-        local_map, scores = _run(network, pair)
+        local_map, scores = _run(network, pair, True)
+        assert scores is not None
         return match_keypoints(local_map, scores, pair, convention), scores.cpu().numpy()
 
 

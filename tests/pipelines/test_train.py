@@ -1,5 +1,6 @@
 """The command: every stage from the command line, and everything that can be wrong with it."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from posfeat_hloc import weights
 from posfeat_hloc.networks.loading import save_posfeat
 from posfeat_hloc.training.views import is_held_out
 from tests.training.scenes import network, photographs
+from tests.training.test_posed_colmap import write_scene
 
 SMALL = [
     "--size",
@@ -58,10 +60,11 @@ def test_warm_up_then_describe_then_detect(pictures: Path, tmp_path: Path, capsy
     told = capsys.readouterr().out
     assert "stage detect: 0.63 M parameters of resnet18 at 96x80, 2 steps of 1 pairs on cpu" in told
     assert "near_count" in told
-    final, before = (weights.load(str(folder / "weights.safetensors")) for folder in (detected, described))
-    assert final.metadata["stage"] == "detect"
-    kept = {name for name, tensor in before.tensors.items() if torch.equal(tensor, final.tensors[name])}
-    assert kept >= {name for name in before.tensors if name.startswith("backbone.")}
+    assert weights.load(str(detected / "weights.safetensors")).metadata["stage"] == "detect"
+    before = weights.load(str(described / "weights.safetensors")).tensors
+    final = torch.load(detected / "checkpoint.pt", weights_only=True)["network"]
+    kept = {name for name, tensor in before.items() if torch.equal(tensor, final[name])}
+    assert kept >= {name for name in before if name.startswith("backbone.")}
     assert "localheader.conv2.weight" not in kept
 
 
@@ -83,6 +86,11 @@ def test_a_finished_run_is_not_repeated(pictures: Path, checkpoint: str, tmp_pat
         (["--stage", "warmup", "--data", "colmap:X"], "needs true correspondences"),
         (["--stage", "describe", "--data", "synthetic:X", "--init", "missing.pth"], "neither a file"),
         (["--stage", "describe", "--data", "synthetic:X", "--init", "CHECKPOINT", "--trunk", "resnet50"], "resnet18"),
+        (
+            ["--stage", "detect", "--data", "synthetic:X", "--init", "CHECKPOINT", "--convention", "published"],
+            "leave out",
+        ),
+        (["--stage", "describe", "--data", "synthetic:X", "--batch", "0"], "must be greater than zero: batch 0"),
     ],
 )
 def test_what_cannot_be_trained_is_said(
@@ -150,3 +158,52 @@ def test_two_processes_train_as_one_with_twice_the_pairs(pictures: Path, checkpo
     assert (states[0][name] - start[name]).abs().max() > 1e-4
     for name, tensor in states[0].items():
         torch.testing.assert_close(tensor, states[1][name], rtol=1e-3, atol=1e-5)
+
+
+def test_windows_smaller_than_four_cells_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["--stage", "describe", "--data", "synthetic:X", "--size", "64x64", "--output", str(tmp_path)]
+    assert train.main(command) == 1
+    assert "a window of 0.1 of 64x64 holds less than 2x2 cells" in capsys.readouterr().err
+
+
+def test_an_output_that_is_a_file(
+    pictures: Path, checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "taken").write_text("")
+    data = ["--data", f"synthetic:{pictures}", "--init", checkpoint]
+    assert run("--stage", "describe", *data, "--output", str(tmp_path / "taken")) == 1
+    assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_the_joint_stage_and_the_coarse_search(pictures: Path, checkpoint: str, tmp_path: Path) -> None:
+    data = ["--data", f"synthetic:{pictures}", "--init", checkpoint, "--batch", "1", "--steps", "1"]
+    assert run("--stage", "joint", *data, "--search", "coarse-to-fine", "--output", str(tmp_path / "run")) == 0
+
+
+def test_a_single_picture_is_trained_and_validated_on(
+    pictures: Path, checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    only = tmp_path / "one"
+    only.mkdir()
+    held_out = next(path for path in pictures.iterdir() if is_held_out(path.name))
+    (only / held_out.name).write_bytes(held_out.read_bytes())
+    data = ["--data", f"synthetic:{only}", "--init", checkpoint, "--batch", "1", "--steps", "1"]
+    assert run("--stage", "describe", *data, "--output", str(tmp_path / "run")) == 0
+    assert "too small to hold pairs out" in capsys.readouterr().out
+
+
+def test_the_example_adapts_weights_to_a_scene(
+    checkpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_scene(tmp_path, "radial")
+    path = Path(__file__).parents[2] / "examples" / "finetune_on_my_scene.py"
+    specification = importlib.util.spec_from_file_location("example", path)
+    assert specification is not None
+    assert specification.loader is not None
+    example = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(example)
+    arguments = ["--model", str(tmp_path / "model"), "--images", str(tmp_path / "images"), "--weights", checkpoint]
+    arguments += ["--output", str(tmp_path / "adapted"), "--steps", "1", "--batch", "1", *SMALL]
+    monkeypatch.setattr(sys, "argv", ["finetune_on_my_scene.py", *arguments, "--max-rotation", "180"])
+    assert example.main() == 0
+    assert (tmp_path / "adapted" / "detect" / "weights.safetensors").is_file()

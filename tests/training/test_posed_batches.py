@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from posfeat_hloc.errors import ImageError
 from posfeat_hloc.training.posed_batches import Batch, PosedDataset, as_batch, batches
 from posfeat_hloc.training.posed_pairs import PosedPair, fundamental
 from posfeat_hloc.training.views import RandomMix
@@ -50,7 +51,7 @@ def test_two_processes_share_the_pairs_of_one(source: RandomMix[PosedPair]) -> N
 
 def test_images_geometry_and_points_belong_together(source: RandomMix[PosedPair]) -> None:
     pair = source.sample(np.random.default_rng([0, 5]))
-    batch = PosedDataset(source, seed=0, colour=0, points=200)[5]
+    batch = PosedDataset(source, seed=0, colour=0, points=200).draw(5)
     assert batch.images0.shape == (1, 3, SIZE[1], SIZE[0])
     assert batch.images0[0, 1, 7, 30] == pair.image0[7, 30, 1]
     np.testing.assert_allclose(batch.fundamental[0], fundamental(pair.K0, pair.K1, pair.R, pair.t), rtol=1e-5)
@@ -62,7 +63,7 @@ def test_images_geometry_and_points_belong_together(source: RandomMix[PosedPair]
 
 
 def test_colours_change_each_image_by_itself(source: RandomMix[PosedPair]) -> None:
-    plain, jittered = (PosedDataset(source, seed=0, colour=colour)[2] for colour in (0.0, 1.0))
+    plain, jittered = (PosedDataset(source, seed=0, colour=colour).draw(2) for colour in (0.0, 1.0))
     assert torch.equal(plain.fundamental, jittered.fundamental)
     assert not torch.equal(plain.images0, jittered.images0)
     assert not torch.equal(plain.images1, jittered.images1)
@@ -73,3 +74,17 @@ def test_on_a_device_images_are_fractions(source: RandomMix[PosedPair]) -> None:
     ready = batch.to(torch.device("cpu"))
     torch.testing.assert_close(ready.images1, batch.images1 / 255)
     assert len(ready.points0[0]) == 0
+
+
+class Damaged:
+    """A source whose images cannot be read."""
+
+    def sample(self, rng: np.random.Generator) -> PosedPair:
+        raise ImageError("a.jpg: cannot be decoded")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_errors_keep_their_one_line(workers: int) -> None:
+    dataset = PosedDataset(RandomMix([(1.0, Damaged())]))
+    with pytest.raises(ImageError, match=r"^a\.jpg: cannot be decoded$"):
+        next(batches(dataset, 0, 1, 2, workers=workers))

@@ -58,7 +58,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, py
 
 
 def open_scene(folder: Path, options: ColmapPairOptions = OPTIONS, keep: set[str] | None = None) -> ColmapPairSource:
-    return ColmapPairSource(folder / "model", folder / "images", options, keep)
+    return ColmapPairSource(folder / "model", folder / "images", options, None if keep is None else keep.__contains__)
 
 
 @pytest.mark.parametrize("camera", CAMERAS)

@@ -79,8 +79,31 @@ def test_a_killed_run_ends_like_an_undisturbed_one(
 def test_other_options_are_not_mixed(source: RandomMix[PosedPair], held_out: list[PosedPair], tmp_path: Path) -> None:
     options = replace(OPTIONS, steps=1, validate_every=1)
     PoSFeatTrainer(options, source, held_out, tmp_path).run(progress=False)
-    with pytest.raises(ConfigurationError, match="learning_rate"):
-        PoSFeatTrainer(replace(options, learning_rate=1.0), source, held_out, tmp_path)
+    with pytest.raises(ConfigurationError, match=r"other options \(batch, data\)"):
+        PoSFeatTrainer(replace(options, batch=2, data=("others",)), source, held_out, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"steps": 0}, "steps 0"),
+        ({"batch": -1, "accumulate": 0}, "batch -1, accumulate 0"),
+        ({"learning_rate": float("nan")}, "learning_rate nan"),
+        ({"colour": 2.0}, "colour"),
+        ({"seed": -1}, "seed"),
+        ({"stage": "both"}, "'both'"),
+        ({"loss": LossOptions(line_to_window=LineToWindowOptions(line_points=0))}, "line_points 0"),
+        ({"loss": LossOptions(line_to_window=LineToWindowOptions(window=1.5))}, "window"),
+    ],
+)
+def test_impossible_options_are_refused(options: dict[str, Any], named: str) -> None:
+    with pytest.raises(ConfigurationError, match=named):
+        replace(OPTIONS, **options)
+
+
+def test_weights_of_another_trunk_are_refused(source: RandomMix[PosedPair], tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="not those of a resnet18"):
+        PoSFeatTrainer(OPTIONS, source, [], tmp_path, {"backbone.layer3.5.conv1.weight": torch.zeros(1)})
 
 
 def test_accumulated_batches_are_averaged(source: RandomMix[PosedPair], tmp_path: Path) -> None:
@@ -92,7 +115,7 @@ def test_accumulated_batches_are_averaged(source: RandomMix[PosedPair], tmp_path
     for i in range(2):
         one = PoSFeatTrainer(replace(options, seed=0), source, [], tmp_path / f"one{i}", before)
         one.options = replace(options, accumulate=1)
-        batch = one.dataset[i]
+        batch = one.dataset.draw(i)
         generator = torch.Generator().manual_seed(i)
         loss, _ = one.objective.train()(batch.to(torch.device("cpu")), generator)
         one.optimizer.zero_grad()
@@ -100,7 +123,7 @@ def test_accumulated_batches_are_averaged(source: RandomMix[PosedPair], tmp_path
         one.optimizer.step()
         moved.append(weights_of(one))
     both = PoSFeatTrainer(replace(options, accumulate=2), source, [], tmp_path / "both", before)
-    both._train_step(both.objective, [both.dataset[0], both.dataset[1]])
+    both._train_step(both.objective, [both.dataset.draw(0), both.dataset.draw(1)])
     name = "localheader.conv2.weight"
     expected = (moved[0][name] + moved[1][name]) / 2
     torch.testing.assert_close(both.network.state_dict()[name], expected, rtol=1e-4, atol=1e-6)
@@ -134,7 +157,10 @@ def test_numbers_that_are_none_stop_the_run_and_spare_the_checkpoint(
     assert state["step"] == 2
     assert all(tensor.isfinite().all() for tensor in state["network"].values())
     saved = torch.load(tmp_path / "failed_batch_3.pt", weights_only=True)
-    assert saved["images0"].shape == (1, 3, SIZE[1], SIZE[0])
+    assert saved[0]["images0"].shape == (1, 3, SIZE[1], SIZE[0])
+    # the way out that the message names: the run goes on with a lower rate
+    resumed = PoSFeatTrainer(replace(OPTIONS, learning_rate=1e-5), source, held_out, tmp_path)
+    assert resumed.step == 2
 
 
 def test_the_best_weights_are_ready_for_extraction(
@@ -155,10 +181,31 @@ def test_the_best_is_kept_when_later_ones_are_worse(
 ) -> None:
     values = iter([0.1, 0.5, 0.3])
     trainer = PoSFeatTrainer(OPTIONS, source, held_out, tmp_path)
-    monkeypatch.setattr(trainer, "_validate", lambda board: {"grid_near": next(values)})
+    monkeypatch.setattr(trainer, "_validate", lambda board: {"grid_score": next(values)})
     trainer.run(progress=False)
     assert weights.load(str(trainer.weights_file)).metadata["step"] == "2"
     assert trainer.best == 0.5
+
+
+def test_a_start_that_training_only_spoils_is_kept(
+    source: RandomMix[PosedPair], held_out: list[PosedPair], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = iter([0.5, 0.3, 0.2])
+    trainer = PoSFeatTrainer(OPTIONS, source, held_out, tmp_path)
+    monkeypatch.setattr(trainer, "_validate", lambda board: {"grid_score": next(values)})
+    trainer.run(progress=False)
+    assert weights.load(str(trainer.weights_file)).metadata["step"] == "0"
+
+
+def test_tensorboard_has_the_matches(source: RandomMix[PosedPair], held_out: list[PosedPair], tmp_path: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    options = replace(OPTIONS, stage="detect", steps=1)
+    PoSFeatTrainer(options, source, held_out, tmp_path).run(progress=False)
+    events = accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert [image.step for image in events.Images("matches")] == [0, 1]
+    assert events.Images("scores")[0].width == 2 * SIZE[0]
+    assert [scalar.step for scalar in events.Scalars("reward")] == [1]
 
 
 def test_the_rate_falls_at_the_end(source: RandomMix[PosedPair], tmp_path: Path) -> None:
@@ -166,7 +213,7 @@ def test_the_rate_falls_at_the_end(source: RandomMix[PosedPair], tmp_path: Path)
     rates = []
     for step in (0, 8, 9):
         trainer.step = step
-        trainer._train_step(trainer.objective, [trainer.dataset[0]])
+        trainer._train_step(trainer.objective, [trainer.dataset.draw(0)])
         rates.append(trainer.optimizer.param_groups[0]["lr"])
     assert rates == pytest.approx([1e-3, 1e-3, 1e-4])
 

@@ -1,11 +1,12 @@
 """The folder of a run: what it resumes from and what it refuses."""
 
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 import torch
 
-from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.errors import ConfigurationError, TrainingError
 from posfeat_hloc.training.run_folder import RunFolder
 
 
@@ -46,3 +47,43 @@ def test_only_one_process_touches_the_log(tmp_path: Path) -> None:
     chief.save(0)
     assert other.resume() is not None
     assert len(chief.log_file.read_text().splitlines()) == 1
+
+
+def test_some_options_may_change(tmp_path: Path) -> None:
+    RunFolder(tmp_path, {"rate": 1.0, "b": 2}).save(3)
+    state = RunFolder(tmp_path, {"rate": 0.5, "b": 2}, changeable=("rate",)).resume()
+    assert state is not None
+    assert state["step"] == 3
+    with pytest.raises(ConfigurationError, match=r"options \(b\)"):
+        RunFolder(tmp_path, {"rate": 0.5, "b": 1}, changeable=("rate",)).resume()
+
+
+@pytest.mark.parametrize("content", [b"", b"half a checkpoint", None])
+def test_a_file_that_is_no_checkpoint_is_named(content: bytes | None, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path, {})
+    if content is None:
+        torch.save({"state_dict": {}}, folder.checkpoint)
+    else:
+        folder.checkpoint.write_bytes(content)
+    with pytest.raises(ConfigurationError, match=r"checkpoint\.pt: no checkpoint of a run .*delete it"):
+        folder.resume()
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = RunFolder(tmp_path, {})
+    folder.save(1)
+
+    def full(state: object, file: BinaryIO) -> None:
+        file.write(b"half")
+        raise RuntimeError("PytorchStreamWriter failed writing file")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(TrainingError, match="free some space"):
+        folder.save(2)
+    monkeypatch.undo()
+    state = folder.resume()
+    assert state is not None
+    assert state["step"] == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]

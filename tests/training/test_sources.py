@@ -1,12 +1,13 @@
 """Data specifications of the command line."""
 
+import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from posfeat_hloc.errors import ConfigurationError, DataError, PosfeatError
+from posfeat_hloc.errors import ConfigurationError, DataError, ImageError, PosfeatError
 from posfeat_hloc.training.megadepth import MegaDepthSource
 from posfeat_hloc.training.planes import PlanesSource
 from posfeat_hloc.training.posed_colmap import ColmapPairSource
@@ -81,6 +82,27 @@ def test_a_colmap_model(tmp_path: Path) -> None:
     assert isinstance(part, ColmapPairSource)
     assert first in source.names
     assert set(part.names) == set(source.names) - {first}
+    (tmp_path / "images" / part.names[0]).unlink()
+    with pytest.raises(ImageError, match=f"{part.names[0]}: no such file; the model"):
+        open_source(specification, (64, 48), 180, keep=lambda name: name != first)
+
+
+@pytest.mark.parametrize("kind", ["colmap", "megadepth", "synthetic"])
+def test_sources_travel_to_other_processes(kind: str, tmp_path: Path) -> None:
+    """As they do where processes are spawned, on macOS and Windows."""
+    if kind == "colmap":
+        write_scene(tmp_path, "radial")
+        rest = f"{tmp_path / 'model'},{tmp_path / 'images'}"
+    else:
+        write_folder(tmp_path / "0001" / "dense0" / "aligned", PAIRS[:1])
+        rest = str(tmp_path if kind == "megadepth" else tmp_path / "0001" / "dense0" / "aligned" / "images")
+    source = open_source(f"{kind}:{rest}", (64, 48), 180)
+    copy = pickle.loads(pickle.dumps(source))
+    pairs = [
+        next(p for s in range(40) if (p := x.sample(np.random.default_rng(s))) is not None) for x in (source, copy)
+    ]
+    np.testing.assert_array_equal(pairs[0].image0, pairs[1].image0)
+    np.testing.assert_array_equal(pairs[0].t, pairs[1].t)
 
 
 def test_megadepth(tmp_path: Path) -> None:

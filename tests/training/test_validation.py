@@ -1,5 +1,7 @@
 """The metrics of validation on maps whose matches are known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -66,6 +68,19 @@ def test_keypoints_at_true_places_match(pair: PosedPair) -> None:
     np.testing.assert_allclose(matched.epipolar, np.maximum(forth, back), atol=1e-2)
 
 
+def test_the_score_is_the_truth_where_it_is_known(pair: PosedPair) -> None:
+    known = validate(network().eval(), [pair], "published", False)
+    assert known["grid_score"] == known["grid_right"] != known["grid_near"]
+    unknown = validate(network().eval(), [replace(pair, depth0=None, depth1=None)], "published", False)
+    assert "grid_right" not in unknown
+    assert unknown["grid_score"] == unknown["grid_near"]
+
+
+def test_score_maps_without_peaks_give_no_matches(pair: PosedPair) -> None:
+    maps, flat = torch.rand(2, 8, SIZE[1] // 4, SIZE[0] // 4), torch.zeros(2, SIZE[1], SIZE[0])
+    assert len(match_keypoints(maps, flat, pair, "published").points0) == 0
+
+
 def test_metrics_are_means_over_pairs(pair: PosedPair) -> None:
     posfeat = network().eval()
     one, other = validate(posfeat, [pair], "published", True), validate(posfeat, [pair.swapped()], "published", True)
@@ -77,9 +92,8 @@ def test_metrics_are_means_over_pairs(pair: PosedPair) -> None:
 
 
 def test_the_best_is_judged_by_what_the_stage_trains() -> None:
-    metrics = {"grid_near": 0.2, "grid_right": 0.1, "near_count": 30.0}
+    metrics = {"grid_near": 0.2, "grid_right": 0.1, "grid_score": 0.1, "near_count": 30.0}
     assert better("describe", metrics) == 0.1
-    assert better("describe", {"grid_near": 0.2}) == 0.2
     assert better("detect", metrics) == 30
 
 
