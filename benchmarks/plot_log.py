@@ -1,6 +1,6 @@
 """Draw a training run: the loss of each step and what was validated.
 
-python benchmarks/plot_log.py runs/hardnet/log.jsonl --metrics accuracy_dense accuracy_patches --output weights/hardnet.png
+python benchmarks/plot_log.py runs/hardnet/log.jsonl --metrics accuracy_dense --output weights/hardnet.png
 """
 
 from __future__ import annotations
