@@ -42,6 +42,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def train(args: argparse.Namespace) -> None:
     """Read the data, train to the last step, save ``weights.safetensors``."""
+    initial = weights.load(args.init) if args.init else None
     options = TrainOptions(
         architecture=args.architecture,
         form=args.form,
@@ -51,6 +52,7 @@ def train(args: argparse.Namespace) -> None:
         learning_rate=args.learning_rate,
         window=args.window,
         seed=args.seed,
+        start=initial.sha256 if initial else "random",
     )
     if args.window < 1 or args.window % 2 == 0:
         raise ConfigurationError(f"--window {args.window}: the normalisation window must be odd and positive")
@@ -84,8 +86,8 @@ def train(args: argparse.Namespace) -> None:
     rng = np.random.default_rng(12345)
     held_out_mix = RandomMix(sources[True])
     validation = [held_out_mix.sample(rng) for _ in range(args.validation_pairs)]
-    initial = weights.load(args.init).tensors if args.init else None
-    trainer = PatchTrainer(options, RandomMix(sources[False]), validation, args.output, initial)
+    tensors = initial.tensors if initial else None
+    trainer = PatchTrainer(options, RandomMix(sources[False]), validation, args.output, tensors)
     network = trainer.run()
     metadata = {
         "architecture": options.architecture,

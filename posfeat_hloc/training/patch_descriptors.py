@@ -49,6 +49,8 @@ class TrainOptions:
     """Weight of the second-order similarity (SOSNet only)."""
     seed: int = 0
     validate_every: int = 100
+    start: str = "random"
+    """Hash of the weights the run starts from; a run is resumed from the same start only."""
 
 
 class PatchTrainer:

@@ -100,6 +100,8 @@ def test_a_run_starts_from_given_weights(photographs: Path, tmp_path: Path, caps
     assert torch.equal(end["features.0.weight"], start["layers.1.weight"])
     assert torch.equal(end["features.19.weight"], start["layers.20.weight"])
     capsys.readouterr()
+    assert run(photographs, tmp_path / "run", *still) == 1  # another start is another run
+    assert "other options (start)" in capsys.readouterr().err
     assert run(photographs, tmp_path / "other", "--init", str(tmp_path / "missing.pth")) == 1
     assert "missing.pth': neither a file nor a known name" in capsys.readouterr().err
 

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -149,12 +150,12 @@ def test_a_checkpoint_is_replaced_at_once(tmp_path: Path, monkeypatch: pytest.Mo
     running = trainer(tmp_path)
     original, saves = torch.save, []
 
-    def killed_the_second_time(state: object, path: Path) -> None:
-        saves.append(path)
+    def killed_the_second_time(state: object, file: BinaryIO) -> None:
+        saves.append(file)
         if len(saves) == 2:
-            path.write_bytes(b"half a checkpoint")
+            file.write(b"half a checkpoint")
             raise KeyboardInterrupt
-        original(state, path)
+        original(state, file)
 
     monkeypatch.setattr(patch_descriptors.torch, "save", killed_the_second_time)
     with pytest.raises(KeyboardInterrupt):
