@@ -37,7 +37,7 @@ from posfeat_hloc.mapping.reconstruction import (
 from posfeat_hloc.match_features import match
 from posfeat_hloc.stores import FeatureStore
 
-DEFAULT_FEATURE = "d2d-hardnet"
+DEFAULT_FEATURE = "d2d-hardnet-subpixel"
 
 
 def main(argv: list[str] | None = None) -> int:

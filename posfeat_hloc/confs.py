@@ -70,7 +70,7 @@ extractors: dict[str, Conf] = {
     # every keypoint is a cell of the map, 4 px apart
     "d2d-hardnet": _d2d_over("hardnet", "grid"),
     "d2d-sosnet": _d2d_over("sosnet", "grid"),
-    # salient places, positions from the Hessian of the image: five times as many matches within a pixel
+    # salient places, positions from the Hessian of the image: many more of the matches are right within a pixel
     "d2d-hardnet-subpixel": _d2d_over("hardnet", "hessian"),
     "d2d-sosnet-subpixel": _d2d_over("sosnet", "hessian"),
     # OpenCV's SIFT with RootSIFT descriptors, as sensitive as COLMAP's (peak threshold 0.02 / 3)
