@@ -178,6 +178,14 @@ def test_wrong_options_are_refused(checkpoint: str, options: dict[str, Any]) -> 
         Extractor(Options(weights=checkpoint, **options), CPU)
 
 
+def test_flat_and_tiny_images_have_no_peaks(checkpoint: str) -> None:
+    extract = extractor(checkpoint, 100, positions="hessian")
+    for image in (torch.full((2, 1, 64, 70), 0.5), torch.rand(1, 1, 29, 29), torch.rand(1, 1, 9, 300)):
+        for found in extract(image):
+            assert found.descriptors.shape == (len(found), 128)
+            assert len(found) == 0
+
+
 def test_options_reach_the_score() -> None:
     raw = torch.randn(1, 128, 12, 12) * torch.linspace(0.2, 3, 12)
     results = {
