@@ -1,11 +1,18 @@
 """Strips give what the whole gives, however narrow they are."""
 
+import weakref
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
+from posfeat_hloc.networks.posfeat import PoSFeat
 from posfeat_hloc.networks.resunet import ResUNet
 from posfeat_hloc.networks.streaming import describe, in_strips, moments, score, upsampled_rows
 from tests.networks.test_resunet import calibrated_posfeat, colour_image
@@ -66,3 +73,39 @@ def test_moments_of_strips_are_those_of_the_whole(height: int, rows: int, offset
     torch.testing.assert_close(mean[0, :, 0, 0], exact.mean((0, 2, 3)).float())
     deviation = (exact.var((0, 2, 3), correction=0) + 1e-5).sqrt().float()
     torch.testing.assert_close(1 / scale[0, :, 0, 0], deviation, rtol=1e-2 if offset else 1e-5, atol=1e-6)
+
+
+class PeakBytes(TorchDispatchMode):
+    """Counts the bytes of all tensors alive; on the meta device nothing is computed or allocated."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.alive: dict[int, int] = {}
+        self.peak = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, Tensor) and (key := tensor.untyped_storage()._cdata) not in self.alive:
+                self.alive[key] = tensor.untyped_storage().nbytes()
+                weakref.finalize(tensor.untyped_storage(), self.alive.pop, key)
+        self.peak = max(self.peak, sum(self.alive.values()))
+        return result
+
+
+def test_memory_is_that_of_the_maps_and_one_strip() -> None:
+    """110 bytes a pixel and the strip: 2.7 GB for 5472 x 3648 pixels in strips of 512 MiB."""
+    height, width, strip = 512, 2048, 64 << 20
+    with torch.device("meta"), torch.no_grad():
+        network = PoSFeat("resnet50").eval()
+        with PeakBytes() as strips:
+            image = torch.empty(1, 3, height, width)
+            maps = describe(network.backbone, image, strip)
+            describing, strips.peak = strips.peak, 0
+            score(network.localheader, *maps, image, strip)
+        del maps
+        with PeakBytes() as whole:
+            network(torch.empty(1, 3, height, width))
+    pixels = height * width
+    assert max(describing, strips.peak) < 110 * pixels + strip
+    assert whole.peak > 1000 * pixels
