@@ -57,6 +57,7 @@ class Extractor:
 
     def __init__(self, options: Options, device: torch.device) -> None:
         self.options = options
+        self.device = device
         self.grayscale = options.descriptor != "posfeat"
         self.weights_sha256 = ""
         self.descriptor: _L2NetDescriptor | _PosfeatDescriptor | None = None
