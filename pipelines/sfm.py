@@ -19,9 +19,10 @@ from typing import Any
 
 import pycolmap
 
+from pipelines.exits import exit_code
 from pipelines.summary import Run, as_json, as_text, explain_unregistered
 from posfeat_hloc import confs, weights
-from posfeat_hloc.errors import ConfigurationError, PosfeatError
+from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.extract_features import extract, fingerprint
 from posfeat_hloc.images import list_images
 from posfeat_hloc.mapping.cameras import MODES, CameraOptions
@@ -43,18 +44,8 @@ DEFAULT_FEATURE = "d2d-hardnet-subpixel"
 def main(argv: list[str] | None = None) -> int:
     """Parse the command line and run; the exit code is 0 only when a model exists."""
     args = _parser().parse_args(argv)
-    try:
-        run = sfm(args)
-    except PosfeatError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"error: {error.filename or args.output}: {error.strerror or error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\nstopped; run the same command again to go on from here", file=sys.stderr)
-        return 130
-    return 0 if run.models else 1
+    resume = "run the same command again to go on from here"
+    return exit_code(lambda: bool(sfm(args).models), args.output, resume)
 
 
 def sfm(args: argparse.Namespace) -> Run:

@@ -24,7 +24,8 @@ import numpy as np
 import torch
 from torch import distributed
 
-from posfeat_hloc.errors import ConfigurationError, DataError, MappingError, PosfeatError
+from pipelines.exits import exit_code
+from posfeat_hloc.errors import ConfigurationError, DataError, MappingError
 from posfeat_hloc.extract_features import choose_device
 from posfeat_hloc.networks.posfeat import CONVENTIONS
 from posfeat_hloc.networks.resunet import STRIDE, TRUNKS
@@ -63,26 +64,14 @@ def main(argv: list[str] | None = None) -> int:
     """Parse the command line, train a stage; returns the exit code."""
     args = _parser().parse_args(argv)
     try:
-        train(args)
-    except PosfeatError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"error: {error.filename or args.output}: {error.strerror or error}", file=sys.stderr)
-        return 1
-    except torch.OutOfMemoryError as error:
-        print(f"error: out of memory ({error}); use a smaller --batch with --accumulate", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\nstopped; the same command goes on from the last checkpoint, if there is one", file=sys.stderr)
-        return 130
+        resume = "the same command goes on from the last checkpoint, if there is one"
+        return exit_code(lambda: train(args), args.output, resume)
     finally:
         if distributed.is_initialized():
             distributed.destroy_process_group()
-    return 0
 
 
-def train(args: argparse.Namespace) -> None:
+def train(args: argparse.Namespace) -> bool:
     """Open the data, say what is trained on what, train, and say how good it is."""
     if args.stage == "warmup" and not all(text.startswith("synthetic:") for text in args.data):
         raise ConfigurationError("the warm-up needs true correspondences: give it synthetic:DIR only")
@@ -106,6 +95,7 @@ def train(args: argparse.Namespace) -> None:
         for name, value in metrics.items():
             print(f"  {name:<14}{value:.4f}")
         print(f"the best weights: {trainer.weights_file}")
+    return True
 
 
 def start_processes(device: str) -> tuple[torch.device, Processes]:

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from pipelines.exits import exit_code
 from posfeat_hloc import weights
 from posfeat_hloc.errors import ConfigurationError, ImageError, PosfeatError
 from posfeat_hloc.images import list_images, read_image, resize
@@ -29,18 +30,10 @@ from posfeat_hloc.training.views import Image, RandomMix, Source, ViewPair, is_h
 def main(argv: list[str] | None = None) -> int:
     """Parse the command line, train, write the weights; returns the exit code."""
     args = _parser().parse_args(argv)
-    try:
-        train(args)
-    except PosfeatError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\nstopped; the same command goes on from the last checkpoint", file=sys.stderr)
-        return 130
-    return 0
+    return exit_code(lambda: train(args), args.output, "the same command goes on from the last checkpoint")
 
 
-def train(args: argparse.Namespace) -> None:
+def train(args: argparse.Namespace) -> bool:
     """Read the data, train to the last step, save ``weights.safetensors``."""
     initial = weights.load(args.init) if args.init else None
     options = TrainOptions(
@@ -101,6 +94,7 @@ def train(args: argparse.Namespace) -> None:
     metrics = trainer.validate()
     (args.output / "metrics.json").write_text(json.dumps(metrics | {"sha256": digest}, indent=2) + "\n")
     print(f"wrote {path} (SHA-256 {digest})")
+    return True
 
 
 def read_photos(folders: list[Path]) -> list[tuple[str, Image]]:

@@ -15,7 +15,7 @@ from posfeat_hloc.detection.hessian import hessian_determinant, peaks_of_all
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.features import Features
 from posfeat_hloc.networks import l2net
-from posfeat_hloc.networks.l2net import map_to_pixels, pixels_to_map, read_map
+from posfeat_hloc.networks.l2net import interpolate, map_to_pixels, pixels_to_map, read_map
 from posfeat_hloc.networks.loading import load_l2net
 from posfeat_hloc.networks.precision import inference_precision
 
@@ -142,16 +142,9 @@ def detect_peaks(raw: Tensor, images: Tensor, options: Options) -> list[Features
         cells = pixels_to_map(pixels)
         inside = ((cells >= 0) & (cells <= last_cell)).all(dim=1)  # a descriptor is never made up at the border
         pixels, strength = pixels[inside], strength[inside]
-        saliency = _read_scores(image_scores, cells[inside]) * strength**options.peak_power
+        saliency = interpolate(image_scores[None], pixels)[:, 0] * strength**options.peak_power
         values, best = saliency.topk(min(options.max_keypoints, len(saliency)))
         keypoints = pixels[best]
         descriptors = read_map(image_map[None], [keypoints])
         result.append(Features(keypoints.cpu().numpy(), values.cpu().numpy(), descriptors.cpu().numpy()))
     return result
-
-
-def _read_scores(scores: Tensor, cells: Tensor) -> Tensor:
-    """A map ``(h, w)`` read bilinearly at ``(N, 2)`` fractional cells inside it; ``(N,)``."""
-    scale = 2 / torch.tensor([max(scores.shape[1] - 1, 1), max(scores.shape[0] - 1, 1)]).to(cells)
-    grid = (cells * scale - 1)[None, None]
-    return F.grid_sample(scores[None, None], grid, mode="bilinear", padding_mode="border", align_corners=True)[0, 0, 0]

@@ -114,11 +114,12 @@ def read_map(maps: Tensor, pixels: list[Tensor]) -> Tensor:
     Returns:
         ``(sum of N_b, D)`` L2-normalised.
     """
-    height, width = maps.shape[-2:]
-    scale = 2 / torch.tensor([max(width - 1, 1), max(height - 1, 1)]).to(maps)
-    read = []
-    for dense, xy in zip(maps, pixels, strict=True):
-        grid = (pixels_to_map(xy) * scale - 1)[None, None]
-        sampled = F.grid_sample(dense[None], grid, mode="bilinear", padding_mode="border", align_corners=True)
-        read.append(sampled[0, :, 0].T)
-    return F.normalize(torch.cat(read), dim=1)
+    return F.normalize(torch.cat([interpolate(dense, xy) for dense, xy in zip(maps, pixels, strict=True)]), dim=1)
+
+
+def interpolate(dense: Tensor, pixels: Tensor) -> Tensor:
+    """Values ``(N, D)`` of one map ``(D, h, w)`` at pixel coordinates ``(N, 2)``, as :func:`read_map` reads them."""
+    height, width = dense.shape[-2:]
+    scale = 2 / torch.tensor([max(width - 1, 1), max(height - 1, 1)]).to(dense)
+    grid = (pixels_to_map(pixels) * scale - 1)[None, None]
+    return F.grid_sample(dense[None], grid, mode="bilinear", padding_mode="border", align_corners=True)[0, :, 0].T

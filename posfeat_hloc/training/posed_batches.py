@@ -96,8 +96,8 @@ def as_batch(pair: PosedPair, points: tuple[np.ndarray, np.ndarray] | None = Non
     points0, points1 = points or (np.zeros((0, 2)), np.zeros((0, 2)))
     matrix = fundamental(pair.K0, pair.K1, pair.R, pair.t)
     return Batch(
-        torch.from_numpy(np.ascontiguousarray(pair.image0.transpose(2, 0, 1)).copy())[None],
-        torch.from_numpy(np.ascontiguousarray(pair.image1.transpose(2, 0, 1)).copy())[None],
+        torch.from_numpy(pair.image0.transpose(2, 0, 1).copy())[None],
+        torch.from_numpy(pair.image1.transpose(2, 0, 1).copy())[None],
         torch.from_numpy(matrix).float()[None],
         [torch.from_numpy(np.asarray(points0, np.float32))],
         [torch.from_numpy(np.asarray(points1, np.float32))],

@@ -176,25 +176,21 @@ def test_the_best_weights_are_ready_for_extraction(
     assert len(ready(image)[0]) > 0
 
 
-def test_the_best_is_kept_when_later_ones_are_worse(
-    source: RandomMix[PosedPair], held_out: list[PosedPair], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("scores", "best"), [((0.1, 0.5, 0.3), 2), ((0.5, 0.3, 0.2), 0)])
+def test_the_best_is_kept_be_it_the_start(
+    scores: tuple[float, ...],
+    best: int,
+    source: RandomMix[PosedPair],
+    held_out: list[PosedPair],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    values = iter([0.1, 0.5, 0.3])
+    values = iter(scores)
     trainer = PoSFeatTrainer(OPTIONS, source, held_out, tmp_path)
     monkeypatch.setattr(trainer, "_validate", lambda board: {"grid_score": next(values)})
     trainer.run(progress=False)
-    assert weights.load(str(trainer.weights_file)).metadata["step"] == "2"
+    assert weights.load(str(trainer.weights_file)).metadata["step"] == str(best)
     assert trainer.best == 0.5
-
-
-def test_a_start_that_training_only_spoils_is_kept(
-    source: RandomMix[PosedPair], held_out: list[PosedPair], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    values = iter([0.5, 0.3, 0.2])
-    trainer = PoSFeatTrainer(OPTIONS, source, held_out, tmp_path)
-    monkeypatch.setattr(trainer, "_validate", lambda board: {"grid_score": next(values)})
-    trainer.run(progress=False)
-    assert weights.load(str(trainer.weights_file)).metadata["step"] == "0"
 
 
 def test_tensorboard_has_the_matches(source: RandomMix[PosedPair], held_out: list[PosedPair], tmp_path: Path) -> None:

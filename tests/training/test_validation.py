@@ -8,7 +8,7 @@ import torch
 
 from posfeat_hloc.training.pictures import draw_matches, draw_scores
 from posfeat_hloc.training.posed_pairs import PosedPair
-from posfeat_hloc.training.validation import better, look, match_grid, match_keypoints, validate
+from posfeat_hloc.training.validation import Matched, better, look, match_grid, match_keypoints, validate
 from tests.training.cameras import epipolar_distances
 from tests.training.scenes import SIZE, mix, network, photographs
 
@@ -97,7 +97,7 @@ def test_the_best_is_judged_by_what_the_stage_trains() -> None:
     assert better("detect", metrics) == 30
 
 
-def test_pictures_show_both_images_and_colour_the_worst_red(pair: PosedPair) -> None:
+def test_pictures_show_both_images(pair: PosedPair) -> None:
     matched, scores = look(network().eval(), pair, "published")
     picture = draw_matches(pair, matched)
     assert picture.shape == (SIZE[1], 2 * SIZE[0], 3)
@@ -105,6 +105,13 @@ def test_pictures_show_both_images_and_colour_the_worst_red(pair: PosedPair) -> 
     drawn = (picture != np.concatenate([pair.image0, pair.image1], axis=1)).any(axis=2)
     assert drawn.any()
     assert not np.shares_memory(picture, pair.image0)
+
+
+def test_matches_far_from_their_line_are_red(pair: PosedPair) -> None:
+    ends = np.array([[10, 20], [10, 60]], np.float32)
+    picture = draw_matches(pair, Matched(ends, ends, np.array([0.0, 50.0], np.float32), np.full(2, np.nan)))
+    assert picture[20, 10].tolist() == [0, 255, 40]
+    assert picture[60, 10].tolist() == [255, 0, 40]
 
 
 def test_pictures_without_matches_are_the_images(pair: PosedPair) -> None:

@@ -1,0 +1,36 @@
+"""How every command ends: one line for what a user can mend, and an exit code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from posfeat_hloc.errors import PosfeatError
+
+
+def exit_code(action: Callable[[], bool], output: Path | None, resume: str) -> int:
+    """Run a command and say how it ended.
+
+    Args:
+        action: returns whether there is a result.
+        output: named for errors of the system that name no file.
+        resume: how to go on after Ctrl-C.
+
+    Returns:
+        0 with a result, 1 without one or after an error, 130 after Ctrl-C.
+    """
+    try:
+        return 0 if action() else 1
+    except PosfeatError as error:
+        print(f"error: {error}", file=sys.stderr)
+    except OSError as error:
+        print(f"error: {error.filename or output}: {error.strerror or error}", file=sys.stderr)
+    except torch.OutOfMemoryError as error:
+        print(f"error: out of memory ({error}); use smaller images or batches", file=sys.stderr)
+    except KeyboardInterrupt:
+        print(f"\nstopped; {resume}", file=sys.stderr)
+        return 130
+    return 1
