@@ -27,8 +27,9 @@ from torch import distributed
 from pipelines.exits import exit_code
 from posfeat_hloc.errors import ConfigurationError, DataError, MappingError
 from posfeat_hloc.extract_features import choose_device
-from posfeat_hloc.networks.posfeat import CONVENTIONS
-from posfeat_hloc.networks.resunet import STRIDE, TRUNKS
+from posfeat_hloc.networks.posfeat import ALL_TRUNKS, CONVENTIONS
+from posfeat_hloc.networks.resunet import STRIDE
+from posfeat_hloc.networks.small import TRUNK as SMALL
 from posfeat_hloc.training.coarse_to_fine import CoarseToFineOptions
 from posfeat_hloc.training.contrastive_warmup import ContrastiveOptions
 from posfeat_hloc.training.detection_loss import DetectionOptions
@@ -125,7 +126,8 @@ def train_options(args: argparse.Namespace, initial: Initial | None) -> TrainOpt
     trunk = args.trunk or (initial.trunk if initial else "resnet50")
     if initial and trunk != initial.trunk:
         raise ConfigurationError(f"{args.init}: weights of a {initial.trunk}; leave out --trunk {trunk}")
-    convention = args.convention or (initial.convention if initial else None) or "published"
+    natural = "consistent" if trunk == SMALL else "published"
+    convention = args.convention or (initial.convention if initial else None) or natural
     if args.stage == "detect" and initial and convention != initial.convention:
         raise ConfigurationError(
             f"{args.init}: trained with the {initial.convention} convention; leave out --convention"
@@ -147,7 +149,7 @@ def train_options(args: argparse.Namespace, initial: Initial | None) -> TrainOpt
     used = coarse.window if args.search == "coarse-to-fine" else search.window
     if args.stage in ("describe", "joint") and int(used * min(args.size) / STRIDE) < 2:
         raise ConfigurationError(f"a window of {used:g} of {args.size[0]}x{args.size[1]} holds less than 2x2 cells")
-    own = _given(args, ("accumulate", "precision", "seed", "validate_every", "save_every", "colour"))
+    own = _given(args, ("accumulate", "precision", "seed", "validate_every", "save_every", "colour", "light"))
     start = initial.sha256 if initial else "random"
     data = (*args.data, "x".join(map(str, args.size)), f"{args.max_rotation:g} degrees", f"start {start}")
     data += (f"{args.validation_pairs} validation pairs",)
@@ -218,7 +220,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--output", type=Path, required=True, help="folder for checkpoint, log, pictures and weights.safetensors")
     add("--init", metavar="FILE|DIR",
         help="start from PoSFeat weights, the authors' folder, or torchvision's file of a ResNet")  # fmt: skip
-    add("--trunk", choices=list(TRUNKS), help="ResNet of the description network (default: --init's, or resnet50)")
+    add("--trunk", choices=ALL_TRUNKS,
+        help="ResNet of the description network, or our own light form of both networks "
+        "(default: --init's, or resnet50)")  # fmt: skip
     add("--size", type=_size, default=(640, 480), metavar="WxH", help="of training images (default: 640x480)")
     add("--variant", choices=["paper", "repository"], default="paper",
         help="whose steps, optimiser, noise, sigma and reward, where they differ (default: %(default)s)")  # fmt: skip
@@ -237,8 +241,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--min-variance", type=float, metavar="V",
         help="floor of the variances (default: 1e-10; at 1e-5 no single point rules)")  # fmt: skip
     add("--convention", choices=CONVENTIONS,
-        help="where the cells of the map lie; recorded in the weights (default: --init's, or published)")  # fmt: skip
+        help="where the cells of the map lie; recorded in the weights (default: --init's, or published; "
+        "of the trunk small: consistent)")  # fmt: skip
     add("--colour", type=float, default=1.0, help="strength of the colour jitter, 0 to 1 (default: %(default)s)")
+    add("--light", type=float, default=0.0,
+        help="strength of exposure, shade, blur, noise and JPEG beside it, 0 to 1 (default: %(default)s)")  # fmt: skip
     add("--max-rotation", type=float, default=MAX_ROTATION, metavar="DEG",
         help="between the cameras of a pair (default: %(default)g)")  # fmt: skip
     add("--precision", choices=["auto", "bf16", "fp32"], default="auto", help="default: %(default)s")

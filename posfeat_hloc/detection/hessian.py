@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from posfeat_hloc.detection.peaks import summits
+
 _ROUNDING = 1e-8
 """Smaller responses are float32 rounding: a blob of a tenth of a grey level of 255 gives about this much."""
 
@@ -66,20 +68,7 @@ def peaks(response: Tensor, radius: int = 2) -> tuple[Tensor, Tensor]:
     is_peak[[0, -1]] = False
     is_peak[:, [0, -1]] = False
     y, x = is_peak.nonzero(as_tuple=True)
-
-    def at(dy: int, dx: int) -> Tensor:
-        return response[y + dy, x + dx].double()  # differences of nearly equal numbers follow
-
-    centre = at(0, 0)
-    gx, gy = (at(0, 1) - at(0, -1)) / 2, (at(1, 0) - at(-1, 0)) / 2
-    xx, yy = at(0, 1) + at(0, -1) - 2 * centre, at(1, 0) + at(-1, 0) - 2 * centre
-    xy = (at(1, 1) + at(-1, -1) - at(1, -1) - at(-1, 1)) / 4
-    determinant = xx * yy - xy * xy
-    shift = torch.stack([xy * gy - yy * gx, xy * gx - xx * gy], dim=1) / determinant[:, None]
-    # a ridge or a plateau has no summit close by: stay on the pixel
-    close = ((shift.abs() <= 1).all(dim=1) & (determinant > 0))[:, None]
-    shift = torch.where(close, shift.clamp(-0.5, 0.5), torch.zeros_like(shift))
-    return (torch.stack([x, y], dim=1) + shift).float(), response[y, x]
+    return summits(response, torch.stack([x, y], dim=1)), response[y, x]
 
 
 def peaks_of_all(responses: Tensor, radius: int = 2) -> tuple[Tensor, Tensor]:

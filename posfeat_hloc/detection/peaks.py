@@ -76,18 +76,54 @@ def local_maxima(padded: Tensor, radius: int) -> Tensor:
     return result
 
 
-def refine(scores: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """Sub-pixel positions: the mean of the 3x3 pixels around each, weighted with their scores.
+SUBPIXEL = ("mean", "quadratic")
+"""Ways from a pixel to a place between pixels: as published, or the summit of the quadratic through nine scores. The
+mean of nine nearly equal scores hardly leaves the pixel."""
+
+
+def refine(scores: Tensor, pixels: Tensor, subpixel: str = "mean") -> tuple[Tensor, Tensor]:
+    """Sub-pixel positions: the mean of the 3x3 pixels around each, weighted with their scores, or their summit.
 
     Args:
         scores: ``(H, W)``, not negative.
         pixels: ``(n, 2)`` int64 (x, y), not on the outermost ring.
+        subpixel: one of :data:`SUBPIXEL`.
 
     Returns:
         keypoints ``(n, 2)`` float32 (x, y), and the highest of the nine scores ``(n,)``.
     """
+    if subpixel not in SUBPIXEL:
+        raise ValueError(f"subpixel must be {' or '.join(SUBPIXEL)}, not {subpixel!r}")
     x, y = pixels[:, :1], pixels[:, 1:]
     offsets = torch.tensor([(i, j) for j in (-1, 0, 1) for i in (-1, 0, 1)], device=pixels.device)
     around = scores[y + offsets[:, 1], x + offsets[:, 0]]
+    if subpixel == "quadratic":
+        return summits(scores, pixels), around.amax(dim=1)
     weights = around / around.sum(dim=1, keepdim=True).clamp_min(1e-30)  # nine zeros: the pixel itself
     return pixels + weights @ offsets.to(weights), around.amax(dim=1)
+
+
+def summits(values: Tensor, pixels: Tensor) -> Tensor:
+    """The summit of the quadratic through the 3x3 values around each pixel.
+
+    Args:
+        values: ``(H, W)``.
+        pixels: ``(n, 2)`` int64 (x, y), not on the outermost ring.
+
+    Returns:
+        ``(n, 2)`` float32 (x, y), at most half a pixel away along each axis; the pixel itself on a ridge or a plateau,
+        which has no summit close by.
+    """
+    x, y = pixels.T
+
+    def at(dy: int, dx: int) -> Tensor:
+        return values[y + dy, x + dx].double()  # differences of nearly equal numbers follow
+
+    centre = at(0, 0)
+    gx, gy = (at(0, 1) - at(0, -1)) / 2, (at(1, 0) - at(-1, 0)) / 2
+    xx, yy = at(0, 1) + at(0, -1) - 2 * centre, at(1, 0) + at(-1, 0) - 2 * centre
+    xy = (at(1, 1) + at(-1, -1) - at(1, -1) - at(-1, 1)) / 4
+    determinant = xx * yy - xy * xy
+    shift = torch.stack([xy * gy - yy * gx, xy * gx - xx * gy], dim=1) / determinant[:, None]
+    close = ((shift.abs() <= 1).all(dim=1) & (determinant > 0))[:, None]
+    return (pixels + torch.where(close, shift.clamp(-0.5, 0.5), torch.zeros_like(shift))).float()

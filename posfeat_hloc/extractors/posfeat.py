@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from posfeat_hloc.detection.peaks import find_peaks, refine
+from posfeat_hloc.detection.peaks import SUBPIXEL, find_peaks, refine
 from posfeat_hloc.detection.sampling import read_descriptors
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.features import Features
@@ -29,7 +29,7 @@ class Options:
     weights: str = "posfeat"
     """A bundled name, a safetensors file, or a folder with ``backbone.pth`` and ``localheader.pth``."""
     trunk: str | None = None
-    """The ResNet inside, e.g. ``resnet50``; None takes what the weights are."""
+    """The ResNet inside, e.g. ``resnet50``, or ``small``; None takes what the weights are."""
     convention: str | None = None
     """How descriptors are read between cells, ``published`` or ``consistent``; None takes what the weights were
     trained with."""
@@ -44,6 +44,8 @@ class Options:
     bottom to multiples of 16 pixels, reflected copies suppress points at the top and at the left, and with fewer
     than 128 keypoints arbitrary ones are added. False covers the whole image: it is padded by repeating its last row
     and column, all borders are alike, and nothing is added."""
+    subpixel: str = "mean"
+    """Of a keypoint's place: ``mean`` of the scores around it, as published, or ``quadratic``, their summit."""
     precision: str = "auto"
     """Of both networks: ``fp32``, ``bf16``, or ``auto``: bf16 where the hardware computes it. bf16 is faster and
     moves or exchanges some keypoints where scores are nearly equal."""
@@ -63,6 +65,8 @@ class Extractor:
             raise ConfigurationError(f"radius must be 1 to {MAX_RADIUS}, not {options.radius}")
         if options.convention not in (None, *CONVENTIONS):
             raise ConfigurationError(f"convention must be {' or '.join(CONVENTIONS)}, not {options.convention!r}")
+        if options.subpixel not in SUBPIXEL:
+            raise ConfigurationError(f"subpixel must be {' or '.join(SUBPIXEL)}, not {options.subpixel!r}")
         self.options = options
         self.device = device
         loaded = load_posfeat(options.weights, options.trunk)
@@ -88,7 +92,7 @@ class Extractor:
             local_map, small = describe(self.backbone, image, memory)
             scores = score(self.head, local_map, small, image, memory)[:height, :width]
         pixels = find_peaks(scores, opt.radius, opt.threshold, opt.max_keypoints, opt.quirks)
-        keypoints, values = refine(scores, pixels)
+        keypoints, values = refine(scores, pixels, opt.subpixel)
         descriptors = read_descriptors(local_map[0], keypoints, self.convention)
         return Features(keypoints.cpu().numpy(), values.cpu().numpy(), descriptors.cpu().numpy())
 

@@ -14,6 +14,8 @@ from posfeat_hloc.networks.keypoint_head import KeypointHead
 from posfeat_hloc.networks.l2net import L2Net
 from posfeat_hloc.networks.posfeat import CONVENTIONS, PoSFeat
 from posfeat_hloc.networks.resunet import ResUNet, trunk_of
+from posfeat_hloc.networks.small import TRUNK as SMALL
+from posfeat_hloc.networks.small import SmallHead, SmallUNet
 
 
 def load_l2net(
@@ -54,8 +56,8 @@ class LoadedPoSFeat:
         sha256: of the weights.
     """
 
-    backbone: ResUNet
-    localheader: KeypointHead | None
+    backbone: ResUNet | SmallUNet
+    localheader: KeypointHead | SmallHead | None
     convention: str
     sha256: str
 
@@ -65,7 +67,7 @@ def load_posfeat(name_or_path: str, trunk: str | None = None, with_head: bool = 
 
     Args:
         name_or_path: bundled weights, a file with tensors ``backbone.*`` and ``localheader.*``, or a folder.
-        trunk: the ResNet that is expected; None takes what the weights are.
+        trunk: what is expected of ``ALL_TRUNKS``; None takes what the weights are.
         with_head: False reads the description network only; the rest may be missing.
 
     Raises:
@@ -84,6 +86,8 @@ def load_posfeat(name_or_path: str, trunk: str | None = None, with_head: bool = 
         parts[part][rest.removeprefix("module.")] = tensor.float() if tensor.is_floating_point() else tensor
     first = parts["backbone"].get("layer1.0.conv1.weight")
     found = trunk_of(parts["backbone"], 0 if first is None else len(first))
+    if checkpoint.metadata.get("trunk") == SMALL:
+        found = SMALL
     if found is None:
         raise WeightsError(f"{name_or_path}: the backbone is none of PoSFeat's (layers of no known ResNet)")
     if trunk is not None and trunk != found:
@@ -91,7 +95,8 @@ def load_posfeat(name_or_path: str, trunk: str | None = None, with_head: bool = 
             f"{name_or_path}: these are the weights of a {found}, not of a {trunk}; set trunk to {found}"
         )
     with torch.device("meta"):  # no time is lost on random weights
-        backbone, head = ResUNet(found), KeypointHead() if with_head else None
+        network = PoSFeat(found)
+    backbone, head = network.backbone, network.localheader if with_head else None
     _load_strictly(backbone, parts["backbone"], name_or_path, f"PoSFeat's backbone on {found}")
     if head is not None:
         _load_strictly(head, parts["localheader"], name_or_path, "PoSFeat's keypoint head")

@@ -17,6 +17,16 @@ from torch.nn import functional as F
 from posfeat_hloc.networks.keypoint_head import MAP_CHANNELS, KeypointHead
 from posfeat_hloc.networks.normalization import normalize_imagenet
 from posfeat_hloc.networks.resunet import MULTIPLE, STRIDE, Block, ResUNet
+from posfeat_hloc.networks.small import (
+    HALO,
+    HEAD_HALO,
+    SMALL_CHANNELS,
+    SmallHead,
+    SmallUNet,
+    positive,
+    standardise,
+    to_grey,
+)
 
 Compute = Callable[[int, int], Tensor]
 """Rows [low, high) of the input -> the rows of the output that lie there; wrong at a cut, right elsewhere."""
@@ -24,8 +34,8 @@ Compute = Callable[[int, int], Tensor]
 _EPS = 1e-5  # of instance normalisation
 
 
-def describe(network: ResUNet, image: Tensor, memory: int) -> tuple[Tensor, Tensor]:
-    """``local_map`` and ``local_map_small`` of one image, as :class:`ResUNet` computes them.
+def describe(network: ResUNet | SmallUNet, image: Tensor, memory: int) -> tuple[Tensor, Tensor]:
+    """``local_map`` and ``local_map_small`` of one image, as the network computes them.
 
     Args:
         network: in evaluation mode.
@@ -40,6 +50,8 @@ def describe(network: ResUNet, image: Tensor, memory: int) -> tuple[Tensor, Tens
     if height % MULTIPLE or width % MULTIPLE:
         raise ValueError(f"both sides must be multiples of {MULTIPLE}, not {width}x{height}")
     h, w = height // STRIDE, width // STRIDE
+    if isinstance(network, SmallUNet):
+        return _describe_small(network, image, memory)
 
     small = in_strips(lambda a, b: network.stem(image[:, :, a:b]), h, _rows(memory, width, 4 * 80), halo=8, step=STRIDE)
     x = _describe_eighth(network, small, memory)
@@ -49,6 +61,18 @@ def describe(network: ResUNet, image: Tensor, memory: int) -> tuple[Tensor, Tens
         return network.conv_fine(network.iconv2(torch.cat([up, network.layer1(small[:, :, a:b])], dim=1))).float()
 
     return in_strips(join, h, _rows(memory, w, 2400), halo=1 + max(1, _reach(network.layer1)[0])), small
+
+
+def _describe_small(network: SmallUNet, image: Tensor, memory: int) -> tuple[Tensor, Tensor]:
+    grey = standardise(image)
+
+    def both(a: int, b: int) -> Tensor:
+        maps = network.maps(grey[:, :, a:b])
+        return torch.cat([maps.local_map.float(), maps.local_map_small.float()], dim=1)
+
+    rows = _rows(memory, grey.shape[3], 4 * 64) // STRIDE * STRIDE  # strips start where the coarsest cells do
+    maps = in_strips(both, grey.shape[2] // STRIDE, rows, HALO, step=STRIDE)
+    return maps[:, :-SMALL_CHANNELS], maps[:, -SMALL_CHANNELS:]
 
 
 def _describe_eighth(network: ResUNet, small: Tensor, memory: int) -> Tensor:
@@ -67,8 +91,10 @@ def _describe_eighth(network: ResUNet, small: Tensor, memory: int) -> Tensor:
     return in_strips(join, h, _rows(memory, w, 4096), halo=2)
 
 
-def score(head: KeypointHead, local_map: Tensor, local_map_small: Tensor, image: Tensor, memory: int) -> Tensor:
-    """Scores ``(H, W)`` of one image, as :class:`KeypointHead` computes them.
+def score(
+    head: KeypointHead | SmallHead, local_map: Tensor, local_map_small: Tensor, image: Tensor, memory: int
+) -> Tensor:
+    """Scores ``(H, W)`` of one image, as the head computes them.
 
     Args:
         local_map, local_map_small: ``(1, 128, h, w)`` and ``(1, 64, h, w)``.
@@ -77,6 +103,8 @@ def score(head: KeypointHead, local_map: Tensor, local_map_small: Tensor, image:
     """
     height, width = image.shape[-2:]
     h, w = local_map.shape[-2:]
+    if isinstance(head, SmallHead):
+        return _score_small(head, local_map, local_map_small, image, memory)
 
     def conv1(a: int, b: int) -> Tensor:
         return head.conv1(torch.cat([local_map[:, :, a:b].to(local_map_small), local_map_small[:, :, a:b]], dim=1))
@@ -109,6 +137,17 @@ def score(head: KeypointHead, local_map: Tensor, local_map_small: Tensor, image:
     scores = in_strips(conv3, height, rows, halo=1)
     mean, scale = moments(lambda a, b: scores[:, :, a:b], height, height)
     return F.softplus((scores - mean) * scale)[0, 0]
+
+
+def _score_small(head: SmallHead, local_map: Tensor, local_map_small: Tensor, image: Tensor, memory: int) -> Tensor:
+    grey = to_grey(image)
+
+    def logits(a: int, b: int) -> Tensor:
+        cells = slice(a // STRIDE, b // STRIDE)
+        return head.logits(local_map[:, :, cells], local_map_small[:, :, cells], grey[:, :, a:b])
+
+    rows = _rows(memory, grey.shape[3], 100) // STRIDE * STRIDE
+    return positive(in_strips(logits, grey.shape[2], rows, HEAD_HALO))[0]
 
 
 def in_strips(compute: Compute, height: int, rows: int, halo: int, step: int = 1) -> Tensor:

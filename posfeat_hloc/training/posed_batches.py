@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from posfeat_hloc.errors import PosfeatError, TrainingError
 from posfeat_hloc.training.colour import colour_jitter
 from posfeat_hloc.training.posed_pairs import PosedPair, fundamental
-from posfeat_hloc.training.views import RandomMix
+from posfeat_hloc.training.views import RandomMix, change_light
 
 
 @dataclass(frozen=True)
@@ -57,13 +57,22 @@ class PosedDataset(Dataset["Batch | PosfeatError"]):
         seed: of the draws and of the colours.
         colour: strength of ColorJitter(1, 1, 1, 0.4) on each image by itself, 0 for none (PoSFeat: 1).
         points: true correspondences tried in a pair whose depth is known.
+        light: strength of :func:`change_light` on each image by itself, 0 for none.
     """
 
-    def __init__(self, source: RandomMix[PosedPair], seed: int = 0, colour: float = 1.0, points: int = 0) -> None:
+    def __init__(
+        self,
+        source: RandomMix[PosedPair],
+        seed: int = 0,
+        colour: float = 1.0,
+        points: int = 0,
+        light: float = 0.0,
+    ) -> None:
         self.source = source
         self.seed = seed
         self.colour = colour
         self.points = points
+        self.light = light
 
     def __getitem__(self, index: int) -> Batch | PosfeatError:
         """A batch of one pair; an error is handed over, not raised: torch would wrap it in the text of a traceback."""
@@ -80,6 +89,9 @@ class PosedDataset(Dataset["Batch | PosfeatError"]):
             c = self.colour
             jittered = (colour_jitter(image, rng, c, c, c, 0.4 * c) for image in (pair.image0, pair.image1))
             pair = replace(pair, image0=next(jittered), image1=next(jittered))
+        if self.light > 0:
+            changed = (change_light(image, rng, self.light) for image in (pair.image0, pair.image1))
+            pair = replace(pair, image0=next(changed), image1=next(changed))
         return as_batch(pair, self._correspondences(pair, rng))
 
     def _correspondences(self, pair: PosedPair, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -55,6 +55,8 @@ class TrainOptions:
     """Steps between checkpoints."""
     colour: float = 1.0
     """Strength of ColorJitter on each image."""
+    light: float = 0.0
+    """Strength of other changes of light, and of blur, noise and JPEG, on each image (ours; the paper has none)."""
     points: int = 512
     """True correspondences tried in a pair (``warmup``)."""
     data: tuple[str, ...] = ()
@@ -78,8 +80,8 @@ class TrainOptions:
         if wrong := {name: value for name, value in numbers.items() if not value > 0}:
             told = ", ".join(f"{name} {value}" for name, value in wrong.items())
             raise ConfigurationError(f"must be greater than zero: {told}")
-        if not 0 <= self.colour <= 1 or search.window > 1 or self.seed < 0:
-            raise ConfigurationError("colour and window are parts of one, at most 1; the seed is not negative")
+        if not (0 <= self.colour <= 1 and 0 <= self.light <= 1 and search.window <= 1 and self.seed >= 0):
+            raise ConfigurationError("colour, light and window are parts of one, at most 1; the seed is not negative")
         if self.stage not in STAGES or self.optimizer not in ("sgd", "adam"):
             raise ConfigurationError(f"no stage {self.stage!r} with optimizer {self.optimizer!r}")
 
@@ -129,7 +131,9 @@ class PoSFeatTrainer:
         self.device = device or torch.device("cpu")
         self.processes = processes or Processes()
         self.workers = workers
-        self.dataset = PosedDataset(source, options.seed, options.colour, options.points * (options.stage == "warmup"))
+        self.dataset = PosedDataset(
+            source, options.seed, options.colour, options.points * (options.stage == "warmup"), options.light
+        )
         torch.manual_seed(options.seed)
         self.network = PoSFeat(options.trunk)
         if initial is not None:

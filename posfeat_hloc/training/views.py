@@ -111,7 +111,7 @@ def change_light(image: Image, rng: np.random.Generator, strength: float = 1.0) 
     """Change what a camera and the hour change: exposure, gamma, shade, blur, noise, JPEG.
 
     Args:
-        image: ``(H, W)`` uint8.
+        image: ``(H, W)`` or ``(H, W, 3)`` uint8.
         strength: 0 leaves the image as it is, 1 goes as far as dusk and a shaky phone.
     """
     if strength <= 0:
@@ -126,7 +126,7 @@ def change_light(image: Image, rng: np.random.Generator, strength: float = 1.0) 
     if rng.random() < 0.4 * min(1.0, strength):
         quality = int(rng.integers(30, 95))
         encoded = cv2.imencode(".jpg", result, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-        result = np.asarray(cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE), np.uint8)
+        result = np.asarray(cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED), np.uint8)
     return result
 
 
@@ -138,7 +138,7 @@ def _shade(x: Picture, rng: np.random.Generator, strength: float) -> Picture:
     """Multiply by a smooth random field: cast shadows and street lamps."""
     grid = rng.uniform(1 - 0.6 * min(1.0, strength), 1.3, size=(4, 4)).astype(np.float32)
     field = cv2.resize(grid, (x.shape[1], x.shape[0]), interpolation=cv2.INTER_CUBIC)
-    return np.asarray(x * field, np.float32)
+    return np.asarray(x * field.reshape(*field.shape, *[1] * (x.ndim - 2)), np.float32)  # all channels alike
 
 
 def _blur(x: Picture, rng: np.random.Generator, strength: float) -> Picture:

@@ -121,6 +121,17 @@ def test_positions_are_weighted_means(height: int, width: int, seed: int) -> Non
         assert value == scores[y - 1 : y + 2, x - 1 : x + 2].max()
 
 
+def test_the_summit_of_a_quadratic_is_found() -> None:
+    rows, columns = np.mgrid[:9, :11]
+    u, v = columns - 6.3, rows - 3.8
+    scores = torch.tensor(9 - 0.3 * u * u - 0.1 * v * v - 0.2 * u * v, dtype=torch.float32)
+    keypoints, best = refine(scores, torch.tensor([[6, 4]]), "quadratic")
+    np.testing.assert_allclose(keypoints[0].numpy(), [6.3, 3.8], atol=1e-4)
+    assert best[0] == scores.max()
+    with pytest.raises(ValueError, match="mean or quadratic, not 'cubic'"):
+        refine(scores, torch.tensor([[6, 4]]), "cubic")
+
+
 def test_nine_zeros_leave_the_pixel_where_it_is() -> None:
     keypoints, best = refine(torch.zeros(5, 6), torch.tensor([[3, 2]]))
     assert keypoints.tolist() == [[3, 2]]

@@ -112,6 +112,14 @@ def test_tiny_images(checkpoint: str, height: int, width: int) -> None:
     assert (len(some) > 0) == (min(height, width) >= 3)
 
 
+def test_summits_are_nearer_to_blobs_than_means(checkpoint: str) -> None:
+    image = colour_image(64, 64, 6)
+    means, summits = (extractor(checkpoint, subpixel=s, threshold=0.6)(image)[0] for s in ("mean", "quadratic"))
+    assert len(means) == len(summits)
+    moved = [np.abs(found.keypoints - found.keypoints.round()).mean() for found in (means, summits)]
+    assert moved[1] > 2 * moved[0]  # the mean of nearly equal scores stays on the pixel
+
+
 def test_the_convention_is_the_weights_unless_told(checkpoint: str) -> None:
     image = colour_image(48, 48, 4)
     found = {c: extractor(checkpoint, convention=c)(image)[0] for c in (None, "consistent", "published")}
@@ -123,6 +131,8 @@ def test_the_convention_is_the_weights_unless_told(checkpoint: str) -> None:
 def test_senseless_options_are_refused(checkpoint: str) -> None:
     with pytest.raises(ConfigurationError, match="radius must be 1 to 13, not 0"):
         extractor(checkpoint, radius=0)
+    with pytest.raises(ConfigurationError, match="mean or quadratic, not 'best'"):
+        extractor(checkpoint, subpixel="best")
     with pytest.raises(ConfigurationError, match="published or consistent, not 'pixel'"):
         extractor(checkpoint, convention="pixel")
 

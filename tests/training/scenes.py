@@ -31,7 +31,7 @@ def mix(folder: Path) -> RandomMix[PosedPair]:
     return RandomMix([(1.0, PlanesSource(folder, PlanesOptions(size=SIZE)))])
 
 
-def network(seed: int = 0) -> PoSFeat:
-    """The smallest PoSFeat with random weights."""
+def network(seed: int = 0, trunk: str = "resnet18") -> PoSFeat:
+    """PoSFeat on the smallest ResNet, or another trunk, with random weights."""
     torch.manual_seed(seed)
-    return PoSFeat("resnet18")
+    return PoSFeat(trunk)

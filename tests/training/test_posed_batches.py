@@ -69,6 +69,15 @@ def test_colours_change_each_image_by_itself(source: RandomMix[PosedPair]) -> No
     assert not torch.equal(plain.images1, jittered.images1)
 
 
+def test_light_changes_each_image_and_nothing_else(source: RandomMix[PosedPair]) -> None:
+    plain, changed = (PosedDataset(source, seed=0, colour=0.0, light=light).draw(2) for light in (0.0, 1.0))
+    again = PosedDataset(source, seed=0, colour=0.0, light=1.0).draw(2)
+    assert torch.equal(plain.fundamental, changed.fundamental)
+    assert torch.equal(changed.images0, again.images0)
+    assert not torch.equal(plain.images0, changed.images0)
+    assert not torch.equal(plain.images1, changed.images1)
+
+
 def test_on_a_device_images_are_fractions(source: RandomMix[PosedPair]) -> None:
     batch = as_batch(source.sample(np.random.default_rng(0)))
     ready = batch.to(torch.device("cpu"))

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from posfeat_hloc.networks.small import SmallUNet
 from posfeat_hloc.training.correspondence import describe
 from posfeat_hloc.training.description_loss import description_loss
 from posfeat_hloc.training.detection_loss import detection_loss, select_keypoints
@@ -29,13 +30,13 @@ def generator() -> torch.Generator:
     return torch.Generator().manual_seed(GENERATOR)
 
 
-def gradients(stage: str, batch: Batch, options: LossOptions = WIDE) -> dict[str, bool]:
+def gradients(stage: str, batch: Batch, options: LossOptions = WIDE, trunk: str = "resnet18") -> dict[str, bool]:
     """Which parts of the network get a gradient that is not zero."""
-    posfeat = network()
+    posfeat = network(trunk=trunk)
     loss, _ = StageLoss(posfeat, stage, options).train()(batch, generator())
     loss.backward()
     parts = {
-        "trunk": posfeat.backbone.layer2,
+        "trunk": posfeat.backbone.level8 if isinstance(posfeat.backbone, SmallUNet) else posfeat.backbone.layer2,
         "coarse": posfeat.backbone.conv_coarse,
         "fine": posfeat.backbone.conv_fine,
         "head": posfeat.localheader,
@@ -46,6 +47,7 @@ def gradients(stage: str, batch: Batch, options: LossOptions = WIDE) -> dict[str
     }
 
 
+@pytest.mark.parametrize("trunk", ["resnet18", "small"])
 @pytest.mark.parametrize(
     ("stage", "trained"),
     [
@@ -55,19 +57,21 @@ def gradients(stage: str, batch: Batch, options: LossOptions = WIDE) -> dict[str
         ("joint", {"trunk", "fine", "head"}),
     ],
 )
-def test_each_stage_trains_its_own_parts(stage: str, trained: set[str], batch: Batch) -> None:
-    assert {name for name, moved in gradients(stage, batch).items() if moved} == trained
+def test_each_stage_trains_its_own_parts(stage: str, trained: set[str], trunk: str, batch: Batch) -> None:
+    assert {name for name, moved in gradients(stage, batch, trunk=trunk).items() if moved} == trained
 
 
-def test_the_coarse_search_trains_the_coarse_map(batch: Batch) -> None:
+@pytest.mark.parametrize("trunk", ["resnet18", "small"])
+def test_the_coarse_search_trains_the_coarse_map(trunk: str, batch: Batch) -> None:
     coarse = replace(WIDE, search="coarse-to-fine", coarse_to_fine=replace(WIDE.coarse_to_fine, window=0.3))
-    assert gradients("describe", batch, coarse)["coarse"]
+    assert gradients("describe", batch, coarse, trunk)["coarse"]
 
 
-def test_all_open_parameters_get_a_gradient(batch: Batch) -> None:
+@pytest.mark.parametrize("trunk", ["resnet18", "small"])
+def test_all_open_parameters_get_a_gradient(trunk: str, batch: Batch) -> None:
     """Training on several processes waits for the gradient of every open parameter."""
     for stage in STAGES:
-        posfeat = network()
+        posfeat = network(trunk=trunk)
         loss, _ = StageLoss(posfeat, stage, WIDE).train()(batch, generator())
         loss.backward()
         assert all((p.grad is not None) == p.requires_grad for p in posfeat.parameters()), stage
