@@ -1,7 +1,7 @@
 """PoSFeat for CPUs and small devices: the same two networks in a lighter form, of this project's own design.
 
 Both are trained by the stages of the paper and return what the paper's networks return. The description network sees
-grey images, has a sixteenth of the operations of the ResNet-50 form, and cell i of its maps lies at pixel 4i exactly.
+grey images, has a thirteenth of the operations of the ResNet-50 form, and cell i of its maps lies at pixel 4i exactly.
 The keypoint head runs no wide convolution at full resolution: it adds what the maps say about a place, stretched from a
 quarter of the resolution, to the curvature of the image, which says where exactly the place is.
 """
@@ -32,7 +32,7 @@ _FLAT = 1e-5
 
 
 class SmallUNet(nn.Module):
-    """Dense descriptors at a quarter of the image's resolution: 2.8 M parameters."""
+    """Dense descriptors at a quarter of the image's resolution: 3.5 M parameters."""
 
     trunk = TRUNK
 

