@@ -50,7 +50,8 @@ def make_pairs(photos: list[tuple[str, Image]], count: int) -> list[Pair]:
 
 def describe(extractor: extractors.Extractor, image: Image) -> Features:
     """Features of one grey view."""
-    return extractor(torch.from_numpy(image)[None, None].float() / 255)[0]
+    pixels = torch.from_numpy(image)[None, None].float() / 255
+    return extractor(pixels if extractor.grayscale else pixels.expand(-1, 3, -1, -1))[0]
 
 
 def main() -> None:

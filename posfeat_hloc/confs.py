@@ -98,6 +98,20 @@ extractors: dict[str, Conf] = {
         },
         "preprocessing": _COLOUR,
     },
+    # the same method in a light form of both networks, for CPUs and small devices; places to a fraction of a pixel
+    "posfeat-small": {
+        "output": "feats-posfeat-small",
+        "model": {
+            "name": "posfeat",
+            "weights": "posfeat-small",
+            "max_keypoints": 8192,
+            "radius": 2,
+            "threshold": 0.0,
+            "subpixel": "quadratic",
+            "quirks": False,
+        },
+        "preprocessing": _COLOUR,
+    },
     # PoSFeat as in the paper, benchmark by benchmark
     "posfeat-hpatches": _posfeat("hpatches", 8192, radius=1, threshold=0.9),
     "posfeat-aachen": _posfeat("aachen", 20480, radius=3, threshold=0.5),
@@ -143,6 +157,7 @@ default_matchers: dict[str, str] = {
     "d2d-sosnet": "NN-mutual",
     "d2d-hardnet-subpixel": "NN-mutual",
     "d2d-sosnet-subpixel": "NN-mutual",
+    "posfeat-small": "NN-mutual",
     "sift": "NN-ratio",  # as COLMAP
     "sift-hardnet": "NN-ratio",
     "sift-sosnet": "NN-ratio",

@@ -24,6 +24,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     for architecture in ("hardnet", "sosnet"):
         weights.save(folder / f"{architecture}.safetensors", calibrated_network(architecture).published(), {})
     save_posfeat(folder / "posfeat.safetensors", calibrated_posfeat(), "published")
+    save_posfeat(folder / "posfeat-small.safetensors", calibrated_posfeat("small"), "consistent")
     return {path.stem: str(path) for path in folder.iterdir()}
 
 

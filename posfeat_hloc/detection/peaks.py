@@ -100,7 +100,8 @@ def refine(scores: Tensor, pixels: Tensor, subpixel: str = "mean") -> tuple[Tens
     if subpixel == "quadratic":
         return summits(scores, pixels), around.amax(dim=1)
     weights = around / around.sum(dim=1, keepdim=True).clamp_min(1e-30)  # nine zeros: the pixel itself
-    return pixels + weights @ offsets.to(weights), around.amax(dim=1)
+    shift = (weights[..., None] * offsets).sum(dim=1)  # autocast would round a matrix product to bfloat16
+    return pixels + shift, around.amax(dim=1)
 
 
 def summits(values: Tensor, pixels: Tensor) -> Tensor:

@@ -247,10 +247,9 @@ class PoSFeatTrainer:
         opt = self.options
         convention = opt.loss.line_to_window.convention
         detects = opt.stage in ("detect", "joint")
-        with inference_precision(self.device, opt.precision):
-            metrics = validate(self.network, self.validation, convention, detects)
+        metrics = validate(self.network, self.validation, convention, detects, opt.precision)
         if board is not None and self.validation:
-            matched, scores = look(self.network, self.validation[0], convention)
+            matched, scores = look(self.network, self.validation[0], convention, opt.precision)
             board.add_image("matches", draw_matches(self.validation[0], matched), self.step, dataformats="HWC")
             if detects:
                 picture = draw_scores(self.validation[0], scores, matched)

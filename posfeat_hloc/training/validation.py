@@ -13,6 +13,7 @@ from torch import Tensor
 from posfeat_hloc.detection.peaks import find_peaks, refine
 from posfeat_hloc.detection.sampling import cells_to_pixels
 from posfeat_hloc.networks.posfeat import PoSFeat
+from posfeat_hloc.networks.precision import inference_precision
 from posfeat_hloc.training.correspondence import cosine_volume, describe
 from posfeat_hloc.training.epipolar import epipolar_lines, line_distances, symmetric_distances
 from posfeat_hloc.training.posed_batches import as_batch
@@ -45,7 +46,9 @@ class Matched:
 
 
 @torch.no_grad()
-def validate(network: PoSFeat, pairs: list[PosedPair], convention: str, keypoints: bool) -> dict[str, float]:
+def validate(
+    network: PoSFeat, pairs: list[PosedPair], convention: str, keypoints: bool, precision: str = "fp32"
+) -> dict[str, float]:
     """Metrics of a network on fixed pairs, each the mean over pairs.
 
     Args:
@@ -53,6 +56,7 @@ def validate(network: PoSFeat, pairs: list[PosedPair], convention: str, keypoint
         pairs: held-out.
         convention: of the map.
         keypoints: whether the head is trained and its keypoints are to be matched, too.
+        precision: of the network alone; positions and products of descriptors are computed in float32.
 
     Returns:
         ``grid_epipolar``: median epipolar distance in pixels of the nearest descriptors of points on a grid;
@@ -63,7 +67,7 @@ def validate(network: PoSFeat, pairs: list[PosedPair], convention: str, keypoint
     """
     rows = []
     for pair in pairs:
-        local_map, scores = _run(network, pair, keypoints)
+        local_map, scores = _run(network, pair, keypoints, precision)
         grid = match_grid(local_map, pair, convention)
         row = {"grid_epipolar": float(np.median(grid.epipolar)), "grid_near": float(np.mean(grid.epipolar < NEAR_CELL))}
         row |= _share("grid_right", grid.error, NEAR_CELL)
@@ -135,20 +139,23 @@ def match_keypoints(local_map: Tensor, scores: Tensor, pair: PosedPair, conventi
     return Matched(found0, found1, distances.cpu().numpy(), _true_error(pair, found0, found1))
 
 
-def _run(network: PoSFeat, pair: PosedPair, with_scores: bool) -> tuple[Tensor, Tensor | None]:
+def _run(network: PoSFeat, pair: PosedPair, with_scores: bool, precision: str) -> tuple[Tensor, Tensor | None]:
     device = next(network.parameters()).device
     batch = as_batch(pair).to(device)
     images = torch.cat([batch.images0, batch.images1])
-    if not with_scores:  # the head costs more than the description network
-        return network.backbone(images).local_map.float(), None
-    local_map, scores = network(images)
+    with inference_precision(device, precision):
+        if not with_scores:  # the head costs more than the description network
+            return network.backbone(images).local_map.float(), None
+        local_map, scores = network(images)
     return local_map.float(), scores.float()
 
 
-def look(network: PoSFeat, pair: PosedPair, convention: str) -> tuple[Matched, NDArray[np.float32]]:
+def look(
+    network: PoSFeat, pair: PosedPair, convention: str, precision: str = "fp32"
+) -> tuple[Matched, NDArray[np.float32]]:
     """Matches and score maps ``(2, H, W)`` of one pair, for a picture."""
     with torch.no_grad():
-        local_map, scores = _run(network, pair, True)
+        local_map, scores = _run(network, pair, True, precision)
         assert scores is not None
         return match_keypoints(local_map, scores, pair, convention), scores.cpu().numpy()
 

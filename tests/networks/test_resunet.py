@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from posfeat_hloc.networks.keypoint_head import KeypointHead
 from posfeat_hloc.networks.normalization import normalize_imagenet
 from posfeat_hloc.networks.posfeat import PoSFeat
 from posfeat_hloc.networks.resunet import TRUNKS, Block, ResUNet, Trunk, trunk_of
@@ -37,7 +38,8 @@ def _calibrated_posfeat(trunk: str, seed: int) -> PoSFeat:
             module.momentum = None
             nn.init.uniform_(module.weight, 0.5, 1.5)
             nn.init.normal_(module.bias, std=0.2)
-    nn.init.constant_(network.localheader.relu.weight, 0.1)  # not torch's own start
+    if isinstance(network.localheader, KeypointHead):
+        nn.init.constant_(network.localheader.relu.weight, 0.1)  # not torch's own start
     network.train()
     with torch.no_grad():
         network(colour_image(64, 64, seed))

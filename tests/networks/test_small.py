@@ -1,6 +1,5 @@
 """The light form of both networks: strips, coordinates, curvature, cost."""
 
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -16,23 +15,12 @@ from posfeat_hloc.networks.loading import load_posfeat, save_posfeat
 from posfeat_hloc.networks.posfeat import PoSFeat
 from posfeat_hloc.networks.small import SmallHead, SmallUNet, enlarge, log_curvatures, standardise
 from posfeat_hloc.networks.streaming import describe, score
-from tests.networks.test_resunet import colour_image
+from tests.networks.test_resunet import calibrated_posfeat, colour_image
 
 
-@cache
 def calibrated() -> PoSFeat:
-    """Random weights whose BatchNorm statistics were gathered on a textured image, in evaluation mode."""
-    torch.manual_seed(0)
-    network = PoSFeat("small")
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = None
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, std=0.2)
-    network.train()
-    with torch.no_grad():
-        network(colour_image(64, 64))
-    return network.eval()
+    """Random weights in evaluation mode."""
+    return calibrated_posfeat("small")
 
 
 @pytest.mark.parametrize("memory", [1, 20 << 20])

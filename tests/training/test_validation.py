@@ -13,6 +13,16 @@ from tests.training.cameras import epipolar_distances
 from tests.training.scenes import SIZE, mix, network, photographs
 
 
+def test_half_precision_is_the_network_s_alone(pair: PosedPair) -> None:
+    """Pixels in bfloat16 would be whole ones above 128."""
+    posfeat = network(trunk="small").eval()
+    full, half = (validate(posfeat, [pair], "consistent", True, precision) for precision in ("fp32", "bf16"))
+    assert half["matches"] == pytest.approx(full["matches"], rel=0.3)
+    matched, scores = look(posfeat, pair, "consistent", "bf16")
+    assert matched.points0.dtype == scores.dtype == np.float32
+    assert np.unique(matched.points0 % 1).size > 5
+
+
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> PosedPair:
     return mix(photographs(tmp_path_factory.mktemp("photographs"))).sample(np.random.default_rng(1))
