@@ -34,7 +34,7 @@ setup(
         "tqdm>=4.60",
     ],
     extras_require={
-        "test": ["hypothesis>=6.80", "mypy>=1.10", "pytest>=8.0", "ruff>=0.5"],
+        "test": ["hypothesis>=6.80", "mypy>=1.10", "pytest>=8.0", "pytest-xdist>=3.5", "ruff>=0.5"],
         "train": ["matplotlib>=3.7", "tensorboard>=2.14"],
         "hloc": ["hloc @ git+https://github.com/cvg/Hierarchical-Localization.git"],
     },
