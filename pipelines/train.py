@@ -143,7 +143,7 @@ def train_options(args: argparse.Namespace, initial: Initial | None) -> TrainOpt
         line_to_window=search,
         coarse_to_fine=coarse,
         contrastive=ContrastiveOptions(convention=convention),
-        detection=DetectionOptions(form=args.variant),
+        detection=DetectionOptions(form=args.variant, **_given(args, ("threshold",))),
     )
     preset = (PAPER if by_paper else REPOSITORY)[args.stage]
     used = coarse.window if args.search == "coarse-to-fine" else search.window
@@ -240,6 +240,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--sigma", choices=["paper", "repository"], help="variance (eq. 8) or sum of deviations (default: --variant's)")
     add("--min-variance", type=float, metavar="V",
         help="floor of the variances (default: 1e-10; at 1e-5 no single point rules)")  # fmt: skip
+    add("--right-within", type=float, dest="threshold", metavar="PX",
+        help="epipolar distance below which a match is rewarded in the detection stage (default: 2)")  # fmt: skip
     add("--convention", choices=CONVENTIONS,
         help="where the cells of the map lie; recorded in the weights (default: --init's, or published; "
         "of the trunk small: consistent)")  # fmt: skip

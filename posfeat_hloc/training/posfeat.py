@@ -76,6 +76,7 @@ class TrainOptions:
             "line_points": search.line_points,
             "window": search.window,
             "min_variance": search.min_variance,
+            "right_within": self.loss.detection.threshold,
         }
         if wrong := {name: value for name, value in numbers.items() if not value > 0}:
             told = ", ".join(f"{name} {value}" for name, value in wrong.items())

@@ -126,7 +126,16 @@ def test_defaults_are_the_papers() -> None:
     )
     search = found.loss.line_to_window
     assert (search.line_points, search.window, search.noise, search.sigma) == (100, 0.1, "paper", "paper")
-    assert found.loss.detection.form == "paper"
+    assert (found.loss.detection.form, found.loss.detection.threshold) == ("paper", 2.0)
+    assert found.light == 0
+
+
+def test_the_light_form_reads_cells_where_they_lie() -> None:
+    for trunk, convention in (("small", "consistent"), ("resnet18", "published")):
+        assert options("--stage", "warmup", "--trunk", trunk).loss.line_to_window.convention == convention
+    found = options("--stage", "joint", "--trunk", "small", "--convention", "published", "--right-within", "1.5")
+    assert found.loss.contrastive.convention == "published"
+    assert found.loss.detection.threshold == 1.5
 
 
 def test_the_repositorys_variant_and_what_is_given_overrule() -> None:

@@ -12,6 +12,7 @@ import torch
 from posfeat_hloc import weights
 from posfeat_hloc.errors import ConfigurationError, TrainingError
 from posfeat_hloc.extractors import posfeat as extractor
+from posfeat_hloc.training.detection_loss import DetectionOptions
 from posfeat_hloc.training.line_to_window import LineToWindowOptions
 from posfeat_hloc.training.posed_pairs import PosedPair
 from posfeat_hloc.training.posfeat import PoSFeatTrainer, TrainOptions
@@ -91,6 +92,8 @@ def test_other_options_are_not_mixed(source: RandomMix[PosedPair], held_out: lis
         ({"learning_rate": float("nan")}, "learning_rate nan"),
         ({"colour": 2.0}, "colour"),
         ({"seed": -1}, "seed"),
+        ({"light": 1.5}, "light"),
+        ({"loss": LossOptions(detection=DetectionOptions(threshold=0))}, "right_within 0"),
         ({"stage": "both"}, "'both'"),
         ({"loss": LossOptions(line_to_window=LineToWindowOptions(line_points=0))}, "line_points 0"),
         ({"loss": LossOptions(line_to_window=LineToWindowOptions(window=1.5))}, "window"),
