@@ -21,7 +21,11 @@ setup(
     python_requires=">=3.10,<3.14",
     packages=[*find_packages(include=["posfeat_hloc", "posfeat_hloc.*", "pipelines"]), "posfeat_hloc._weights"],
     package_dir={"posfeat_hloc._weights": "weights"},
-    package_data={"posfeat_hloc": ["py.typed"], "posfeat_hloc._weights": ["*.safetensors", "*.md"]},
+    package_data={
+        "posfeat_hloc": ["py.typed"],
+        "posfeat_hloc._weights": ["*.safetensors", "*.md"],
+        "posfeat_hloc.evaluation.published": ["*.csv", "*.md"],
+    },
     install_requires=[
         "h5py>=3.8",
         "kornia>=0.7",
@@ -35,6 +39,7 @@ setup(
     ],
     extras_require={
         "test": ["hypothesis>=6.80", "mypy>=1.10", "pytest>=8.0", "pytest-xdist>=3.5", "ruff>=0.5"],
+        "plot": ["matplotlib>=3.7"],
         "train": ["matplotlib>=3.7", "tensorboard>=2.14"],
         "hloc": ["hloc @ git+https://github.com/cvg/Hierarchical-Localization.git"],
     },

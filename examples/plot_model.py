@@ -2,7 +2,7 @@
 
     python examples/plot_model.py d2d=results/sparse/0 sift=other/sparse/0 --output models.png
 
-Needs matplotlib (`pip install "posfeat-hloc[train]"`). Models are aligned to the first one.
+Needs matplotlib (`pip install "posfeat-hloc[plot]"`). Models are aligned to the first one.
 """
 
 import argparse

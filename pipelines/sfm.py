@@ -43,9 +43,14 @@ DEFAULT_FEATURE = "d2d-hardnet-subpixel"
 
 def main(argv: list[str] | None = None) -> int:
     """Parse the command line and run; the exit code is 0 only when a model exists."""
-    args = _parser().parse_args(argv)
+    args = arguments(argv)
     resume = "run the same command again to go on from here"
     return exit_code(lambda: bool(sfm(args).models), args.output, resume)
+
+
+def arguments(argv: list[str] | None) -> argparse.Namespace:
+    """What :func:`sfm` takes, from a command line; for commands that make several reconstructions, too."""
+    return _parser().parse_args(argv)
 
 
 def sfm(args: argparse.Namespace) -> Run:

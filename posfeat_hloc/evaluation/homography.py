@@ -23,12 +23,13 @@ def match_errors(
         homography: 3x3, image 0 to image 1.
 
     Returns:
-        ``(M,)`` pixels.
+        ``(M,)`` pixels; not finite where the homography sends a point to infinity, which no threshold reaches.
     """
     points = keypoints0[pairs[:, 0]].astype(np.float64)
     projected = np.c_[points, np.ones(len(points))] @ homography.T
-    projected = projected[:, :2] / projected[:, 2:]
-    return np.asarray(np.linalg.norm(projected - keypoints1[pairs[:, 1]], axis=1), np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        projected = projected[:, :2] / projected[:, 2:]
+        return np.asarray(np.linalg.norm(projected - keypoints1[pairs[:, 1]], axis=1), np.float64)
 
 
 def matching_accuracy(errors: NDArray[np.float64]) -> NDArray[np.float64]:

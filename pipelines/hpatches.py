@@ -1,0 +1,201 @@
+"""Matching accuracy under known homographies, features side by side: HPatches and Oxford-affine folders.
+
+    python -m pipelines.hpatches --dataset hpatches-sequences-release --features d2d-hardnet sift
+
+Protocol of D2-Net, D2D and PoSFeat: image 1 against 2..6, mutual nearest neighbours, error of the forward homography,
+accuracy averaged over pairs; 108 of HPatches' 116 sequences. Run the same command again to resume.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pipelines.exits import exit_code
+from pipelines.feature_list import HELP, FeatureChoice, choose_features, feature_file
+from pipelines.sfm import DEFAULT_FEATURE
+from pipelines.tables import Column, Table, Value
+from posfeat_hloc import confs
+from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.evaluation.homography import THRESHOLDS, mma_score
+from posfeat_hloc.evaluation.mma import GROUPS, MmaResult, evaluate_mma
+from posfeat_hloc.evaluation.plots import plot_mma
+from posfeat_hloc.evaluation.published import MMA_SOURCE, published_mma
+from posfeat_hloc.evaluation.sequences import SequenceSet, find_sequences
+
+HERE = "measured here"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse the command line and run; the exit code is 0 when there is a table."""
+    args = _parser().parse_args(argv)
+    return exit_code(lambda: hpatches(args), args.output, "run the same command again to go on from here")
+
+
+def hpatches(args: argparse.Namespace) -> bool:
+    """Measure all features, write tables and plot, print them.
+
+    Raises:
+        PosfeatError: for anything a user can mend.
+    """
+    found = find_sequences(args.dataset)
+    choices = choose_features(args.features, args.weights)
+    published = _published(args.published, found)
+    output = args.output or Path("outputs") / f"{args.dataset.resolve().name}-mma"
+    output.mkdir(parents=True, exist_ok=True)
+
+    names = [name for sequence in found.sequences for name in sequence.images]
+    progress = not args.quiet
+    extracted = [feature_file(c, args.dataset, names, output / "features", args.device, progress) for c in choices]
+    _drop_unreadable(found, {name: why for _, skipped in extracted for name, why in skipped.items()})
+    results = {
+        c.label: _evaluate(args, c, file, found, output) for c, (file, _) in zip(choices, extracted, strict=True)
+    }
+
+    table, each = summary_table(results, published), sequence_table(results)
+    table.write(output, "mma")
+    each.write(output, "sequences")
+    (output / "curves.csv").write_text(curve_table(results, published).as_csv(), encoding="utf-8")
+    undrawn = plot_mma(output / "mma.png", results, published, f"{args.dataset.resolve().name}, {_count(found)}")
+    print("\n".join(_report(args, found, results, table, each, output, undrawn)))
+    return True
+
+
+def _published(wanted: Sequence[str] | None, found: SequenceSet) -> dict[str, MmaResult]:
+    """Published curves are of HPatches, so they are shown beside HPatches only."""
+    known = published_mma()
+    if unknown := [name for name in wanted or () if name not in known]:
+        raise ConfigurationError(f"--published: {unknown[0]!r} has no curve; there are {', '.join(known)}")
+    if not found.is_hpatches:
+        return {}
+    return known if wanted is None else {name: known[name] for name in wanted}
+
+
+def _drop_unreadable(found: SequenceSet, skipped: Mapping[str, str]) -> None:
+    """Take sequences with an unreadable image out, for every feature, so that all rows are of the same pairs."""
+    for name, why in skipped.items():
+        found.unusable[name.partition("/")[0]] = why
+    found.sequences = [sequence for sequence in found.sequences if sequence.name not in found.unusable]
+    if not found.sequences:
+        raise ConfigurationError(f"no sequence has six readable images ({'; '.join(found.unusable.values())})")
+
+
+def _evaluate(
+    args: argparse.Namespace, choice: FeatureChoice, file: Path, found: SequenceSet, output: Path
+) -> MmaResult:
+    matcher = confs.matchers[args.matcher]["model"]
+    record = output / "measured" / f"{choice.stem}.jsonl"
+    return evaluate_mma(
+        file, found.sequences, matcher, record, args.top_k, args.device, choice.label, progress=not args.quiet
+    )
+
+
+def summary_table(results: Mapping[str, MmaResult], published: Mapping[str, MmaResult]) -> Table:
+    """A row for each feature: MMAscore by group, MMA at 1, 3, 5 and 10 px, keypoints, mutual matches, their ratio."""
+    at = (1, 3, 5, 10)
+    table = Table(
+        [
+            Column("feature"), Column("numbers"),
+            Column("MMAscore", ".3f"), Column("illumination", ".3f"), Column("viewpoint", ".3f"),
+            *(Column(f"MMA@{t}", ".3f") for t in at),
+            Column("keypoints", ".0f"), Column("matches", ".0f"), Column("ratio", ".3f"),
+        ]
+    )  # fmt: skip
+    for source, rows in ((HERE, results), (MMA_SOURCE, published)):
+        for name, result in rows.items():
+            scores = [result.score(group) for group in GROUPS]
+            accuracy = [float(result.curves["overall"][t - 1]) for t in at]
+            table.rows.append([name, source, *scores, *accuracy, result.keypoints, result.matches, result.ratio])
+    return table
+
+
+def sequence_table(results: Mapping[str, MmaResult]) -> Table:
+    """MMAscore of each sequence (rows) and feature (columns)."""
+    names = list(next(iter(results.values())).sequences)
+    rows: list[Sequence[Value]] = [[n, *(mma_score(result.sequences[n]) for result in results.values())] for n in names]
+    return Table([Column("sequence"), *(Column(label, ".3f") for label in results)], rows)
+
+
+def curve_table(results: Mapping[str, MmaResult], published: Mapping[str, MmaResult]) -> Table:
+    """MMA at each threshold, a row for each feature and threshold."""
+    table = Table([Column(t) for t in ("feature", "numbers", "threshold_px", *GROUPS, "keypoints", "matches")])
+    for source, rows in ((HERE, results), (MMA_SOURCE, published)):
+        for name, result in rows.items():
+            for i, threshold in enumerate(THRESHOLDS.tolist()):
+                curves = [float(result.curves[g][i]) if g in result.curves else None for g in GROUPS]
+                table.rows.append([name, source, threshold, *curves, result.keypoints, result.matches])
+    return table
+
+
+def _count(found: SequenceSet) -> str:
+    return f"{len(found.sequences)} sequences"
+
+
+def _report(
+    args: argparse.Namespace,
+    found: SequenceSet,
+    results: Mapping[str, MmaResult],
+    table: Table,
+    each: Table,
+    output: Path,
+    undrawn: str,
+) -> list[str]:
+    """What the terminal says."""
+    lines = ["", f"{_count(found)} of {args.dataset}, matched with {args.matcher}", ""]
+    lines += [table.as_latex() if args.latex else table.as_text(), ""]
+    if len(found.sequences) <= 8 and not args.latex:
+        lines += ["MMAscore by sequence", "", each.as_text(), ""]
+    for label, result in results.items():
+        if result.without_matches:
+            lines.append(f"{label}: {result.without_matches} pairs without a match count as accuracy 0")
+    if found.left_out:
+        lines.append(f"left out by the protocol ({len(found.left_out)}): {', '.join(found.left_out)}")
+    if found.absent:
+        lines.append(f"not in this folder ({len(found.absent)} of the protocol's 108): {', '.join(found.absent)}")
+    lines += [f"not used: {name}: {why}" for name, why in found.unusable.items()]
+    if not found.is_hpatches:
+        lines.append("published curves are of HPatches and not shown beside other images")
+    lines.append(
+        f"files: {output}/ mma.csv mma.tex curves.csv sequences.csv sequences.tex{'' if undrawn else ' mma.png'}"
+    )
+    if undrawn:
+        lines.append(f"no plot was drawn (mma.png): {undrawn}")
+    return lines
+
+
+def positive(text: str) -> int:
+    """An option that counts something."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive whole number")
+    return int(text)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.hpatches", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add(
+        "--dataset",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder of sequences: HPatches, Oxford affine, or both",
+    )
+    add("--features", nargs="+", default=[DEFAULT_FEATURE], metavar="FEATURE", help=f"{HELP} (default: %(default)s)")
+    add("--weights", nargs="+", default=[], metavar="FEATURE=FILE", help="other weights for a feature's network")
+    add("--top-k", type=positive, metavar="K", help="match the K keypoints with the highest scores (default: all)")
+    add("--matcher", choices=list(confs.matchers), default="NN-mutual", help="default: %(default)s, the protocol's")
+    add("--published", nargs="*", metavar="METHOD",
+        help="published curves to show beside HPatches (default: all; give no name for none)")  # fmt: skip
+    add("--output", type=Path, metavar="DIR", help="folder of results (default: outputs/<name of the data set>-mma)")
+    add("--latex", action="store_true", help="print the table as LaTeX (it is written to mma.tex in any case)")
+    add("--device", default="auto", help="torch device: auto, cpu, cuda, cuda:1, ... (default: %(default)s)")
+    add("--quiet", action="store_true", help="no progress bars")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,43 @@
+import numpy as np
+import pytest
+
+from posfeat_hloc.evaluation.published import published_mma, published_models
+
+TABLE_1 = {  # PoSFeat Table 1: MMAscore overall, illumination, viewpoint
+    "PoSFeat": (0.775, 0.826, 0.728), "DISK (8k)": (0.763, 0.813, 0.716), "ASLFeat": (0.739, 0.795, 0.687),
+    "R2D2": (0.695, 0.727, 0.665), "D2-Net": (0.519, 0.605, 0.440), "DELF": (0.571, 0.903, 0.262),
+    "SuperPoint": (0.658, 0.715, 0.606), "SIFT + CAPS": (0.699, 0.764, 0.639), "HAN + HardNet++": (0.633, 0.634, 0.633),
+    "SIFT + ContextDesc": (0.636, 0.613, 0.657),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("method", TABLE_1)
+def test_our_score_of_the_published_curves_is_the_published_score(method):
+    result = published_mma()[method]
+    scores = [result.score(group) for group in ("overall", "illumination", "viewpoint")]
+    assert np.round(scores, 3).tolist() == list(TABLE_1[method])
+
+
+def test_curves_rise_and_groups_make_up_the_whole():
+    curves = published_mma()
+    assert len(curves) == 14
+    for result in curves.values():
+        assert all(len(curve) == 10 and (np.diff(curve) >= 0).all() for curve in result.curves.values())
+        mixed = (52 * result.curves["illumination"] + 56 * result.curves["viewpoint"]) / 108
+        np.testing.assert_allclose(result.curves["overall"], mixed, atol=2e-5)
+        assert result.keypoints > result.matches > 0
+
+
+def test_published_models_are_found_by_the_letters_of_a_name():
+    rows = {row.method: row for row in published_models("fountain-P11")}
+    assert len(rows) == 5
+    assert (rows["HardNet+D2D"].points, rows["HardNet+D2D"].track_length) == (20_000, 6.27)
+    assert rows["SIFT"].dense_points == 292_000
+    south = published_models("South-Building")
+    assert [row.method for row in south if row.paper == "PoSFeat Table 3"][-1] == "PoSFeat"
+    assert len(south) == 11
+    assert published_models("Tower_of_London")[-1].points == 262_000
+    assert published_models("door") == []
+    for name in ("Fountain", "Herzjesu", "South Building", "Madrid Metropolis", "Gendarmenmarkt", "Tower of London"):
+        for row in published_models(name):
+            assert 0 < row.registered <= row.images
