@@ -85,7 +85,7 @@ def _command(
     images: ReconstructionSet,
     feature: str,
     weights: str | None,
-    output: Path,
+    folder: Path,
     rest: list[str],
 ) -> list[str]:
     """The command line of pipelines.sfm; an option of the user's comes last and wins."""

@@ -68,13 +68,13 @@ def test_a_homography_that_does_not_parse_is_named(tmp_path, content):
 def test_wrong_folders_show_what_was_expected_and_found(tmp_path):
     with pytest.raises(ConfigurationError, match="no such folder"):
         find_sequences(tmp_path / "nowhere")
-    with pytest.raises(ConfigurationError, match="expected HPatches: .*found nothing"):
+    with pytest.raises(ConfigurationError, match=r"expected HPatches: .*found nothing"):
         find_sequences(tmp_path)
     (tmp_path / "a.jpg").touch()
     with pytest.raises(ConfigurationError, match=r"expected HPatches: .*found a\.jpg"):
         find_sequences(tmp_path)
     (tmp_path / "hpatches-sequences-release").mkdir()
-    with pytest.raises(ConfigurationError, match="found .*hpatches-sequences-release: holds no image"):
+    with pytest.raises(ConfigurationError, match=r"found .*hpatches-sequences-release: holds no image"):
         find_sequences(tmp_path)
     (tmp_path / "hpatches-sequences-release").rmdir()
     write_sequence(tmp_path / "v_talent", "hpatches", moved=True)
