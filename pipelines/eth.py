@@ -18,8 +18,7 @@ import numpy as np
 
 from pipelines import sfm
 from pipelines.exits import exit_code
-from pipelines.feature_list import read_weights
-from pipelines.hpatches import positive
+from pipelines.feature_list import positive, read_weights
 from pipelines.summary import Run
 from pipelines.tables import Column, Table, Value
 from posfeat_hloc import confs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 import re
 from collections.abc import Sequence
@@ -10,14 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipelines.sfm import DEFAULT_FEATURE
 from posfeat_hloc import confs
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.extract_features import extract
-
-HELP = (
-    "NAME (one of posfeat_hloc.confs.extractors), NAME:OPTION=VALUE[:OPTION=VALUE...] with other options of the "
-    "extractor or resize_max, or FILE.h5 with features that are there already (ours or hloc's)"
-)
 
 
 @dataclass(frozen=True)
@@ -38,6 +35,26 @@ class FeatureChoice:
     def stem(self) -> str:
         """The label as a file name."""
         return re.sub(r"[^\w.=+-]+", "_", self.label)
+
+
+def add_feature_options(parser: argparse.ArgumentParser) -> None:
+    """``--features``, ``--weights`` and what else decides which keypoints are matched, and where."""
+    add = parser.add_argument
+    add("--features", nargs="+", default=[DEFAULT_FEATURE], metavar="FEATURE",
+        help=f"NAME, one of {', '.join(confs.extractors)}; NAME:OPTION=VALUE[:OPTION=VALUE...] with other options of "
+        "the extractor or resize_max; FILE.h5 with features that are there already, ours or hloc's "
+        f"(default: {DEFAULT_FEATURE})")  # fmt: skip
+    add("--weights", nargs="+", default=[], metavar="FEATURE=FILE", help="other weights for a feature's network")
+    add("--top-k", type=positive, metavar="K", help="match the K keypoints with the highest scores (default: all)")
+    add("--device", default="auto", help="torch device: auto, cpu, cuda, cuda:1, ... (default: %(default)s)")
+    add("--quiet", action="store_true", help="no progress bars")
+
+
+def positive(text: str) -> int:
+    """An option that counts something."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive whole number")
+    return int(text)
 
 
 def choose_features(texts: Sequence[str], weights: Sequence[str] = ()) -> list[FeatureChoice]:

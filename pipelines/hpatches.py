@@ -14,8 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipelines.exits import exit_code
-from pipelines.feature_list import HELP, FeatureChoice, choose_features, feature_file
-from pipelines.sfm import DEFAULT_FEATURE
+from pipelines.feature_list import FeatureChoice, add_feature_options, choose_features, feature_file
 from pipelines.tables import Column, Table, Value
 from posfeat_hloc import confs
 from posfeat_hloc.errors import ConfigurationError
@@ -165,13 +164,6 @@ def _report(
     return lines
 
 
-def positive(text: str) -> int:
-    """An option that counts something."""
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive whole number")
-    return int(text)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m pipelines.hpatches", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -184,16 +176,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="folder of sequences: HPatches, Oxford affine, or both",
     )
-    add("--features", nargs="+", default=[DEFAULT_FEATURE], metavar="FEATURE", help=f"{HELP} (default: %(default)s)")
-    add("--weights", nargs="+", default=[], metavar="FEATURE=FILE", help="other weights for a feature's network")
-    add("--top-k", type=positive, metavar="K", help="match the K keypoints with the highest scores (default: all)")
     add("--matcher", choices=list(confs.matchers), default="NN-mutual", help="default: %(default)s, the protocol's")
     add("--published", nargs="*", metavar="METHOD",
         help="published curves to show beside HPatches (default: all; give no name for none)")  # fmt: skip
     add("--output", type=Path, metavar="DIR", help="folder of results (default: outputs/<name of the data set>-mma)")
     add("--latex", action="store_true", help="print the table as LaTeX (it is written to mma.tex in any case)")
-    add("--device", default="auto", help="torch device: auto, cpu, cuda, cuda:1, ... (default: %(default)s)")
-    add("--quiet", action="store_true", help="no progress bars")
+    add_feature_options(parser)
     return parser
 
 

@@ -17,9 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.exits import exit_code
-from pipelines.feature_list import HELP, FeatureChoice, choose_features, feature_file
-from pipelines.hpatches import positive
-from pipelines.sfm import DEFAULT_FEATURE
+from pipelines.feature_list import FeatureChoice, add_feature_options, choose_features, feature_file
 from pipelines.tables import Column, Table
 from posfeat_hloc import confs
 from posfeat_hloc.errors import ConfigurationError
@@ -155,9 +153,6 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--pairs", type=Path, nargs="+", required=True, metavar="FILE", help="lists with intrinsics and poses")
     add("--images", type=Path, required=True, metavar="DIR", help="folder that the names in the lists are relative to")
-    add("--features", nargs="+", default=[DEFAULT_FEATURE], metavar="FEATURE", help=f"{HELP} (default: %(default)s)")
-    add("--weights", nargs="+", default=[], metavar="FEATURE=FILE", help="other weights for a feature's network")
-    add("--top-k", type=positive, metavar="K", help="match the K keypoints with the highest scores (default: all)")
     add("--matcher", choices=list(confs.matchers), help="default: the one that suits each feature")
     add("--estimator", choices=list(ESTIMATORS), default="opencv-ransac", help="default: %(default)s")
     add("--threshold", type=float, default=1.0, metavar="PX",
@@ -165,8 +160,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=0, help="of the estimator (default: %(default)s)")
     add("--output", type=Path, metavar="DIR", help="folder of results (default: outputs/<name of the first list>-pose)")
     add("--latex", action="store_true", help="print the table as LaTeX (it is written to pose.tex in any case)")
-    add("--device", default="auto", help="torch device: auto, cpu, cuda, cuda:1, ... (default: %(default)s)")
-    add("--quiet", action="store_true", help="no progress bars")
+    add_feature_options(parser)
     return parser
 
 

@@ -14,7 +14,7 @@ MISSING = "matplotlib is not installed: pip install 'posfeat-hloc[plot]'"
 def plot_mma(path: Path, ours: Mapping[str, MmaResult], published: Mapping[str, MmaResult], title: str) -> str:
     """Draw MMA at 1..10 px, a panel for each group that was measured; the legend gives keypoints and matches.
 
-    Measured curves are solid with dots, published ones thin and dashed.
+    Measured curves are solid with dots, published ones thin and broken.
 
     Returns:
         why nothing was drawn; empty when ``path`` was written.
@@ -29,21 +29,22 @@ def plot_mma(path: Path, ours: Mapping[str, MmaResult], published: Mapping[str, 
     figure = Figure(figsize=(4.2 * len(groups) + 4.2, 4.6), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, len(groups), sharey=True, squeeze=False)[0]
-    strong, pale = colormaps["tab10"], colormaps["tab20b"]
+    strong, many = colormaps["tab10"], colormaps["turbo"].resampled(max(1, len(published)))
     for group, panel in zip(groups, panels, strict=True):
         for i, (name, result) in enumerate(published.items()):
-            panel.plot(THRESHOLDS, result.curves[group], "--", lw=1, color=pale(i % 20), label=_legend(name, result))
+            panel.plot(THRESHOLDS, result.curves[group], ("--", "-.", ":")[i % 3], lw=1, color=many(i),
+                       label=_legend(name, result))  # fmt: skip
         for i, (name, result) in enumerate(ours.items()):
             if group in result.curves:
                 panel.plot(THRESHOLDS, result.curves[group], "o-", lw=2, ms=4, color=strong(i % 10),
                            label=_legend(name, result))  # fmt: skip
-        panel.set(title=group, xlabel="threshold [px]", xlim=(1, 10), ylim=(0, 1), xticks=THRESHOLDS)
+        panel.set(title=group, xlabel="threshold [px]", xlim=(0.8, 10.2), ylim=(0, 1), xticks=THRESHOLDS)
         panel.grid(alpha=0.3)
     panels[0].set_ylabel("MMA")
     handles, labels = panels[0].get_legend_handles_labels()
     order = [*range(len(published), len(handles)), *range(len(published))]  # measured first, but drawn on top
     figure.legend([handles[i] for i in order], [labels[i] for i in order], loc="outside right upper", fontsize=8,
-                  title="keypoints / matches; dashed: published" if published else "keypoints / matches")  # fmt: skip
+                  title="keypoints / matches; thin: published" if published else "keypoints / matches")  # fmt: skip
     figure.suptitle(title)
     figure.savefig(path, dpi=150)
     return ""
