@@ -38,7 +38,7 @@ def plot_mma(path: Path, ours: Mapping[str, MmaResult], published: Mapping[str, 
             if group in result.curves:
                 panel.plot(THRESHOLDS, result.curves[group], "o-", lw=2, ms=4, color=strong(i % 10),
                            label=_legend(name, result))  # fmt: skip
-        panel.set(title=group, xlabel="threshold [px]", xlim=(0.8, 10.2), ylim=(0, 1), xticks=THRESHOLDS)
+        panel.set(title=group, xlabel="threshold [px]", xlim=(0.8, 10.2), ylim=(0, 1.02), xticks=THRESHOLDS)
         panel.grid(alpha=0.3)
     panels[0].set_ylabel("MMA")
     handles, labels = panels[0].get_legend_handles_labels()

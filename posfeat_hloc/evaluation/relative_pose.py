@@ -29,7 +29,7 @@ Pose = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class EstimatorOptions:
-    """How a pose is estimated; ConfigurationError for an estimator that does not exist."""
+    """How a pose is estimated; ConfigurationError for an estimator or threshold that makes no sense."""
 
     name: str = "opencv-ransac"
     """One of :data:`ESTIMATORS`."""
@@ -41,6 +41,8 @@ class EstimatorOptions:
     def __post_init__(self) -> None:
         if self.name not in ESTIMATORS:
             raise ConfigurationError(f"estimator {self.name!r} does not exist; choose from {', '.join(ESTIMATORS)}")
+        if not self.threshold > 0:
+            raise ConfigurationError(f"the inlier threshold is a positive number of pixels, not {self.threshold}")
 
 
 def estimate_pose(

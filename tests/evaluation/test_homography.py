@@ -19,6 +19,13 @@ def test_perspective_division():
     np.testing.assert_allclose(errors, [0])
 
 
+def test_a_point_that_goes_to_infinity_is_never_right():
+    homography = np.array([[1.0, 0, 0], [0, 1, 0], [-0.5, 0, 1]])
+    points = np.array([[2.0, 4], [0, 0]])
+    errors = match_errors(points, points, np.array([[0, 0], [1, 1]]), homography)
+    np.testing.assert_array_equal(matching_accuracy(errors), np.full(10, 0.5))
+
+
 def test_accuracy_counts_matches_within_each_threshold():
     curve = matching_accuracy(np.array([0.5, 1.0, 2.5, 100.0]))
     np.testing.assert_allclose(curve, [0.5, 0.5, 0.75, 0.75, 0.75, 0.75, 0.75, 0.75, 0.75, 0.75])

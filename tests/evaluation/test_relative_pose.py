@@ -120,6 +120,8 @@ def test_too_few_or_equal_points_give_no_pose_or_a_bad_one(name):
     assert found is None or max(pose_error(found, PAIR)) > 1
 
 
-def test_an_unknown_estimator_is_named():
+def test_options_that_make_no_sense_are_named():
     with pytest.raises(ConfigurationError, match=r"'usac' does not exist; choose from opencv-ransac"):
         EstimatorOptions("usac")
+    with pytest.raises(ConfigurationError, match="positive number of pixels, not -1"):
+        EstimatorOptions(threshold=-1)
