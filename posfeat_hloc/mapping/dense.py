@@ -9,7 +9,7 @@ import pycolmap
 
 from posfeat_hloc.errors import MappingError
 
-NO_CUDA = "this pycolmap was built without CUDA, which COLMAP's stereo needs (pip install pycolmap-cuda12)"
+NO_CUDA = "this pycolmap was built without CUDA, which COLMAP's stereo needs; install one that was built with it"
 
 
 def has_stereo() -> bool:
