@@ -19,10 +19,10 @@ from typing import Any
 
 import pycolmap
 
-from pipelines.exits import exit_code
 from pipelines.summary import Run, as_json, as_text, explain_unregistered
 from posfeat_hloc import confs, weights
 from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.exits import exit_code
 from posfeat_hloc.extract_features import extract, fingerprint
 from posfeat_hloc.images import list_images
 from posfeat_hloc.mapping.cameras import MODES, CameraOptions

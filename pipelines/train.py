@@ -24,8 +24,8 @@ import numpy as np
 import torch
 from torch import distributed
 
-from pipelines.exits import exit_code
 from posfeat_hloc.errors import ConfigurationError, DataError, MappingError
+from posfeat_hloc.exits import exit_code
 from posfeat_hloc.extract_features import choose_device
 from posfeat_hloc.networks.posfeat import ALL_TRUNKS, CONVENTIONS
 from posfeat_hloc.networks.resunet import STRIDE

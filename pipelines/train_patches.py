@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from pipelines.exits import exit_code
 from posfeat_hloc import weights
 from posfeat_hloc.errors import ConfigurationError, ImageError, PosfeatError
+from posfeat_hloc.exits import exit_code
 from posfeat_hloc.images import list_images, read_image, resize
 from posfeat_hloc.networks.l2net import OFFSET, STRIDE
 from posfeat_hloc.training.colmap_views import ColmapOptions, ColmapSource

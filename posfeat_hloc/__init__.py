@@ -1,3 +1,19 @@
 """Learned local features for COLMAP and hloc: describe first, then detect."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from posfeat_hloc.hloc_plugin import register as register
+    from posfeat_hloc.hloc_plugin import unregister as unregister
+
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("register", "unregister"):  # loaded when asked for: most users have no hloc
+        from posfeat_hloc import hloc_plugin
+
+        return getattr(hloc_plugin, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -31,3 +31,7 @@ class DataError(PosfeatError):
 
 class TrainingError(PosfeatError):
     """A training step gave no usable gradient."""
+
+
+class HlocError(PosfeatError):
+    """hloc is missing, cannot be imported, or is built otherwise than this package knows."""

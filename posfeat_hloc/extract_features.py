@@ -65,7 +65,7 @@ def main(
     """
     path = feature_path if feature_path is not None else Path(export_dir or ".") / f"{conf['output']}.h5"
     if isinstance(image_list, (str, Path)):
-        image_list = _read_names(Path(image_list))
+        image_list = read_names(Path(image_list))
     report = extract(conf, Path(image_dir), path, image_list, device, overwrite)
     for name, reason in report.skipped.items():
         print(f"skipped {name}: {reason}")
@@ -112,7 +112,8 @@ def extract(
     return report
 
 
-def _read_names(path: Path) -> list[str]:
+def read_names(path: Path) -> list[str]:
+    """Read a list of image names, one a line; ConfigurationError when the file cannot be read."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:

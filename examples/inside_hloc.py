@@ -1,0 +1,29 @@
+"""An hloc script with two added lines: all features and matchers of this package, by their names, in hloc's functions.
+
+python examples/inside_hloc.py photos results
+"""
+
+import sys
+from pathlib import Path
+
+from hloc import extract_features, match_features, pairs_from_exhaustive, reconstruction
+
+import posfeat_hloc  # added
+
+posfeat_hloc.register()  # added
+
+images, outputs = Path(sys.argv[1]), Path(sys.argv[2])
+pairs, matches = outputs / "pairs.txt", outputs / "matches.h5"
+
+features = extract_features.main(extract_features.confs["d2d-hardnet-subpixel"], images, outputs)
+pairs_from_exhaustive.main(pairs, features=features)
+match_features.main(match_features.confs["NN-mutual"], pairs, features, matches=matches)
+model = reconstruction.main(outputs / "sfm", images, pairs, features, matches)
+print(model.summary())
+
+# With pycolmap 4, hloc's triangulation ends without a single point, unless it is asked to take this cure:
+#
+#     from posfeat_hloc.hloc_plugin import cure_triangulation
+#
+#     with cure_triangulation():
+#         triangulation.main(outputs / "triangulated", reference, images, pairs, features, matches)

@@ -1,0 +1,147 @@
+"""Make this package's features and matchers visible to hloc, with two lines added to an hloc script.
+
+    import posfeat_hloc
+    posfeat_hloc.register()
+
+    hloc.extract_features.main(hloc.extract_features.confs["d2d-hardnet"], images, outputs)
+
+hloc finds a model by importing ``hloc.extractors.<name>`` or ``hloc.matchers.<name>``. The folders ``extractors`` and
+``matchers`` beside this file hold one module for each model of this package, and are added to the end of the search
+paths of these two packages: hloc's own modules always come first.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from copy import deepcopy
+from dataclasses import dataclass
+from importlib.machinery import PathFinder
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from posfeat_hloc import confs
+from posfeat_hloc.hloc_plugin.installation import load, unknown
+
+Confs = dict[str, confs.Conf]
+
+PREFIX = "posfeat_hloc/"
+"""Before the name of a conf that hloc has, too."""
+SUFFIX = ".posfeat_hloc"
+"""After the name of the output of such a conf: two features never share a file."""
+
+
+@dataclass(frozen=True)
+class Names:
+    """What the confs of this package are called inside hloc.
+
+    Attributes:
+        extractors: name in ``posfeat_hloc.confs.extractors`` -> name in ``hloc.extract_features.confs``.
+        matchers: name in ``posfeat_hloc.confs.matchers`` -> name in ``hloc.match_features.confs``.
+    """
+
+    extractors: dict[str, str]
+    matchers: dict[str, str]
+
+
+_lock = threading.RLock()
+_added: dict[tuple[str, str], confs.Conf] = {}  # (package of models, name in hloc) -> the very dict that was put there
+
+
+def register() -> Names:
+    """Put every conf of this package into hloc's, and make its models loadable by hloc.
+
+    hloc gets copies: changing a conf on one side changes nothing on the other. A name that hloc has already
+    (``sift``, ``NN-mutual``, ``NN-ratio``) stays hloc's; the conf of this package becomes ``posfeat_hloc/<name>``, and
+    its output ``<output>.posfeat_hloc`` where hloc has the same. Calling it again, from any thread, adds what is new.
+
+    Returns:
+        the names under which hloc knows each conf.
+
+    Raises:
+        HlocError: hloc is missing, cannot be imported, or is built otherwise than expected; nothing is changed then.
+    """
+    with _lock:
+        sides = _sides()
+        for side in sides:
+            side.check()
+        for side in sides:
+            side.extend()
+        return Names(*(side.add_confs() for side in sides))
+
+
+def unregister() -> None:
+    """Take everything back out of hloc that :func:`register` put there, but for confs that were replaced since."""
+    with _lock:
+        for side in _sides():
+            side.withdraw()
+
+
+@dataclass(frozen=True)
+class _Side:
+    """Features or matchers: hloc's package of models, its confs, and what this package adds to both."""
+
+    package: ModuleType
+    theirs: Confs
+    ours: Confs
+
+    @property
+    def folder(self) -> Path:
+        return Path(__file__).parent / self.package.__name__.rpartition(".")[2]
+
+    @property
+    def models(self) -> list[str]:
+        return [path.stem for path in self.folder.glob("*.py") if path.stem != "__init__"]
+
+    def check(self) -> None:
+        """Raise HlocError where hloc has another model of the same name, which would be loaded instead."""
+        for model in self.models:
+            found = PathFinder.find_spec(f"{self.package.__name__}.{model}", self.package.__path__)
+            if found is not None and (found.origin is None or Path(found.origin).parent != self.folder):
+                raise unknown(f"{self.package.__name__} has a model {model} of its own")
+
+    def extend(self) -> None:
+        if str(self.folder) not in self.package.__path__:
+            self.package.__path__.append(str(self.folder))
+
+    def add_confs(self) -> dict[str, str]:
+        """Add the confs that are not there yet; returns our name -> name in hloc."""
+        names, new = {}, {}
+        outputs = {conf.get("output") for name, conf in self.theirs.items() if not self._is_ours(name)}
+        for name, conf in self.ours.items():
+            there = name if name not in self.theirs or self._is_ours(name) else PREFIX + name
+            names[name] = there
+            if there in self.theirs:
+                continue
+            new[there] = _added[self.package.__name__, there] = deepcopy(conf)
+            if conf["output"] in outputs:
+                new[there]["output"] += SUFFIX
+        self.theirs.update(new)  # at once: another thread may be reading
+        return names
+
+    def withdraw(self) -> None:
+        for name in [name for name in self.theirs if self._is_ours(name)]:
+            del self.theirs[name], _added[self.package.__name__, name]
+        if str(self.folder) in self.package.__path__:
+            self.package.__path__.remove(str(self.folder))
+        for model in self.models:
+            name = f"{self.package.__name__}.{model}"
+            if Path(getattr(sys.modules.get(name), "__file__", None) or "").parent == self.folder:
+                del sys.modules[name], vars(self.package)[model]
+
+    def _is_ours(self, name: str) -> bool:
+        return self.theirs.get(name) is _added.get((self.package.__name__, name), self)
+
+
+def _sides() -> tuple[_Side, _Side]:
+    """Both sides of the installed hloc."""
+    load("hloc.utils.base_model", "BaseModel", "dynamic_load")
+    sides = []
+    ours: dict[str, Any] = {"extract": confs.extractors, "match": confs.matchers}
+    for verb, package in (("extract", "extractors"), ("match", "matchers")):
+        theirs = load(f"hloc.{verb}_features", "confs", "main").confs
+        if not isinstance(theirs, dict):
+            raise unknown(f"hloc.{verb}_features.confs is not a dict")
+        sides.append(_Side(load(f"hloc.{package}", "__path__"), theirs, ours[verb]))
+    return sides[0], sides[1]
