@@ -1,6 +1,9 @@
 """An hloc script with two added lines: all features and matchers of this package, by their names, in hloc's functions.
 
 python examples/inside_hloc.py photos results
+
+With pycolmap 4, hloc's triangulation ends without a point unless it is called in a
+``with posfeat_hloc.hloc_plugin.cure_triangulation():`` block.
 """
 
 import sys
@@ -20,10 +23,3 @@ pairs_from_exhaustive.main(pairs, features=features)
 match_features.main(match_features.confs["NN-mutual"], pairs, features, matches=matches)
 model = reconstruction.main(outputs / "sfm", images, pairs, features, matches)
 print(model.summary())
-
-# With pycolmap 4, hloc's triangulation ends without a single point, unless it is asked to take this cure:
-#
-#     from posfeat_hloc.hloc_plugin import cure_triangulation
-#
-#     with cure_triangulation():
-#         triangulation.main(outputs / "triangulated", reference, images, pairs, features, matches)

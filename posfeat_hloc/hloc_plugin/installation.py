@@ -24,6 +24,7 @@ def load(name: str, *attributes: str) -> ModuleType:
         HlocError: hloc or something it needs is missing, or it has no such module or attribute.
     """
     try:
+        importlib.import_module("hloc")
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:
         missing = error.name or ""

@@ -38,8 +38,8 @@ class ExtractorModel(BaseModel):
         """Extract features of ``image (B, C, H, W)`` in [0, 1].
 
         Returns:
-            lists of length B: ``keypoints (N, 2)`` float64 in pixels, ``scores (N,)`` and ``descriptors (D, N)`` float32.
-            hloc stores float32 in half precision, which is half a pixel wide above x = 512; float64 it stores as is.
+            lists of length B: ``keypoints (N, 2)`` float64 in pixels, ``scores (N,)`` and ``descriptors (D, N)``
+            float32. hloc stores float32 in half precision, which is half a pixel wide above x = 512; float64 it stores as is.
 
         Raises:
             ConfigurationError: colour images for a method that takes grey ones, or the other way round.
@@ -87,8 +87,8 @@ class MatcherModel(BaseModel):
         beyond = matches > MAX_INDEX
         if beyond.any():
             warnings.warn(
-                f"{int(beyond.sum())} matches to keypoints beyond number {MAX_INDEX} were left out: hloc stores 16 bits; "
-                "extract fewer keypoints, or match with `python -m posfeat_hloc match`, which stores them all",
+                f"{int(beyond.sum())} matches to keypoints beyond {MAX_INDEX} were left out: hloc stores 16 bits. "
+                "Extract fewer keypoints, or match with `python -m posfeat_hloc match`, which stores them all",
                 stacklevel=2,
             )
             matches, scores = matches.masked_fill(beyond, -1), scores.masked_fill(beyond, 0)
