@@ -39,7 +39,7 @@ class ExtractorModel(BaseModel):
 
         Returns:
             lists of length B: ``keypoints (N, 2)`` float64 in pixels, ``scores (N,)`` and ``descriptors (D, N)``
-            float32. hloc stores float32 in half precision, which is half a pixel wide above x = 512; float64 it stores as is.
+            float32. hloc rounds float32 to half precision, half a pixel above x = 512; float64 it stores as it is.
 
         Raises:
             ConfigurationError: colour images for a method that takes grey ones, or the other way round.

@@ -70,9 +70,11 @@ def complete_geometries(database: Path) -> int:
     with pycolmap.Database.open(database) as db, pycolmap.DatabaseTransaction(db):
         pairs, counts = db.read_two_view_geometry_num_inliers()
         for pair, count in zip(pairs, counts, strict=True):
+            if count == 0:
+                continue
             ids = pycolmap.pair_id_to_image_pair(pair)
             geometry = db.read_two_view_geometry(*ids)
-            if count and geometry.config == undefined:
+            if geometry.config == undefined:
                 geometry.config = calibrated
                 db.update_two_view_geometry(*ids, geometry)
                 completed += 1

@@ -18,10 +18,10 @@ import posfeat_hloc
 from posfeat_hloc import extractors, weights
 from posfeat_hloc.errors import ConfigurationError, WeightsError
 from posfeat_hloc.networks.loading import save_posfeat
+from posfeat_hloc.networks.posfeat import PoSFeat
 from tests.conftest import Texture
 from tests.fake_hloc import fake_hloc  # noqa: F401
 from tests.networks.test_l2net import calibrated_network
-from tests.networks.test_resunet import calibrated_posfeat
 
 Load = Callable[[dict[str, Any]], Any]
 
@@ -44,7 +44,8 @@ def load(fake_hloc: Callable[..., ModuleType]) -> Load:  # noqa: F811
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("weights")
     weights.save(folder / "hardnet.safetensors", calibrated_network("hardnet").published(), {})
-    save_posfeat(folder / "posfeat.safetensors", calibrated_posfeat(), "consistent")
+    torch.manual_seed(0)
+    save_posfeat(folder / "posfeat.safetensors", PoSFeat("small"), "consistent")
     return {path.stem: str(path) for path in folder.iterdir()}
 
 

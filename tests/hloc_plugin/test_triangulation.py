@@ -43,11 +43,8 @@ def database(tmp_path: Path) -> Path:
 
 def kinds(path: Path) -> dict[tuple[int, int], object]:
     with pycolmap.Database.open(path) as db:
-        pairs, geometries = db.read_two_view_geometries()
-    return {
-        pycolmap.pair_id_to_image_pair(pair): (Kind(geometry.config), geometry.inlier_matches.tolist())
-        for pair, geometry in zip(pairs, geometries, strict=True)
-    }
+        found = {pair: db.read_two_view_geometry(*pair) for pair in COMPLETED}
+    return {pair: (Kind(geometry.config), geometry.inlier_matches.tolist()) for pair, geometry in found.items()}
 
 
 COMPLETED = {
@@ -87,9 +84,13 @@ def test_arguments_by_name_and_an_error_inside(fake_hloc: Fake, database: Path) 
     fake_hloc()
     hloc = import_module("hloc.reconstruction")
     before = hloc.run_reconstruction
+    with pytest.raises(TypeError, match="view"), cure_triangulation():
+        hloc.run_reconstruction(image_dir="images", sfm_dir="model", database_path=database, view=3)
     with pytest.raises(ZeroDivisionError), cure_triangulation():
+        hloc.run_reconstruction(image_dir="images", sfm_dir=1 / 0, database_path=database)
+    assert hloc.run_reconstruction is before
+    with cure_triangulation():
         hloc.run_reconstruction(image_dir="images", sfm_dir="model", database_path=database)
-        raise ZeroDivisionError
     assert kinds(database) == COMPLETED
     assert hloc.run_reconstruction is before
 
