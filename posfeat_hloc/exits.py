@@ -16,7 +16,7 @@ def exit_code(action: Callable[[], bool], output: Path | None, resume: str) -> i
 
     Args:
         action: returns whether there is a result.
-        output: named for errors of the system that name no file.
+        output: named for errors of the system that name no file; None when nothing is written.
         resume: how to go on after Ctrl-C.
 
     Returns:
@@ -27,7 +27,8 @@ def exit_code(action: Callable[[], bool], output: Path | None, resume: str) -> i
     except PosfeatError as error:
         print(f"error: {error}", file=sys.stderr)
     except OSError as error:
-        print(f"error: {error.filename or output}: {error.strerror or error}", file=sys.stderr)
+        where = error.filename or output
+        print(f"error: {f'{where}: ' if where else ''}{error.strerror or error}", file=sys.stderr)
     except torch.OutOfMemoryError as error:
         print(f"error: out of memory ({error}); use smaller images or batches", file=sys.stderr)
     except KeyboardInterrupt:

@@ -36,6 +36,11 @@ def test_ends(action: Callable[[], bool], code: int, printed: str, capsys: pytes
     assert capsys.readouterr().err == printed
 
 
+def test_an_error_of_the_system_without_any_file(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code(raising(BrokenPipeError(32, "Broken pipe")), None, "") == 1
+    assert capsys.readouterr().err == "error: Broken pipe\n"
+
+
 def test_a_mistake_of_ours_is_not_hidden() -> None:
     with pytest.raises(ZeroDivisionError):
         exit_code(lambda: bool(1 / 0), None, "")
