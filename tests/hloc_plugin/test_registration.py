@@ -196,9 +196,9 @@ def test_another_hloc_is_named_and_left_as_it_is(
         assert package is None or len(package.__path__) == 1
 
 
-def test_a_folder_that_happens_to_be_called_hloc(fake_hloc: Fake) -> None:  # noqa: F811
-    fake_hloc(**dict.fromkeys(FILES))
-    with pytest.raises(HlocError, match=r"unknown version .*there is no module hloc\.utils"):
+def test_another_package_that_happens_to_be_called_hloc(fake_hloc: Fake) -> None:  # noqa: F811
+    fake_hloc(**(dict.fromkeys(FILES) | {"__init__.py": ""}))
+    with pytest.raises(HlocError, match=r"^hloc .+ is installed, but there is no module hloc\.utils"):
         posfeat_hloc.register()
 
 
