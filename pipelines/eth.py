@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 
 from pipelines import sfm
-from pipelines.exits import exit_code
 from pipelines.feature_list import positive, read_weights
 from pipelines.summary import Run
 from pipelines.tables import Column, Table, Value
@@ -26,6 +25,7 @@ from posfeat_hloc.errors import ConfigurationError, MappingError, PosfeatError
 from posfeat_hloc.evaluation.poses import pose_errors, read_strecha_cameras
 from posfeat_hloc.evaluation.published import published_models
 from posfeat_hloc.evaluation.reconstruction_sets import ReconstructionSet, find_reconstruction_sets
+from posfeat_hloc.exits import exit_code
 from posfeat_hloc.mapping.dense import NO_CUDA, dense_points, has_stereo
 from posfeat_hloc.mapping.reconstruction import read_model
 

@@ -13,7 +13,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pipelines.exits import exit_code
 from pipelines.feature_list import FeatureChoice, add_feature_options, choose_features, feature_file
 from pipelines.tables import Column, Table, Value
 from posfeat_hloc import confs
@@ -23,6 +22,7 @@ from posfeat_hloc.evaluation.mma import GROUPS, MmaResult, evaluate_mma
 from posfeat_hloc.evaluation.plots import plot_mma
 from posfeat_hloc.evaluation.published import MMA_SOURCE, published_mma
 from posfeat_hloc.evaluation.sequences import SequenceSet, find_sequences
+from posfeat_hloc.exits import exit_code
 
 HERE = "measured here"
 

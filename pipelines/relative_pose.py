@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.exits import exit_code
 from pipelines.feature_list import FeatureChoice, add_feature_options, choose_features, feature_file
 from pipelines.tables import Column, Table
 from posfeat_hloc import confs
@@ -32,6 +31,7 @@ from posfeat_hloc.evaluation.relative_pose import (
     pose_error,
     precision,
 )
+from posfeat_hloc.exits import exit_code
 from posfeat_hloc.features import Features, Matches
 
 
