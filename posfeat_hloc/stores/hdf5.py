@@ -72,6 +72,13 @@ class Hdf5Store:
                 "choose another output folder or delete the file"
             )
 
+    @property
+    def configuration(self) -> dict[str, Any] | None:
+        """The configuration recorded in the file; None for files that other programs wrote."""
+        with self._damage("its configuration"):
+            found = self.file.attrs.get(CONFIGURATION)
+            return dict(json.loads(found)) if isinstance(found, str) else None
+
     @contextmanager
     def _damage(self, what: str) -> Iterator[None]:
         """Say of which file and what h5py complains while it reads a damaged file."""
