@@ -103,8 +103,9 @@ def match(
         MatchStore(path, record) as store,
     ):
         pairs = unique_pairs(pairs) if reference is None else list(dict.fromkeys(pairs))
-        digests0 = _digests(source0, {a for a, _ in pairs})
-        digests1 = _digests(source1, {b for _, b in pairs})
+        names0, names1 = {a for a, _ in pairs}, {b for _, b in pairs}
+        digests0 = _digests(source0, names0 if reference is not None else names0 | names1)
+        digests1 = digests0 if reference is None else _digests(source1, names1)
         todo = [(a, b) for a, b in pairs if overwrite or not store.is_current(a, b, (digests0[a], digests1[b]))]
         report.reused = len(pairs) - len(todo)
         descriptors0 = DescriptorCache(source0, CACHE_BYTES)
@@ -135,7 +136,7 @@ def _check_lengths(
     if length0 != length1 and all(map(len, arrays)):
         raise StoreError(
             f"{features} has descriptors of {length0} numbers for {pair[0]!r}, {reference or features} has "
-            f"descriptors of {length1} for {pair[1]!r}: they are different features; extract both images with one configuration"
+            f"descriptors of {length1} for {pair[1]!r}: different features; extract both with one configuration"
         )
 
 

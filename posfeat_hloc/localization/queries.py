@@ -84,6 +84,21 @@ def queries_of_folder(
     return [Query(names[0], camera, calibrated=False) for camera, names in cameras]
 
 
+def guess_camera(
+    size: tuple[int, int], focal_length: float | None = None, model: str = "SIMPLE_RADIAL"
+) -> pycolmap.Camera:
+    """A camera for an image of ``size`` (w, h), with a focal length to start from or COLMAP's guess.
+
+    Raises:
+        ConfigurationError: the focal length is not positive.
+    """
+    if focal_length is not None and not 0 < focal_length < math.inf:
+        raise ConfigurationError(f"a focal length must be a positive number of pixels, not {focal_length}")
+    camera = pycolmap.Camera.create_from_model_name(1, model, focal_length or 1.2 * max(size), *size)
+    camera.has_prior_focal_length = focal_length is not None
+    return camera
+
+
 def _parse(line: str) -> Query:
     """One line of a list; the last word that is not a number is the camera model, what precedes it is the name."""
     words = list(re.finditer(r"\S+", line))

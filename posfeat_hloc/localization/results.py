@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,20 +26,28 @@ def write_results(path: Path, poses: Mapping[str, pycolmap.Rigid3d], names: str 
     Raises:
         ConfigurationError: two queries would have the same name in the file.
     """
-    if names not in NAMES:
-        raise ConfigurationError(f"names of results {names!r} do not exist; choose from {', '.join(NAMES)}")
-    owners: dict[str, str] = {}
+    short = result_names(list(poses), names)
     lines = []
     for name in sorted(poses):
-        short = _short(name, names)
-        if short in owners:
-            raise ConfigurationError(
-                f"{path}: {owners[short]!r} and {name!r} would both be called {short!r}; write names with their folders"
-            )
-        owners[short] = name
         x, y, z, w = poses[name].rotation.quat.tolist()
-        lines.append(" ".join([short, *map(repr, [w, x, y, z, *poses[name].translation.tolist()])]) + "\n")
+        lines.append(" ".join([short[name], *map(repr, [w, x, y, z, *poses[name].translation.tolist()])]) + "\n")
     write_atomically(path, "".join(lines))
+
+
+def result_names(queries: Sequence[str], names: str = "file") -> dict[str, str]:
+    """Query name -> its name in a result file; see :func:`write_results`."""
+    if names not in NAMES:
+        raise ConfigurationError(f"names of results {names!r} do not exist; choose from {', '.join(NAMES)}")
+    kept = {"file": 1, "camera": 2, "path": 0}[names]
+    owners: dict[str, str] = {}
+    for query in queries:
+        short = "/".join(query.split("/")[-kept:])
+        if owners.setdefault(short, query) != query:
+            raise ConfigurationError(
+                f"{owners[short]!r} and {query!r} would both be called {short!r} in the result file; "
+                "let it have names with their folders (camera or path)"
+            )
+    return {query: short for short, query in owners.items()}
 
 
 def read_results(path: Path) -> dict[str, pycolmap.Rigid3d]:
@@ -79,8 +87,3 @@ def write_atomically(path: Path, text: str) -> None:
     partial = path.with_name(path.name + ".partial")
     partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)
-
-
-def _short(name: str, names: str) -> str:
-    kept = {"file": 1, "camera": 2, "path": 0}[names]
-    return "/".join(name.split("/")[-kept:])
