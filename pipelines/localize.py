@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> LocalizationRun:
     parts.check_extractor(extractors.create(parts.conf["model"]))
     sparse = SparseMap(parts.model)
     with FeatureStore(parts.features) as store:
-        sparse.check_features(sparse.names, store)
+        sparse.check_features(store)
     asked = _Asked.of(args)
     result_names(asked.names, args.names)  # complains of names that would collide before the work, not after it
     truth = None if args.ground_truth is None else read_true_poses(args.ground_truth, asked.names)

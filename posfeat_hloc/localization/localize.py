@@ -74,7 +74,7 @@ def localize(
         def problems() -> Iterator[PoseProblem | Localized]:
             for query in queries:
                 images = [image for image in retrieved.get(query.name, []) if image in sparse]
-                sparse.check_features([image for image in images if image not in checked], map_store)
+                sparse.check_features(map_store, [image for image in images if image not in checked])
                 checked.update(images)
                 yield _problem(query, len(retrieved.get(query.name, [])), images, sparse, query_store, match_store)
 
@@ -144,7 +144,7 @@ def _solve_all(
             if isinstance(problem, Localized):
                 waiting.append(("", problem))
             else:
-                key = problem.key(options)
+                key = "" if records.path is None else problem.key(options)
                 waiting.append((key, records.find(problem.query.name, key) or pool.submit(problem.solve, options)))
             while len(waiting) > 2 * threads:
                 yield _done(*waiting.popleft())

@@ -86,7 +86,7 @@ class Localizer:
         self._store = FeatureStore(parts.features)
         self._descriptors = DescriptorCache(self._store, CACHE_BYTES)
         try:
-            self.map.check_features(self.map.names, self._store)
+            self.map.check_features(self._store)
         except BaseException:
             self.close()
             raise

@@ -32,3 +32,5 @@ class LocalizationOptions:
             raise ConfigurationError(f"fallback {self.fallback!r} does not exist; choose 'closest' or None")
         if self.max_error <= 0 or self.min_inliers < 0:
             raise ConfigurationError("max_error must be positive and min_inliers not negative")
+        if not 0 <= self.seed < 2**31:
+            raise ConfigurationError(f"seed must be from 0 to 2147483647, not {self.seed}")

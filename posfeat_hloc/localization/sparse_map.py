@@ -14,6 +14,7 @@ from posfeat_hloc.errors import MappingError
 from posfeat_hloc.mapping.reconstruction import read_model
 from posfeat_hloc.stores import FeatureStore
 
+_SAMPLED = 20  # images that stand for the map
 _CHECKED = 50  # keypoints of an image whose positions are compared with the feature file
 
 
@@ -59,13 +60,19 @@ class SparseMap:
         points = self._model.points3D
         return np.array([points[int(i)].xyz for i in ids], np.float64).reshape(-1, 3)
 
-    def check_features(self, names: Sequence[str], features: FeatureStore) -> None:
-        """Check that the model was made from the features of a file, image by image.
+    def check_features(self, features: FeatureStore, names: Sequence[str] | None = None) -> None:
+        """Check that the model was made from the features of a file.
+
+        Args:
+            features: of the map.
+            names: images to look at; when None some, evenly spread.
 
         Raises:
             MappingError: an image has another number of keypoints in the model, or has them at other places.
             StoreError: an image is not in the file.
         """
+        if names is None:
+            names = self.names[:: 1 + (len(self.names) - 1) // _SAMPLED]
         for name in names:
             points, keypoints = self._images[name].points2D, features.keypoints(name)
             problem = ""

@@ -258,6 +258,8 @@ def test_wrong_calls_are_named(scene, tmp_path):
         run(scene, fallback="nearest")
     with pytest.raises(ConfigurationError, match="max_error"):
         run(scene, max_error=0)
+    with pytest.raises(ConfigurationError, match="seed must be"):
+        run(scene, seed=-1)
     (tmp_path / "log.jsonl").write_text("not a log\n")
     with pytest.raises(ConfigurationError, match=r"log\.jsonl, line 1"):
         run(scene, log=tmp_path / "log.jsonl")

@@ -226,12 +226,3 @@ def test_what_is_wrong_ends_with_one_line(world, tmp_path, capsys):
         assert message in error
     assert localize.main(["--map", str(world / "map"), "--queries", str(tmp_path / "twins"), "--quiet"]) == 1
     assert "would both be called 'x.png'" in capsys.readouterr().err
-
-
-def test_help_names_every_option():
-    text = localize._parser().format_help()
-    for option in (
-        "--map --queries --images --output --map-features --feature --weights --matcher --pairs --max-error --min-inliers "
-        "--covisibility-clustering --fallback --names --ground-truth --thresholds --device --seed --threads --quiet"
-    ).split():
-        assert option in text
