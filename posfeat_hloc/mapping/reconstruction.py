@@ -125,11 +125,27 @@ def _images_per_point(model: pycolmap.Reconstruction) -> float:
 
 
 def read_model(path: Path) -> pycolmap.Reconstruction:
-    """Read a COLMAP model; raises MappingError when the folder holds none."""
+    """Read a COLMAP model, binary or text; raises MappingError when the folder holds none."""
     try:
-        return pycolmap.Reconstruction(path)
-    except (ValueError, RuntimeError, IndexError) as error:
+        model = pycolmap.Reconstruction(path)
+        if not (path / "images.bin").exists():
+            for image_id, name in _names_in_text(path / "images.txt").items():
+                model.images[image_id].name = name
+        return model
+    except (ValueError, RuntimeError, IndexError, KeyError, OSError) as error:
         raise MappingError(f"{path}: no COLMAP model can be read from this folder ({error})") from error
+
+
+def _names_in_text(path: Path) -> dict[int, str]:
+    """Image id -> name with its spaces; COLMAP ends names at the first one while it reads text."""
+    names = {}
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            if line.strip() and not line.startswith("#"):
+                image_id, *_, name = line.rstrip("\r\n").split(" ", 9)
+                names[int(image_id)] = name.strip()
+                next(lines, None)  # its 2D points
+    return names
 
 
 def _run(
