@@ -1,0 +1,74 @@
+"""Global descriptors in an HDF5 file, in hloc's layout: ``<image name>/global_descriptor (D,)``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from posfeat_hloc.errors import StoreError
+from posfeat_hloc.stores.hdf5 import Hdf5Store
+
+_KEY = "global_descriptor"
+
+
+class GlobalDescriptorStore(Hdf5Store):
+    """Read and write one vector for each image; see :class:`Hdf5Store` for how it is opened."""
+
+    def write(self, name: str, descriptor: NDArray[np.float32], source: str = "") -> None:
+        """Store the ``(D,)`` descriptor of an image as float16; permanent at the next :meth:`commit`.
+
+        Args:
+            name: of the image, relative to the image folder.
+            descriptor: L2-normalised.
+            source: what identifies the image file's content, for :meth:`is_current`.
+        """
+        group = self.file.require_group(name)
+        if _KEY in group:
+            del group[_KEY]
+        group.create_dataset(_KEY, data=descriptor.astype(np.float16))
+        group.attrs["source"] = source
+
+    def is_current(self, name: str, source: str) -> bool:
+        """Whether the descriptor of this very image file is stored."""
+        with self._damage(f"the source of {name!r}"):
+            return name in self and bool(self.file[name].attrs.get("source") == source)
+
+    def names(self) -> list[str]:
+        """Names of all images with a descriptor, sorted."""
+        with self._damage("the list of images"):
+            return sorted(self._walk(self.file, ""))
+
+    def _walk(self, group: h5py.Group, prefix: str) -> Iterator[str]:
+        for key, item in group.items():
+            if isinstance(item, h5py.Group):
+                if _KEY in item:
+                    yield prefix + key
+                yield from self._walk(item, f"{prefix}{key}/")
+
+    def __contains__(self, name: str) -> bool:
+        with self._damage(f"the group of {name!r}"):
+            item = self.file.get(name)
+            return isinstance(item, h5py.Group) and isinstance(item.get(_KEY), h5py.Dataset)
+
+    def read(self, names: Sequence[str]) -> NDArray[np.float32]:
+        """``(N, D)`` descriptors of N images.
+
+        Raises:
+            StoreError: some images have no descriptor, or their lengths differ.
+        """
+        if missing := [name for name in names if name not in self]:
+            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+            raise StoreError(f"{self.path}: holds no global descriptor of {missing[0]!r}{more}; describe these images")
+        rows = []
+        for name in names:
+            with self._damage(f"the global descriptor of {name!r}"):
+                rows.append(np.asarray(self.file[name][_KEY][()], np.float32).ravel())
+        if different := {len(row) for row in rows} - {len(rows[0])} if rows else set():
+            raise StoreError(
+                f"{self.path}: global descriptors of {len(rows[0])} and of {different.pop()} dimensions cannot be "
+                "compared; describe all images with one configuration"
+            )
+        return np.stack(rows) if rows else np.zeros((0, 0), np.float32)
