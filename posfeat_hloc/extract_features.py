@@ -99,7 +99,7 @@ def extract(
     target = choose_device(device)
     extractor = extractors.create(conf["model"], target)
     report = ExtractionReport()
-    names = [name for name in names if _is_storable(name, report)]
+    names = [name for name in names if is_storable(name, report)]
     with FeatureStore(path, configuration(conf, extractor)) as store:
         if overwrite:
             todo = list(names)
@@ -108,8 +108,8 @@ def extract(
             report.reused = sorted(set(names) - set(todo))
         batch_size = 8 if target.startswith("cuda") else 1
         with tqdm(total=len(todo), desc="extract", unit="image", disable=not progress or not todo) as bar:
-            read = _reader(conf["preprocessing"], image_dir, extractor.grayscale)
-            for batch in _equal_sizes(_prefetch(read, todo), batch_size, report, bar):
+            read = reader(conf["preprocessing"], image_dir, extractor.grayscale)
+            for batch in _equal_sizes(prefetch(read, todo), batch_size, report, bar):
                 _extract_batch(extractor, batch, store, report)
                 bar.update(len(batch))
     return report
@@ -140,7 +140,7 @@ def extract_pixels(extractor: Extractor, pixels: NDArray[np.uint8], preprocessin
     if pixels.dtype != np.uint8 or not (pixels.ndim == 2 or pixels.shape[2:] == (3,)) or pixels.size == 0:
         raise ImageError(f"an image must be (H, W, 3) or (H, W) uint8, not {pixels.shape} {pixels.dtype}")
     picture = Image.fromarray(pixels).convert("L" if extractor.grayscale else "RGB")  # as files are converted
-    tensor = _tensor(np.asarray(picture, np.uint8), preprocessing)
+    tensor = as_tensor(np.asarray(picture, np.uint8), preprocessing)
     height, width = tensor.shape[-2:]
     return extractor(tensor[None])[0].scaled((width, height), picture.size)
 
@@ -174,14 +174,23 @@ def fingerprint(path: Path) -> str:
 
 
 @dataclass(frozen=True)
-class _Loaded:
+class Loaded:
+    """An image file, decoded.
+
+    Attributes:
+        name: relative to the image folder.
+        source: its :func:`fingerprint`.
+        image: as stored in the file, upright.
+        tensor: ``(C, H, W)`` in [0, 1], resized.
+    """
+
     name: str
     source: str
     image: DecodedImage
-    tensor: torch.Tensor  # (C, H, W) in [0, 1], resized
+    tensor: torch.Tensor
 
 
-def _is_storable(name: str, report: ExtractionReport) -> bool:
+def is_storable(name: str, report: ExtractionReport) -> bool:
     """Whether HDF5 and COLMAP can store a name; one with bytes that are not UTF-8 is skipped."""
     try:
         name.encode()
@@ -192,28 +201,30 @@ def _is_storable(name: str, report: ExtractionReport) -> bool:
     return True
 
 
-def _reader(preprocessing: Conf, image_dir: Path, grayscale: bool) -> Callable[[str], _Loaded]:
-    def read(name: str) -> _Loaded:
+def reader(preprocessing: Conf, image_dir: Path, grayscale: bool) -> Callable[[str], Loaded]:
+    """A function that decodes and resizes an image of a folder by its name; it raises ImageError."""
+
+    def read(name: str) -> Loaded:
         source = fingerprint(image_dir / name)
         image = read_image(image_dir / name, grayscale)
-        return _Loaded(name, source, image, _tensor(image.pixels, preprocessing))
+        return Loaded(name, source, image, as_tensor(image.pixels, preprocessing))
 
     return read
 
 
-def _tensor(pixels: NDArray[np.uint8], preprocessing: Conf) -> torch.Tensor:
+def as_tensor(pixels: NDArray[np.uint8], preprocessing: Conf) -> torch.Tensor:
     """``(C, H, W)`` in [0, 1], resized, of ``(H, W)`` or ``(H, W, 3)`` pixels."""
     pixels = resize(pixels, preprocessing.get("resize_max"))
     channels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
     return torch.tensor(np.ascontiguousarray(channels)).float() / 255
 
 
-def _prefetch(
-    read: Callable[[str], _Loaded], names: Sequence[str], ahead: int = 2
-) -> Iterator[tuple[str, _Loaded | ImageError]]:
+def prefetch(
+    read: Callable[[str], Loaded], names: Sequence[str], ahead: int = 2
+) -> Iterator[tuple[str, Loaded | ImageError]]:
     """Decode in the background, a few images ahead of the network."""
 
-    def attempt(name: str) -> _Loaded | ImageError:
+    def attempt(name: str) -> Loaded | ImageError:
         try:
             return read(name)
         except ImageError as error:
@@ -228,13 +239,13 @@ def _prefetch(
 
 
 def _equal_sizes(
-    images: Iterator[tuple[str, _Loaded | ImageError]],
+    images: Iterator[tuple[str, Loaded | ImageError]],
     batch_size: int,
     report: ExtractionReport,
     bar: tqdm,  # type: ignore[type-arg]
-) -> Iterator[list[_Loaded]]:
+) -> Iterator[list[Loaded]]:
     """Group consecutive images of equal size; note the unreadable ones."""
-    batch: list[_Loaded] = []
+    batch: list[Loaded] = []
     for name, loaded in images:
         if isinstance(loaded, ImageError):
             report.skipped[name] = str(loaded)
@@ -248,7 +259,7 @@ def _equal_sizes(
         yield batch
 
 
-def _extract_batch(extractor: Extractor, batch: list[_Loaded], store: FeatureStore, report: ExtractionReport) -> None:
+def _extract_batch(extractor: Extractor, batch: list[Loaded], store: FeatureStore, report: ExtractionReport) -> None:
     found = extractor(torch.stack([loaded.tensor for loaded in batch]))
     for loaded, features in zip(batch, found, strict=True):
         height, width = loaded.tensor.shape[-2:]

@@ -40,7 +40,7 @@ def retrieve(
 
     Raises:
         StoreError: a file is missing or damaged, or an image has no descriptor.
-        ConfigurationError: nothing to search for or in, or descriptors of different lengths.
+        ConfigurationError: nothing to search for or in, or descriptors that cannot be compared.
     """
     if count < 1:
         raise ConfigurationError(f"retrieval needs at least one image for a query, not {count}")
@@ -50,6 +50,11 @@ def retrieve(
         for path, names in ((queries, query_names), (database, database_names)):
             if not names:
                 raise ConfigurationError(f"{path}: no images with a global descriptor to search; describe them first")
+        if not query_store.is_comparable(database_store):
+            raise ConfigurationError(
+                f"{queries}: was made with another configuration or vocabulary than {database}; describe the queries "
+                "with the database's"
+            )
         pairs: list[Pair] = []
         for start in range(0, len(query_names), _ROWS):
             names = query_names[start : start + _ROWS]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from posfeat_hloc.errors import StoreError
-from posfeat_hloc.stores.hdf5 import Hdf5Store
+from posfeat_hloc.stores.hdf5 import CONFIGURATION, Hdf5Store
 
 _KEY = "global_descriptor"
+_VOCABULARY = "vocabulary"  # an attribute, because hloc takes every dataset of a file for part of an image
 
 
 class GlobalDescriptorStore(Hdf5Store):
@@ -52,6 +55,40 @@ class GlobalDescriptorStore(Hdf5Store):
         with self._damage(f"the group of {name!r}"):
             item = self.file.get(name)
             return isinstance(item, h5py.Group) and isinstance(item.get(_KEY), h5py.Dataset)
+
+    @property
+    def vocabulary(self) -> NDArray[np.float32] | None:
+        """``(K, D)`` visual words that all descriptors of the file were made with, where the method has such."""
+        with self._damage("the vocabulary"):
+            words = self.file.attrs.get(_VOCABULARY)
+            return None if words is None else np.asarray(words, np.float32)
+
+    @vocabulary.setter
+    def vocabulary(self, words: NDArray[np.float32]) -> None:
+        self.file.attrs[_VOCABULARY] = words.astype(np.float32)
+
+    def is_comparable(self, other: GlobalDescriptorStore) -> bool:
+        """Whether both files' descriptors were made alike; assumed of files that other programs wrote."""
+        made0, made1 = (store.file.attrs.get(CONFIGURATION) for store in (self, other))
+        if made0 is None or made1 is None:
+            return True
+        words0, words1 = self.vocabulary, other.vocabulary
+        if words0 is None or words1 is None:
+            return made0 == made1 and words0 is words1
+        return made0 == made1 and np.array_equal(words0, words1)
+
+    def vocabulary_for(self, configuration: Mapping[str, Any]) -> NDArray[np.float32] | None:
+        """The vocabulary, for descriptors that are to be compared with those here.
+
+        Raises:
+            StoreError: these were made with another configuration.
+        """
+        if self.file.attrs.get(CONFIGURATION) != json.dumps(configuration, sort_keys=True):
+            raise StoreError(
+                f"{self.path}: was made with another configuration, so its descriptors cannot be compared; "
+                "describe all images with one"
+            )
+        return self.vocabulary
 
     def read(self, names: Sequence[str]) -> NDArray[np.float32]:
         """``(N, D)`` descriptors of N images.

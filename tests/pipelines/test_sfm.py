@@ -266,3 +266,18 @@ def test_posfeat_runs_with_weights_of_the_user(tmp_path, capsys):
     with FeatureStore(tmp_path / "out/features.h5") as features:
         assert all(len(features.read(f"{i}.png")) > 50 for i in range(3))
     assert json.loads((tmp_path / "out/summary.json").read_text())["verified_pairs"] == 3
+
+
+def test_pairs_from_retrieval(scene, tmp_path, capsys):
+    output = tmp_path / "out"
+    assert run(scene[0], output, "--pairs", "retrieval", "--neighbors", 2) == 0
+    found = summary(output)
+    assert found["registered"] == 6
+    lines = (output / "pairs.txt").read_text().splitlines()
+    assert found["pairs"] == len(lines) == len({frozenset(line.split()) for line in lines})
+    assert 6 <= len(lines) <= 12  # the others of 15 are not matched
+    near = [abs(int(a[5:7]) - int(b[5:7])) for a, b in map(str.split, lines)]
+    assert np.mean(near) < 2  # views along an arc; pairs at random are 2.3 apart
+    assert set(found["seconds"]) == {"extract", "retrieve", "match", "verify", "map"}
+    assert run(scene[0], output, "--pairs", "retrieval", "--neighbors", 2) == 0
+    assert summary(output)["kept_from_earlier_run"] == ["extract", "map", "match", "retrieve", "verify"]
