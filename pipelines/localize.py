@@ -30,7 +30,8 @@ from posfeat_hloc.localization.results import NAMES, result_names, write_atomica
 from posfeat_hloc.localization.sparse_map import SparseMap
 from posfeat_hloc.mapping.pairs import Pair, read_pairs, write_pairs
 from posfeat_hloc.match_features import match
-from posfeat_hloc.stores import FeatureStore
+from posfeat_hloc.retrieval import describe_images, retrieve
+from posfeat_hloc.stores import FeatureStore, GlobalDescriptorStore
 
 THRESHOLDS = ((0.25, 2.0), (0.5, 5.0), (5.0, 10.0))  # of visuallocalization.net for Aachen
 
@@ -70,7 +71,7 @@ def run(args: argparse.Namespace) -> LocalizationRun:
     done.skipped = report.skipped
     queries = asked.queries or _guessed(asked.images, features, report.names)
     with done.stage("pairs"):
-        pairs = choose_pairs(args, parts, sparse, asked.names, report.names)
+        pairs = choose_pairs(args, parts, sparse, asked, report.names)
         write_pairs(output / "pairs.txt", pairs)
     done.pairs = len(pairs)
     with done.stage("match"):
@@ -129,15 +130,43 @@ def _guessed(images: Path, features: Path, names: list[str]) -> list[Query]:
 
 
 def choose_pairs(
-    args: argparse.Namespace, parts: MapFolder, sparse: SparseMap, asked: list[str], usable: list[str]
+    args: argparse.Namespace, parts: MapFolder, sparse: SparseMap, asked: _Asked, usable: list[str]
 ) -> list[Pair]:
     """Pairs (query, map image) of queries with features and map images with poses."""
     have = set(usable)
+    if args.pairs is not None and args.retrieval is not None:
+        raise ConfigurationError("--pairs and --retrieval exclude each other; leave one out")
     if args.pairs is not None:
         with FeatureStore(parts.features) as store:
-            found = read_pairs(args.pairs, asked, sorted({*store.names(), *sparse.names}))
+            found = read_pairs(args.pairs, asked.names, sorted({*store.names(), *sparse.names}))
         return [(query, image) for query, image in found if query in have and image in sparse]
+    if args.retrieval is not None and usable:
+        return _retrieved_pairs(args, parts, sparse, asked.images, usable)
     return [(query, image) for query in usable for image in sparse.names]
+
+
+def _retrieved_pairs(
+    args: argparse.Namespace, parts: MapFolder, sparse: SparseMap, images: Path, usable: list[str]
+) -> list[Pair]:
+    """Each query with the most similar map images; all of them where the map's photographs are not at hand."""
+    conf, progress = confs.retrieval[args.descriptor], not args.quiet
+    database = parts.descriptors.get(args.descriptor)
+    if database is None:
+        photographs: Path | None = args.map_images or parts.images
+        if photographs is None or not photographs.is_dir():
+            print(
+                f"note: the photographs of {args.map} are not at {photographs}, so that queries are matched with all "
+                "of its images; name their folder by --map-images",
+                file=sys.stderr,
+            )
+            return [(query, image) for query in usable for image in sparse.names]
+        database = _output(args) / f"map-{conf['output']}.h5"
+        describe_images(conf, photographs, database, sparse.names, args.device, progress=progress)
+    described = _output(args) / f"{conf['output']}.h5"
+    report = describe_images(conf, images, described, usable, args.device, database, progress=progress)
+    with GlobalDescriptorStore(database) as store:
+        names = [name for name in sparse.names if name in store]
+    return retrieve(described, database, args.retrieval, report.names, names)
 
 
 def _output(args: argparse.Namespace) -> Path:
@@ -173,6 +202,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--matcher", choices=list(confs.matchers), help="default: the one that suits the feature")
     add("--pairs", type=Path, metavar="FILE",
         help="'query map-image' a line, the most similar first (default: all with all)")  # fmt: skip
+    add("--retrieval", type=positive, metavar="N",
+        help="match each query with the N most similar map images only")  # fmt: skip
+    add("--descriptor", choices=list(confs.retrieval), default="vlad-hardnet",
+        help="what similarity is, for --retrieval (default: %(default)s)")  # fmt: skip
+    add("--map-images", type=Path, metavar="DIR",
+        help="the map's photographs, for --retrieval (default: where pipelines.sfm found them)")  # fmt: skip
     add("--max-error", type=float, default=12.0, metavar="PX", help="of an inlier (default: %(default)s)")
     add("--min-inliers", type=positive, default=12, metavar="N",
         help="3D points among the inliers; more where chance gives as many (default: %(default)s)")  # fmt: skip

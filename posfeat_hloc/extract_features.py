@@ -137,12 +137,21 @@ def extract_pixels(extractor: Extractor, pixels: NDArray[np.uint8], preprocessin
     Raises:
         ImageError: an array of another shape or type, or without pixels.
     """
+    tensor = picture_tensor(pixels, preprocessing, extractor.grayscale)
+    height, width = tensor.shape[-2:]
+    return extractor(tensor[None])[0].scaled((width, height), (pixels.shape[1], pixels.shape[0]))
+
+
+def picture_tensor(pixels: NDArray[np.uint8], preprocessing: Conf, grayscale: bool) -> torch.Tensor:
+    """``(C, H, W)`` in [0, 1], converted and resized as files are, of ``(H, W, 3)`` RGB or ``(H, W)`` grey pixels.
+
+    Raises:
+        ImageError: an array of another shape or type, or without pixels.
+    """
     if pixels.dtype != np.uint8 or not (pixels.ndim == 2 or pixels.shape[2:] == (3,)) or pixels.size == 0:
         raise ImageError(f"an image must be (H, W, 3) or (H, W) uint8, not {pixels.shape} {pixels.dtype}")
-    picture = Image.fromarray(pixels).convert("L" if extractor.grayscale else "RGB")  # as files are converted
-    tensor = as_tensor(np.asarray(picture, np.uint8), preprocessing)
-    height, width = tensor.shape[-2:]
-    return extractor(tensor[None])[0].scaled((width, height), picture.size)
+    picture = Image.fromarray(pixels).convert("L" if grayscale else "RGB")
+    return _tensor(np.asarray(picture, np.uint8), preprocessing)
 
 
 def choose_device(device: str) -> str:
@@ -207,12 +216,12 @@ def reader(preprocessing: Conf, image_dir: Path, grayscale: bool) -> Callable[[s
     def read(name: str) -> Loaded:
         source = fingerprint(image_dir / name)
         image = read_image(image_dir / name, grayscale)
-        return Loaded(name, source, image, as_tensor(image.pixels, preprocessing))
+        return Loaded(name, source, image, _tensor(image.pixels, preprocessing))
 
     return read
 
 
-def as_tensor(pixels: NDArray[np.uint8], preprocessing: Conf) -> torch.Tensor:
+def _tensor(pixels: NDArray[np.uint8], preprocessing: Conf) -> torch.Tensor:
     """``(C, H, W)`` in [0, 1], resized, of ``(H, W)`` or ``(H, W, 3)`` pixels."""
     pixels = resize(pixels, preprocessing.get("resize_max"))
     channels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)

@@ -17,6 +17,7 @@ from posfeat_hloc import confs, extractors, matchers
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.extract_features import choose_device, extract_pixels
 from posfeat_hloc.localization.map_folder import open_map
+from posfeat_hloc.localization.map_retrieval import MapRetrieval
 from posfeat_hloc.localization.options import LocalizationOptions
 from posfeat_hloc.localization.pose_problem import PoseProblem
 from posfeat_hloc.localization.queries import Query, guess_camera
@@ -33,7 +34,7 @@ class LocalizedImage:
 
     Attributes:
         result: its pose, or the reason why there is none.
-        seconds: stage (extract, match, pose) -> time.
+        seconds: stage (extract, retrieve, match, pose) -> time.
     """
 
     result: Localized
@@ -53,6 +54,8 @@ class Localizer:
         matcher: name in ``confs.matchers``; the one that suits the feature when None.
         device: ``auto`` takes a GPU when there is one.
         options: see :class:`LocalizationOptions`.
+        neighbors: most similar map images that an image is matched with, where the map folder has their global
+            descriptors (``pipelines.sfm --pairs retrieval``); with all map images where it has none.
 
     Raises:
         ConfigurationError: see :func:`open_map`.
@@ -69,6 +72,7 @@ class Localizer:
         matcher: str | None = None,
         device: str = "auto",
         options: LocalizationOptions | None = None,
+        neighbors: int = 20,
     ) -> None:
         parts = open_map(Path(folder), features, feature, weights_file)
         if journal_path(parts.features).exists():
@@ -83,6 +87,9 @@ class Localizer:
             raise ConfigurationError(f"matcher {name!r} does not exist; choose from {', '.join(confs.matchers)}")
         self._matcher = matchers.create(confs.matchers[name]["model"])
         self.map = SparseMap(parts.model)
+        self.neighbors = neighbors
+        described = next(iter(parts.descriptors.values()), None)
+        self._retrieval = None if described is None else MapRetrieval(described, self.map.names, self._device)
         self._store = FeatureStore(parts.features)
         self._descriptors = DescriptorCache(self._store, CACHE_BYTES)
         try:
@@ -119,11 +126,13 @@ class Localizer:
                 f"the camera is for {camera.width}x{camera.height} pixels, the image has {size[0]}x{size[1]}"
             )
         query = Query(name, camera or guess_camera(size, focal_length), calibrated=camera is not None)
+        with _timed(seconds, "retrieve"):
+            names = self.map.names if self._retrieval is None else self._retrieval.nearest(image, self.neighbors)
         with _timed(seconds, "match"):
             descriptors = features.descriptors.astype(np.float16)  # as files store them
             found = {
                 other: matchers.match_batch(self._matcher, [(descriptors, self._descriptors[other])], self._device)[0]
-                for other in self.map.names
+                for other in names
             }
         with _timed(seconds, "pose"):
             result = PoseProblem.of(query, features.keypoints, found, self.map).solve(self.options)

@@ -25,6 +25,7 @@ class MapFolder:
         feature: name of the features' conf.
         conf: with which the queries are extracted.
         images: folder of the map's photographs, where it is known.
+        descriptors: conf of ``confs.retrieval`` -> file of the photographs' global descriptors, where there is one.
     """
 
     model: Path
@@ -32,6 +33,7 @@ class MapFolder:
     feature: str
     conf: confs.Conf
     images: Path | None
+    descriptors: dict[str, Path]
 
     def check_extractor(self, extractor: Extractor) -> None:
         """Raises ConfigurationError where queries would get other weights than the map."""
@@ -76,14 +78,22 @@ def open_map(
     if "weights" in conf["model"] or (recorded or {}).get("weights"):
         conf["model"]["weights"] = (
             weights_file
-            or _bundled((recorded or {}).get("weights"))
+            or weights.bundled_name((recorded or {}).get("weights"))
             or command.get("weights")
             or conf["model"].get("weights")
         )
     elif weights_file is not None:
         raise ConfigurationError(f"{name} has no weights, but {weights_file} was given")
     images = command.get("images")
-    return MapFolder(model, path, name, conf, Path(images) if images else None)
+    described = {key: folder / f"{value['output']}.h5" for key, value in confs.retrieval.items()}
+    return MapFolder(
+        model,
+        path,
+        name,
+        conf,
+        Path(images) if images else None,
+        {key: file for key, file in described.items() if file.is_file()},
+    )
 
 
 def _conf(path: Path, recorded: confs.Conf | None, feature: str | None) -> tuple[str, confs.Conf]:
@@ -101,10 +111,6 @@ def _conf(path: Path, recorded: confs.Conf | None, feature: str | None) -> tuple
     conf["model"].update(recorded["model"])
     conf["preprocessing"] = dict(recorded["preprocessing"])
     return name, conf
-
-
-def _bundled(digest: str | None) -> str | None:
-    return next((name for name, entry in weights.BUNDLED.items() if entry.sha256 == digest), None)
 
 
 def _command(folder: Path) -> dict[str, Any]:

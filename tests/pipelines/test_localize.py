@@ -16,11 +16,13 @@ import pytest
 from PIL import Image
 
 from pipelines import localize, sfm
+from posfeat_hloc import confs
 from posfeat_hloc.errors import ConfigurationError, ImageError
 from posfeat_hloc.localization.localizer import Localizer
 from posfeat_hloc.localization.records import read_log
 from posfeat_hloc.localization.results import read_results, write_results
 from posfeat_hloc.mapping.reconstruction import read_model
+from posfeat_hloc.retrieval import describe_images
 from posfeat_hloc.stores import FeatureStore
 from tests.localization.scenes import pose_error
 from tests.rendering import FOCAL, HEIGHT, WIDTH, write_scene
@@ -158,7 +160,7 @@ def test_a_localizer_gives_what_the_command_gives(world, finished):
                     pixels = np.asarray(file.convert("RGB"))
                 camera = pycolmap.Camera.create_from_model_name(1, "SIMPLE_PINHOLE", FOCAL, WIDTH, HEIGHT)
                 found = localizer.localize(pixels, camera, name=name)
-                assert set(found.seconds) == {"extract", "match", "pose"}
+                assert set(found.seconds) == {"extract", "retrieve", "match", "pose"}
                 assert found.result.matches == expected.matches
                 np.testing.assert_array_equal(found.result.cam_from_world.matrix(), expected.cam_from_world.matrix())
             guessed = localizer.localize(pixels, focal_length=1.05 * FOCAL)
@@ -174,6 +176,35 @@ def test_a_localizer_gives_what_the_command_gives(world, finished):
         for path in [map_folder, *map_folder.rglob("*")]:
             path.chmod(0o755 if path.is_dir() else 0o644)
     assert {path: path.read_bytes() for path in map_folder.rglob("*") if path.is_file()} == before
+
+
+def test_retrieval_leaves_most_of_the_map_out(world, tmp_path, capsys):
+    before = sorted((world / "map").iterdir())
+    assert run(world, tmp_path, "--retrieval", 2, "--ground-truth", world / "truth.txt") == 0
+    told = summary(tmp_path)
+    assert told["pairs"] == 4
+    assert told["errors"]["median_position"] < 0.03
+    assert sorted((world / "map").iterdir()) == before
+    expected = {"view_03.png": {"view_01.png", "view_03.png"}, "view_05.png": {"view_03.png", "view_05.png"}}
+    for name, record in read_log(tmp_path / "queries.jsonl").items():  # the neighbours of view 2 and of view 4
+        assert set(record.images) == expected[name]
+    assert run(world, tmp_path / "far", "--retrieval", 2, "--map-images", tmp_path / "none") == 0
+    assert "matched with all" in capsys.readouterr().err
+    assert summary(tmp_path / "far")["pairs"] == 10
+    assert run(world, tmp_path, "--retrieval", 2, "--pairs", tmp_path / "pairs.txt") == 1
+    assert "exclude each other" in capsys.readouterr().err
+
+
+def test_a_localizer_retrieves_where_the_map_is_described(world, tmp_path):
+    shutil.copytree(world / "map", tmp_path / "map")
+    conf = confs.retrieval["vlad-hardnet"]
+    describe_images(conf, world / "photos", tmp_path / "map" / f"{conf['output']}.h5", device="cpu", progress=False)
+    pixels = np.asarray(Image.open(world / "queries/view_03.png"))
+    with Localizer(tmp_path / "map", device="cpu", neighbors=2) as localizer:
+        found = localizer.localize(pixels, focal_length=FOCAL)
+    assert set(found.result.images) == {"view_01.png", "view_03.png"}
+    assert set(found.seconds) == {"extract", "retrieve", "match", "pose"}
+    assert found.result.localized
 
 
 def test_a_killed_run_goes_on(world, finished, tmp_path):
