@@ -25,7 +25,6 @@ from posfeat_hloc.localization.records import Localized
 from posfeat_hloc.localization.sparse_map import SparseMap
 from posfeat_hloc.match_features import CACHE_BYTES, DescriptorCache
 from posfeat_hloc.stores import FeatureStore
-from posfeat_hloc.stores.journal import journal_path
 
 
 @dataclass(frozen=True)
@@ -75,8 +74,6 @@ class Localizer:
         neighbors: int = 20,
     ) -> None:
         parts = open_map(Path(folder), features, feature, weights_file)
-        if journal_path(parts.features).exists():
-            raise ConfigurationError(f"{parts.features}: a run that writes it was interrupted; run it to its end first")
         self.options = options or LocalizationOptions()
         self._conf = parts.conf
         self._device = choose_device(device)

@@ -13,6 +13,7 @@ from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.extract_features import configuration
 from posfeat_hloc.extractors import Extractor
 from posfeat_hloc.stores import FeatureStore
+from posfeat_hloc.stores.journal import journal_path
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,8 @@ def open_map(
     path = features if features is not None else folder / "features.h5"
     if features is None and not path.is_file():
         raise ConfigurationError(f"{path}: no such file; give the features that the map was made from")
+    if journal_path(path).exists():  # reading would complete the interrupted write, and a map is never written to
+        raise ConfigurationError(f"{path}: the run that wrote it was interrupted; run it to its end first")
     command = _command(folder)
     with FeatureStore(path) as store:
         recorded = store.configuration
@@ -92,7 +95,7 @@ def open_map(
         name,
         conf,
         Path(images) if images else None,
-        {key: file for key, file in described.items() if file.is_file()},
+        {key: file for key, file in described.items() if file.is_file() and not journal_path(file).exists()},
     )
 
 

@@ -60,7 +60,7 @@ class PoseProblem:
         clusters = [list(range(len(self.images)))]
         if options.covisibility_clustering:
             clusters = covisibility_clusters([self.sparse.point_ids(image) for image in self.images])
-        best = Localized(self.query.name)
+        best = Localized(self.query.name, reason="no map image to match it with")
         for members in clusters:
             found = self._solve_cluster(members, options)
             if not best.images or (found.localized, found.inliers) > (best.localized, best.inliers):

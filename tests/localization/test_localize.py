@@ -15,6 +15,7 @@ from posfeat_hloc.localization.options import LocalizationOptions
 from posfeat_hloc.localization.pose_problem import PoseProblem
 from posfeat_hloc.localization.queries import Query
 from posfeat_hloc.localization.records import read_log
+from posfeat_hloc.localization.sparse_map import SparseMap
 from posfeat_hloc.stores import FeatureStore, MatchStore
 from tests.localization.scenes import CONFIGURATION, FOCAL, camera, features_of, look, make_scene, pose_error
 
@@ -204,6 +205,14 @@ def test_with_clusters_the_one_with_most_inliers_wins(tmp_path):
     assert found.images == ("3.jpg", "4.jpg")
     assert pose_error(found.cam_from_world, scene.poses["q.jpg"])[0] < 1e-3
     assert found.inliers <= found.matches < run(scene)["q.jpg"].matches
+
+
+@pytest.mark.parametrize("clustering", [False, True])
+def test_without_map_images_there_is_no_pose(scene, clustering):
+    problem = PoseProblem.of(scene.queries[0], scene.keypoints[scene.names[0]], {}, SparseMap(scene.model))
+    found = problem.solve(LocalizationOptions(covisibility_clustering=clustering))
+    assert not found.localized
+    assert found.cam_from_world is None
 
 
 def test_a_map_of_another_feature_is_refused(scene, tmp_path):

@@ -90,3 +90,7 @@ def test_missing_parts_are_named(tmp_path):
     assert open_map(folder / "sparse/0", folder / "features.h5").model == folder / "sparse/0"
     with pytest.raises(StoreError, match=r"none\.h5"):
         open_map(folder, tmp_path / "none.h5")
+    (folder / "features.h5.journal").touch()
+    with pytest.raises(ConfigurationError, match="was interrupted"):
+        open_map(folder)
+    assert (folder / "features.h5.journal").exists()
