@@ -1,10 +1,10 @@
 """Measure global descriptors on several photographed scenes mixed into one database.
 
-    python benchmarks/retrieval.py --scenes data/reichstag data/lund --models data/reichstag/model - --output runs/retrieval
+    python benchmarks/retrieval.py --scenes scenes/reichstag scenes/lund --models sift/reichstag - --output runs/r
 
 Every image is a query in all others. Three truths: images of the same scene; images that share at least 30 points of a
-model of the scene; the 10 images that share most. mAP is the mean over the queries of average precision, recall@10 the share
-of the relevant images (at most 10 count) among the first 10.
+model of the scene; the 10 images that share most. mAP is the mean over the queries of average precision, recall@10 the
+share of the relevant images (at most 10 count) among the first 10.
 """
 
 from __future__ import annotations

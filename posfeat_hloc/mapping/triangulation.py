@@ -79,26 +79,23 @@ def triangulate(
     pairs = unique_pairs(pairs)
     model = read_model(reference)
     partial = output.with_name(output.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     database = partial / "database.db"
-    with (
-        FeatureStore(features) as feature_store,
-        MatchStore(matches) as match_store,
-        pycolmap.Database.open(database) as db,
-    ):
+    with FeatureStore(features) as feature_store, MatchStore(matches) as match_store:
         _check(model, feature_store, pairs, reference)
-        with pycolmap.DatabaseTransaction(db):
-            keypoints = _import(db, model, feature_store)
-            _import_matches(db, model, keypoints, match_store, pairs, progress)
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        with pycolmap.Database.open(database) as db, pycolmap.DatabaseTransaction(db):
+            counts = _import(db, model, feature_store)
+            _import_matches(db, model, counts, match_store, pairs, progress)
             if options.verification == "poses":
                 verify_with_poses(db, model, feature_store, pairs, options.max_error, progress)
-    if options.verification == "ransac":
-        verify(database, options.seed, options.threads, options.max_error)
-    triangulated = _triangulate(model, database, images, partial, options)
-    for image in triangulated.images.values():
-        if len(image.points2D) == 0 and len(keypoints[image.name]):  # COLMAP leaves out images without verified pairs
-            image.points2D = pycolmap.Point2DList([pycolmap.Point2D(xy) for xy in keypoints[image.name]])
+        if options.verification == "ransac":
+            verify(database, options.seed, options.threads, options.max_error)
+        triangulated = _triangulate(model, database, images, partial, options)
+        for image in triangulated.images.values():
+            if len(image.points2D) == 0 and counts[image.name]:  # COLMAP leaves out images without verified pairs
+                xy = _colmap_keypoints(feature_store, image.name)
+                image.points2D = pycolmap.Point2DList([pycolmap.Point2D(point) for point in xy])
     triangulated.write(partial)
     summary = summarize(triangulated, output)
     shutil.rmtree(output, ignore_errors=True)
@@ -123,10 +120,8 @@ def _check(model: pycolmap.Reconstruction, features: FeatureStore, pairs: Sequen
             )
 
 
-def _import(
-    db: pycolmap.Database, model: pycolmap.Reconstruction, features: FeatureStore
-) -> dict[str, NDArray[np.float32]]:
-    """Write cameras, images (with the ids of the model) and keypoints; returns these in COLMAP's pixels."""
+def _import(db: pycolmap.Database, model: pycolmap.Reconstruction, features: FeatureStore) -> dict[str, int]:
+    """Write cameras, images (with the ids of the model) and keypoints; returns the numbers of keypoints."""
     for camera in model.cameras.values():
         camera.has_prior_focal_length = True  # model files do not say so, and without it RANSAC would ignore intrinsics
         db.write_camera(camera, use_camera_id=True)
@@ -134,28 +129,34 @@ def _import(
         db.write_rig(rig, use_rig_id=True)
     for frame in model.frames.values():
         db.write_frame(frame, use_frame_id=True)
-    keypoints = {}
+    counts = {}
     for image in model.images.values():
         db.write_image(image, use_image_id=True)
-        keypoints[image.name] = np.zeros((0, 2), np.float32)
-        if image.name in features:
-            keypoints[image.name] = features.keypoints(image.name)[:, :2] + np.float32(0.5)
-        if len(keypoints[image.name]):
-            db.write_keypoints(image.image_id, keypoints[image.name])
-    return keypoints
+        keypoints = _colmap_keypoints(features, image.name)
+        counts[image.name] = len(keypoints)
+        if len(keypoints):
+            db.write_keypoints(image.image_id, keypoints)
+    return counts
+
+
+def _colmap_keypoints(features: FeatureStore, name: str) -> NDArray[np.float32]:
+    """``(N, 2)`` in COLMAP's pixels; none for images without features."""
+    if name not in features:
+        return np.zeros((0, 2), np.float32)
+    return features.keypoints(name)[:, :2] + np.float32(0.5)
 
 
 def _import_matches(
     db: pycolmap.Database,
     model: pycolmap.Reconstruction,
-    keypoints: dict[str, NDArray[np.float32]],
+    counts: dict[str, int],
     matches: MatchStore,
     pairs: Sequence[Pair],
     progress: bool,
 ) -> None:
     ids = {image.name: image.image_id for image in model.images.values()}
     for name0, name1 in tqdm(pairs, desc="import", unit="pair", disable=not progress):
-        count0, count1 = len(keypoints[name0]), len(keypoints[name1])
+        count0, count1 = counts[name0], counts[name1]
         indices = matches.read(name0, name1, count0).pairs()
         if len(indices) and (indices.max(axis=0) >= (count0, count1)).any():
             raise StoreError(
