@@ -224,7 +224,8 @@ def _floats(text: str) -> tuple[float, ...]:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers") from error
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """A number of things on a command line."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} is not a positive number")
@@ -243,15 +244,15 @@ def _parser() -> argparse.ArgumentParser:
     add("--weights", metavar="NAME|FILE",
         help="other weights for the feature's network: a file, the authors' folder of PoSFeat, or a public name "
         f"({', '.join(weights.PUBLIC)})")  # fmt: skip
-    add("--max-size", type=_positive, metavar="PX",
+    add("--max-size", type=positive, metavar="PX",
         help=f"shrink images to this longest side for extraction (default: {confs.RESIZE_MAX})")  # fmt: skip
-    add("--max-keypoints", type=_positive, metavar="N", help="keypoints in an image (default: 8192)")
+    add("--max-keypoints", type=positive, metavar="N", help="keypoints in an image (default: 8192)")
     add("--pairs", default="exhaustive", metavar="exhaustive|sequential|retrieval|FILE",
         help="which images are matched: all with all, neighbours in the order of names, similar ones, or those that a "
         "FILE names, two a line (default: %(default)s)")  # fmt: skip
-    add("--overlap", type=_positive, default=10, metavar="N",
+    add("--overlap", type=positive, default=10, metavar="N",
         help="neighbours on each side for --pairs sequential (default: %(default)s)")  # fmt: skip
-    add("--neighbors", type=_positive, default=20, metavar="N",
+    add("--neighbors", type=positive, default=20, metavar="N",
         help="most similar images of each for --pairs retrieval (default: %(default)s)")  # fmt: skip
     add("--retrieval", choices=list(confs.retrieval), default="vlad-hardnet",
         help="what similarity is, for --pairs retrieval (default: %(default)s)")  # fmt: skip

@@ -131,12 +131,13 @@ def as_text(run: Run, feature: str, images: Path, output: Path) -> str:
         ("not in this model", run.unregistered),
         ("note", run.extraction.notes),
     ):
-        lines += _listing(title, items)
+        lines += listing(title, items)
     lines.append(f"  details             {output / 'summary.json'}")
     return "\n".join(lines)
 
 
-def _listing(title: str, items: dict[str, str], limit: int = 10) -> list[str]:
+def listing(title: str, items: dict[str, str], limit: int = 10) -> list[str]:
+    """The first of several names with what is to be said of them."""
     if not items:
         return []
     lines = [f"  {title} ({len(items)})"]

@@ -186,3 +186,23 @@ retrieval: dict[str, Conf] = {
         "preprocessing": {"grayscale": False, "resize_max": 480},
     },
 }
+
+
+def name_of(recorded: Conf | None) -> str:
+    """The name of the extractor that a feature file's recorded configuration came from, as far as it has one.
+
+    Numbers of keypoints and image sizes may differ from the named conf. None, for files of other programs, gives
+    ``unknown feature``.
+    """
+    if recorded is None:
+        return "unknown feature"
+    model = recorded.get("model", {})
+    for name, conf in extractors.items():
+        if _essence(conf["model"]) == _essence(model):
+            return name
+    return str(model.get("name", "unknown feature"))
+
+
+def _essence(model: Conf) -> Conf:
+    free = ("weights", "precision", "batch_size", "max_keypoints")  # the first three are not recorded
+    return {key: value for key, value in model.items() if key not in free}

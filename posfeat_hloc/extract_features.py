@@ -10,11 +10,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 from tqdm import tqdm
 
 from posfeat_hloc import extractors
 from posfeat_hloc.errors import ConfigurationError, ImageError
 from posfeat_hloc.extractors import Extractor
+from posfeat_hloc.features import Features
 from posfeat_hloc.images import DecodedImage, list_images, read_image, resize
 from posfeat_hloc.memory import return_large_blocks
 from posfeat_hloc.stores import FeatureStore
@@ -121,6 +124,37 @@ def read_names(path: Path) -> list[str]:
     return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
 
+def extract_pixels(extractor: Extractor, pixels: NDArray[np.uint8], preprocessing: Conf) -> Features:
+    """Features of a picture in memory, the same as of a file that holds these pixels.
+
+    Args:
+        extractor: of the conf that ``preprocessing`` belongs to.
+        pixels: ``(H, W, 3)`` RGB or ``(H, W)`` grey, uint8.
+        preprocessing: entry of a conf.
+
+    Returns:
+        features with keypoints in pixels of the picture.
+
+    Raises:
+        ImageError: an array of another shape or type, or without pixels.
+    """
+    tensor = picture_tensor(pixels, preprocessing, extractor.grayscale)
+    height, width = tensor.shape[-2:]
+    return extractor(tensor[None])[0].scaled((width, height), (pixels.shape[1], pixels.shape[0]))
+
+
+def picture_tensor(pixels: NDArray[np.uint8], preprocessing: Conf, grayscale: bool) -> torch.Tensor:
+    """``(C, H, W)`` in [0, 1], converted and resized as files are, of ``(H, W, 3)`` RGB or ``(H, W)`` grey pixels.
+
+    Raises:
+        ImageError: an array of another shape or type, or without pixels.
+    """
+    if pixels.dtype != np.uint8 or not (pixels.ndim == 2 or pixels.shape[2:] == (3,)) or pixels.size == 0:
+        raise ImageError(f"an image must be (H, W, 3) or (H, W) uint8, not {pixels.shape} {pixels.dtype}")
+    picture = Image.fromarray(pixels).convert("L" if grayscale else "RGB")
+    return _tensor(np.asarray(picture, np.uint8), preprocessing)
+
+
 def choose_device(device: str) -> str:
     """``auto`` is ``cuda`` where torch finds a GPU, otherwise ``cpu``; ConfigurationError for one that is not there."""
     if device == "auto":
@@ -183,11 +217,16 @@ def reader(preprocessing: Conf, image_dir: Path, grayscale: bool) -> Callable[[s
     def read(name: str) -> Loaded:
         source = fingerprint(image_dir / name)
         image = read_image(image_dir / name, grayscale)
-        pixels = resize(image.pixels, preprocessing.get("resize_max"))
-        channels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
-        return Loaded(name, source, image, torch.tensor(np.ascontiguousarray(channels)).float() / 255)
+        return Loaded(name, source, image, _tensor(image.pixels, preprocessing))
 
     return read
+
+
+def _tensor(pixels: NDArray[np.uint8], preprocessing: Conf) -> torch.Tensor:
+    """``(C, H, W)`` in [0, 1], resized, of ``(H, W)`` or ``(H, W, 3)`` pixels."""
+    pixels = resize(pixels, preprocessing.get("resize_max"))
+    channels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+    return torch.tensor(np.ascontiguousarray(channels)).float() / 255
 
 
 def prefetch(

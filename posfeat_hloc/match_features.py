@@ -1,4 +1,4 @@
-"""Match pairs of images from a feature file into a match file: read, match, store, resume."""
+"""Match pairs of images from a feature file, or from two, into a match file: read, match, store, resume."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from posfeat_hloc.extract_features import choose_device
 from posfeat_hloc.mapping.pairs import Pair, read_pairs, unique_pairs
 from posfeat_hloc.memory import return_large_blocks
 from posfeat_hloc.stores import FeatureStore, MatchStore
+from posfeat_hloc.stores.matches import DIRECTED
 
 Conf = dict[str, Any]
 
@@ -39,6 +40,7 @@ def main(
     features: Path,
     export_dir: Path | None = None,
     matches: Path | None = None,
+    features_ref: Path | None = None,
     overwrite: bool = False,
     device: str = "auto",
 ) -> Path:
@@ -49,6 +51,7 @@ def main(
         pairs: text file, two image names a line.
         features: HDF5 file of ours or hloc's.
         export_dir: folder of the match file, named as hloc names it, unless ``matches`` is given.
+        features_ref: file of the second image of each pair; the same file when None.
         overwrite: match again what is there.
     """
     if matches is None:
@@ -56,7 +59,12 @@ def main(
         matches = folder / f"{features.stem}_{conf['output']}_{pairs.stem}.h5"
     with FeatureStore(features) as store:
         known = store.names()
-    match(conf, read_pairs(pairs, known), features, matches, device, overwrite)
+    if features_ref is not None:
+        with FeatureStore(features_ref) as store:
+            found = read_pairs(pairs, known, store.names())
+    else:
+        found = read_pairs(pairs, known)
+    match(conf, found, features, matches, device, overwrite, reference=features_ref)
     return matches
 
 
@@ -68,38 +76,68 @@ def match(
     device: str = "auto",
     overwrite: bool = False,
     progress: bool = True,
+    reference: Path | None = None,
 ) -> MatchingReport:
     """Match what is missing or outdated in ``path``.
+
+    With ``reference``, the second image of each pair is read from that feature file, and equal names in the two files
+    are different images.
 
     A pair counts as done when its matches were made from the very features that are stored now (files that hloc wrote
     hold nothing to tell that by: there, any matches count). Memory does not grow with the number of pairs.
 
     Raises:
         ConfigurationError: a conf that does not exist.
-        StoreError: a file is damaged, in use, of another configuration, or lacks an image of the pairs.
+        StoreError: a file is damaged, in use, of another configuration, or lacks an image of the pairs, or the two
+            files hold descriptors of different lengths.
     """
     return_large_blocks()
     target = choose_device(device)
     matcher = matchers.create(conf["model"])
     batch_size = 8 if target.startswith("cuda") else 1  # on a CPU one product already fills the cores
     report = MatchingReport()
-    with FeatureStore(features) as source, MatchStore(path, {"model": conf["model"]}) as store:
-        pairs = unique_pairs(pairs)
-        digests = {name: source.digest(name) for name in {name for pair in pairs for name in pair}}
-        if missing := sorted(name for name in digests if name not in source):
-            raise StoreError(f"{features}: holds no features of {missing[0]!r} ({len(missing)} images of the pairs)")
-        todo = [(a, b) for a, b in pairs if overwrite or not store.is_current(a, b, (digests[a], digests[b]))]
+    record = {"model": conf["model"]} | ({} if reference is None else {DIRECTED: True})
+    with (
+        FeatureStore(features) as source0,
+        FeatureStore(reference or features) as source1,
+        MatchStore(path, record) as store,
+    ):
+        pairs = unique_pairs(pairs) if reference is None else list(dict.fromkeys(pairs))
+        names0, names1 = {a for a, _ in pairs}, {b for _, b in pairs}
+        digests0 = _digests(source0, names0 if reference is not None else names0 | names1)
+        digests1 = digests0 if reference is None else _digests(source1, names1)
+        todo = [(a, b) for a, b in pairs if overwrite or not store.is_current(a, b, (digests0[a], digests1[b]))]
         report.reused = len(pairs) - len(todo)
-        descriptors = _DescriptorCache(source, CACHE_BYTES)
+        descriptors0 = DescriptorCache(source0, CACHE_BYTES)
+        descriptors1 = descriptors0 if reference is None else DescriptorCache(source1, CACHE_BYTES)
         with tqdm(total=len(todo), desc="match", unit="pair", disable=not progress or not todo) as bar:
             for batch in _batches(sorted(todo), batch_size):
-                read = [(descriptors[a], descriptors[b]) for a, b in batch]
+                read = [(descriptors0[a], descriptors1[b]) for a, b in batch]
+                _check_lengths(batch[0], read[0], features, reference)
                 for (a, b), found in zip(batch, matchers.match_batch(matcher, read, target), strict=True):
-                    store.write(a, b, found, len(descriptors[b]), (digests[a], digests[b]))
+                    store.write(a, b, found, len(descriptors1[b]), (digests0[a], digests1[b]))
                 store.commit()
                 report.matched += len(batch)
                 bar.update(len(batch))
     return report
+
+
+def _digests(store: FeatureStore, names: set[str]) -> dict[str, str]:
+    if missing := sorted(name for name in names if name not in store):
+        raise StoreError(f"{store.path}: holds no features of {missing[0]!r} ({len(missing)} images of the pairs)")
+    return {name: store.digest(name) for name in names}
+
+
+def _check_lengths(
+    pair: Pair, arrays: tuple[NDArray[np.float16], NDArray[np.float16]], features: Path, reference: Path | None
+) -> None:
+    """Descriptors of different lengths come from different features."""
+    length0, length1 = (array.shape[1] for array in arrays)
+    if length0 != length1 and all(map(len, arrays)):
+        raise StoreError(
+            f"{features} has descriptors of {length0} numbers for {pair[0]!r}, {reference or features} has "
+            f"descriptors of {length1} for {pair[1]!r}: different features; extract both with one configuration"
+        )
 
 
 def _batches(pairs: list[Pair], size: int) -> Iterator[list[Pair]]:
@@ -107,7 +145,7 @@ def _batches(pairs: list[Pair], size: int) -> Iterator[list[Pair]]:
         yield pairs[start : start + size]
 
 
-class _DescriptorCache:
+class DescriptorCache:
     """Descriptors by image name, read once while they fit into a number of bytes."""
 
     def __init__(self, store: FeatureStore, limit: int) -> None:

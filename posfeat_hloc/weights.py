@@ -38,6 +38,11 @@ BUNDLED: dict[str, Bundled] = {
 """Name used in a conf -> shipped file."""
 
 
+def bundled_name(digest: str | None) -> str | None:
+    """The name of the shipped weights with a SHA-256; None where none have it."""
+    return next((name for name, entry in BUNDLED.items() if entry.sha256 == digest), None)
+
+
 @dataclass(frozen=True)
 class Public:
     """One checkpoint that its authors publish."""

@@ -215,7 +215,7 @@ def test_cache_forgets_the_least_recently_used(features: Path, monkeypatch: pyte
     with FeatureStore(features) as store:
         real = store.descriptors
         monkeypatch.setattr(store, "descriptors", lambda name: (reads.append(name), real(name))[1])
-        cache = match_features._DescriptorCache(store, size["a"] + size["b/c d"] + size["ü"])
+        cache = match_features.DescriptorCache(store, size["a"] + size["b/c d"] + size["ü"])
         for name in ("a", "b/c d", "ü", "a"):
             assert_array_equal(cache[name], real(name))
         assert reads == ["a", "b/c d", "ü"]

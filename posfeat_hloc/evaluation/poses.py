@@ -1,8 +1,8 @@
-"""Camera poses of a model against true cameras."""
+"""Camera poses against true cameras: of a model, after alignment, or of localized queries."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,8 @@ import pycolmap
 from numpy.typing import NDArray
 
 from posfeat_hloc.errors import MappingError
+from posfeat_hloc.localization.results import read_results
+from posfeat_hloc.mapping.reconstruction import read_model
 
 
 @dataclass(frozen=True)
@@ -28,12 +30,12 @@ class TrueCamera:
 
 @dataclass(frozen=True)
 class PoseErrors:
-    """Errors of the images that both sides have, after alignment.
+    """Errors of poses.
 
     Attributes:
         names: of the images, sorted.
         rotation: ``(N,)`` degrees.
-        position: ``(N,)`` in the unit of the true cameras.
+        position: ``(N,)`` in the unit of the true cameras; infinite for queries without a pose.
     """
 
     names: list[str]
@@ -82,6 +84,53 @@ def pose_errors(model: pycolmap.Reconstruction, truth: Mapping[str, TrueCamera])
     turn = _nearest_rotation(sum(truth[n].rotation.T @ r for n, r in zip(names, rotations, strict=True)))
     angles = [_angle(r @ turn.T @ truth[n].rotation.T) for n, r in zip(names, rotations, strict=True)]
     return PoseErrors(names, np.array(angles), np.linalg.norm(moved - true, axis=1))
+
+
+def read_true_poses(path: Path, names: Sequence[str]) -> dict[str, TrueCamera]:
+    """True poses of queries, from a COLMAP model or from a file ``name qw qx qy qz tx ty tz``.
+
+    Args:
+        path: folder of the model, or the file.
+        names: of the queries; where a file has none of a name, the name without folders is looked up.
+
+    Returns:
+        name of the query -> camera, for those whose pose is known.
+
+    Raises:
+        MappingError, ConfigurationError: nothing can be read, or it holds none of the queries.
+    """
+    if path.is_dir():
+        images = read_model(path).images.values()
+        poses = {image.name: image.cam_from_world() for image in images if image.has_pose}
+    else:
+        poses = read_results(path)
+    result = {}
+    for name in names:
+        pose = poses.get(name, poses.get(name.rpartition("/")[2]))
+        if pose is not None:
+            result[name] = TrueCamera(pose.rotation.matrix(), pose.inverse().translation)
+    if not result:
+        raise MappingError(f"{path}: holds the pose of none of the {len(names)} queries; check their names")
+    return result
+
+
+def localization_errors(poses: Mapping[str, pycolmap.Rigid3d], truth: Mapping[str, TrueCamera]) -> PoseErrors:
+    """Errors of all queries whose pose is known, without alignment.
+
+    A query without a pose has an infinite position error and 180 degrees, as in hloc's evaluation.
+    """
+    names = sorted(truth)
+    rotation, position = np.full(len(names), 180.0), np.full(len(names), np.inf)
+    for i, name in enumerate(names):
+        if name in poses:
+            rotation[i] = _angle(poses[name].rotation.matrix() @ truth[name].rotation.T)
+            position[i] = np.linalg.norm(poses[name].inverse().translation - truth[name].centre)
+    return PoseErrors(names, rotation, position)
+
+
+def recall(errors: PoseErrors, thresholds: Sequence[tuple[float, float]]) -> list[float]:
+    """Share of images within each (position, degrees) threshold, the bounds included."""
+    return [float(np.mean((errors.position <= p) & (errors.rotation <= r))) for p, r in thresholds]
 
 
 def _nearest_rotation(matrix: NDArray[np.float64]) -> NDArray[np.float64]:

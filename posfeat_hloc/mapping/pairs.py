@@ -43,7 +43,9 @@ def unique_pairs(pairs: Iterable[Pair]) -> list[Pair]:
     return list(seen.values())
 
 
-def read_pairs(path: Path, names: Sequence[str] | None = None) -> list[Pair]:
+def read_pairs(
+    path: Path, names: Sequence[str] | None = None, reference_names: Sequence[str] | None = None
+) -> list[Pair]:
     """Read a text file with two image names a line.
 
     Names may contain spaces: a line is split where both halves are among ``names``. Empty lines and lines starting with
@@ -52,6 +54,8 @@ def read_pairs(path: Path, names: Sequence[str] | None = None) -> list[Pair]:
     Args:
         path: of the file.
         names: all images there are; a pair with any other is an error.
+        reference_names: images of a second collection, which the second name of each line is taken from; a pair may
+            then join two images of the same name.
 
     Raises:
         ConfigurationError: no such file, no pairs in it, or a line that does not name two images.
@@ -61,17 +65,18 @@ def read_pairs(path: Path, names: Sequence[str] | None = None) -> list[Pair]:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path}: cannot be read as a list of pairs ({error})") from error
     known = None if names is None else set(names)
+    known1 = known if reference_names is None else set(reference_names)
     pairs = []
     for number, line in enumerate(lines, start=1):
         if not line.strip() or line.startswith("#"):
             continue
-        pair = _split(line, known)
+        pair = _split(line, known, known1)
         if pair is None:
             raise ConfigurationError(f"{path}, line {number}: does not name two images of this collection: {line!r}")
         pairs.append(pair)
     if not pairs:
         raise ConfigurationError(f"{path}: holds no pairs")
-    return unique_pairs(pairs)
+    return unique_pairs(pairs) if reference_names is None else list(dict.fromkeys(pairs))
 
 
 def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
@@ -79,14 +84,14 @@ def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
     path.write_text("".join(f"{a} {b}\n" for a, b in pairs), encoding="utf-8")
 
 
-def _split(line: str, known: set[str] | None) -> Pair | None:
+def _split(line: str, known0: set[str] | None, known1: set[str] | None) -> Pair | None:
     tokens = line.split()
-    if known is None:
+    if known0 is None or known1 is None:
         return (tokens[0], tokens[1]) if len(tokens) == 2 else None
     text = line.strip("\r\n")
     for position, character in enumerate(text):
         if character in " \t":
             first, second = text[:position].strip(), text[position:].strip()
-            if first in known and second in known:
+            if first in known0 and second in known1:
                 return first, second
     return None

@@ -28,8 +28,9 @@ def retrieve(
 ) -> list[Pair]:
     """Pair every query with the ``count`` database images whose descriptors have the largest product with its own.
 
-    Best first, queries in the order of their names as given. An image is never paired with itself (its name). Memory
-    holds 2048 descriptors of each side, whatever the size of the collection.
+    Best first, queries in the order of their names as given. Within one file an image is never paired with itself; in
+    two files equal names are different images. Memory holds 2048 descriptors of each side, whatever the size of the
+    collection.
 
     Args:
         queries: HDF5 file with ``<image name>/global_descriptor``, of ours or hloc's.
@@ -72,6 +73,7 @@ def _nearest(
 ) -> list[list[int]]:
     """Rows of the ``count`` best database images for each query, best first; equally good ones in order."""
     wanted = torch.from_numpy(query_store.read(query_names))
+    one_file = query_store.path.resolve() == database_store.path.resolve()  # in two, equal names are different images
     rows_of = {name: row for row, name in enumerate(query_names)}
     similarities = torch.empty(len(query_names), 0)
     indices = torch.empty(len(query_names), 0, dtype=torch.long)
@@ -84,7 +86,7 @@ def _nearest(
                 f"{database_store.path}; describe both with one configuration"
             )
         products = wanted @ offered.T
-        for column, name in enumerate(names):
+        for column, name in enumerate(names if one_file else []):
             if name in rows_of:
                 products[rows_of[name], column] = -torch.inf
         similarities, indices = _best(

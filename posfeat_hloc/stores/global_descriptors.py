@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posfeat_hloc.errors import StoreError
-from posfeat_hloc.stores.hdf5 import CONFIGURATION, Hdf5Store
+from posfeat_hloc.stores.hdf5 import Hdf5Store
 
 _KEY = "global_descriptor"
 _VOCABULARY = "vocabulary"  # an attribute, because hloc takes every dataset of a file for part of an image
@@ -69,7 +69,7 @@ class GlobalDescriptorStore(Hdf5Store):
 
     def is_comparable(self, other: GlobalDescriptorStore) -> bool:
         """Whether both files' descriptors were made alike; assumed of files that other programs wrote."""
-        made0, made1 = (store.file.attrs.get(CONFIGURATION) for store in (self, other))
+        made0, made1 = self.configuration, other.configuration
         if made0 is None or made1 is None:
             return True
         words0, words1 = self.vocabulary, other.vocabulary
@@ -83,7 +83,7 @@ class GlobalDescriptorStore(Hdf5Store):
         Raises:
             StoreError: these were made with another configuration.
         """
-        if self.file.attrs.get(CONFIGURATION) != json.dumps(configuration, sort_keys=True):
+        if self.configuration != json.loads(json.dumps(configuration)):
             raise StoreError(
                 f"{self.path}: was made with another configuration, so its descriptors cannot be compared; "
                 "describe all images with one"

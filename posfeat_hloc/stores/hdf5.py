@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any
 
 import h5py
+import numpy as np
 
 from posfeat_hloc.errors import StoreError
 from posfeat_hloc.stores.journal import JournaledFile, recover
@@ -45,10 +46,11 @@ class Hdf5Store:
             self.file = self._open(self._journaled, "w" if fresh else "r+")
             wanted = json.dumps(configuration, sort_keys=True)
             if fresh:
-                self.file.attrs[CONFIGURATION] = wanted
+                # of fixed length: the heap that holds other strings sends HDF5 into an endless loop when it is damaged
+                self.file.attrs[CONFIGURATION] = np.bytes_(wanted)
                 self.commit()
             else:
-                self._check_configuration(self.file.attrs.get(CONFIGURATION), wanted)
+                self._check_configuration(self._recorded(), wanted)
         except BaseException:
             self.close()
             raise
@@ -61,8 +63,8 @@ class Hdf5Store:
         except OSError as error:
             raise StoreError(f"{self.path}: not an HDF5 file, or damaged ({error}); delete it and run again") from error
 
-    def _check_configuration(self, found: object, wanted: str) -> None:
-        if not isinstance(found, str):
+    def _check_configuration(self, found: str | None, wanted: str) -> None:
+        if found is None:
             raise StoreError(
                 f"{self.path}: was not written by posfeat_hloc, so nothing is added to it; choose another output"
             )
@@ -71,6 +73,19 @@ class Hdf5Store:
                 f"{self.path}: belongs to another configuration ({_difference(found, wanted)}); "
                 "choose another output folder or delete the file"
             )
+
+    @property
+    def configuration(self) -> dict[str, Any] | None:
+        """The configuration recorded in the file; None for files that other programs wrote."""
+        with self._damage("its configuration"):
+            found = self._recorded()
+            return None if found is None else dict(json.loads(found))
+
+    def _recorded(self) -> str | None:
+        found = self.file.attrs.get(CONFIGURATION)
+        if isinstance(found, bytes):
+            return found.decode()
+        return found if isinstance(found, str) else None  # as earlier versions wrote it
 
     @contextmanager
     def _damage(self, what: str) -> Iterator[None]:

@@ -3,11 +3,17 @@
 ``<a>/<b>/matches0 (N0,)`` and ``matching_scores0 (N0,)`` float16, where ``/`` in the image names a and b is written
 ``-``. Where two pairs of names would share a key (``a/b-c.jpg`` and ``a-b/c.jpg``), both get a longer key with
 a hash, and the short key holds an empty group: hloc then stops instead of reading another pair's matches.
+
+A file whose configuration says ``directed`` holds matches between two collections (queries and a map), where an image
+of one may have the name of an image of the other: there (a, b) and (b, a) are different pairs.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -17,13 +23,21 @@ from posfeat_hloc.features import Matches
 from posfeat_hloc.stores.hdf5 import Hdf5Store
 
 _INT16_MAX = 32767
+DIRECTED = "directed"
+"""Key of the configuration: whether the images of a pair come from different collections."""
 
 
 class MatchStore(Hdf5Store):
     """Read and write the matches of many pairs; see :class:`Hdf5Store` for how it is opened."""
 
+    def __init__(self, path: Path, configuration: Mapping[str, Any] | None = None) -> None:
+        super().__init__(path, configuration)
+        self.directed = bool((self.configuration or {}).get(DIRECTED))
+
     def write(self, name0: str, name1: str, matches: Matches, count1: int, digests: tuple[str, str] = ("", "")) -> None:
-        """Store the matches of one pair, replacing those of either order; permanent at the next :meth:`commit`.
+        """Store the matches of one pair, replacing those of either order (directed: of this order only).
+
+        Permanent at the next :meth:`commit`.
 
         Args:
             name0, name1: image names.
@@ -31,7 +45,7 @@ class MatchStore(Hdf5Store):
             count1: keypoints in image 1; beyond 32767 the indices need int32.
             digests: of the features that were matched, for :meth:`is_current`.
         """
-        if (other_order := self._find(name1, name0)) is not None:
+        if not self.directed and (other_order := self._find(name1, name0)) is not None:
             del self.file[other_order]
         key = self._key_to_write(name0, name1)
         if key in self.file:
@@ -51,10 +65,10 @@ class MatchStore(Hdf5Store):
 
     def __contains__(self, pair: tuple[str, str]) -> bool:
         name0, name1 = pair
-        return self._find(name0, name1) is not None or self._find(name1, name0) is not None
+        return self._find(name0, name1) is not None or (not self.directed and self._find(name1, name0) is not None)
 
     def read(self, name0: str, name1: str, count0: int | None = None) -> Matches:
-        """Matches from image 0 to image 1, in whichever order the pair was stored.
+        """Matches from image 0 to image 1, in whichever order the pair was stored (directed: in this order only).
 
         Args:
             name0, name1: image names.
@@ -67,7 +81,7 @@ class MatchStore(Hdf5Store):
         key = self._find(name0, name1)
         if key is not None:
             return self._read(key)
-        key = self._find(name1, name0)
+        key = None if self.directed else self._find(name1, name0)
         if key is None:
             raise StoreError(f"{self.path}: holds no matches of {name0!r} and {name1!r}; match this pair first")
         matches = self._read(key)

@@ -3,7 +3,15 @@ import pycolmap
 import pytest
 
 from posfeat_hloc.errors import MappingError
-from posfeat_hloc.evaluation.poses import TrueCamera, pose_errors, read_strecha_cameras
+from posfeat_hloc.evaluation.poses import (
+    TrueCamera,
+    localization_errors,
+    pose_errors,
+    read_strecha_cameras,
+    read_true_poses,
+    recall,
+)
+from posfeat_hloc.localization.results import write_results
 
 CAMERA = """1379.74 0 760.095
 0 1382.08 503.155
@@ -85,3 +93,39 @@ def test_errors_are_named(tmp_path, model):
         read_strecha_cameras(tmp_path)
     with pytest.raises(MappingError, match="only 0 images"):
         pose_errors(model, {})
+
+
+def moved(camera, degrees, shift):
+    """A pose that is turned about its own centre and then carried away."""
+    centre = camera.centre + np.asarray(shift, float)
+    turned = rotation([0.6, 0, 0.8], degrees) @ camera.rotation
+    return pycolmap.Rigid3d(pycolmap.Rotation3d(turned), -turned @ centre)
+
+
+def test_localization_errors_need_no_alignment_and_count_what_is_missing(model):
+    truth = truth_of(model)
+    names = sorted(truth)
+    changes = [(3, [0, 0, 0]), (0, [0.3, 0, 0.4]), (179, [1, 0, 0])]
+    poses = {name: moved(truth[name], *change) for name, change in zip(names, changes, strict=False)}
+    poses["other"] = poses[names[0]]
+    errors = localization_errors(poses, truth)
+    assert errors.names == names
+    np.testing.assert_allclose(errors.rotation, [3, 0, 179, 180, 180], atol=1e-6)
+    np.testing.assert_allclose(errors.position, [0, 0.5, 1, np.inf, np.inf], atol=1e-9)
+    thresholds = [(0.25, 2), (0.25, 5), (0.6, 5), (2, 180), (np.inf, 180)]
+    assert recall(errors, thresholds) == [0, 0.2, 0.4, 0.6, 1]
+
+
+def test_true_poses_come_from_a_model_or_a_file(model, tmp_path):
+    truth = truth_of(model)
+    names = sorted(truth)
+    model.write(tmp_path)
+    poses = {f"night/{name.rpartition('/')[2]}": moved(truth[name], 0, [0, 0, 0]) for name in names}
+    write_results(tmp_path / "poses.txt", poses)  # without the folder
+    for found in (read_true_poses(tmp_path, names[1:]), read_true_poses(tmp_path / "poses.txt", sorted(poses)[1:])):
+        assert len(found) == 4
+        for (_, a), name in zip(sorted(found.items()), names[1:], strict=True):
+            np.testing.assert_allclose(a.rotation, truth[name].rotation, atol=1e-9)
+            np.testing.assert_allclose(a.centre, truth[name].centre, atol=1e-9)
+    with pytest.raises(MappingError, match="none of the 1 queries"):
+        read_true_poses(tmp_path / "poses.txt", ["x.jpg"])

@@ -233,6 +233,15 @@ def test_other_configuration_is_refused(tmp_path: Path) -> None:
         MatchStore(path, {"model": {"name": "nearest", "ratio": 0.9}})
 
 
+def test_configurations_of_earlier_versions_are_read(tmp_path: Path) -> None:
+    """They are strings of variable length, as h5py writes any str."""
+    with h5py.File(tmp_path / "m.h5", "w") as file:
+        file.attrs["posfeat_hloc"] = '{"model": {"ratio": 0.8}}'
+    with MatchStore(tmp_path / "m.h5", {"model": {"ratio": 0.8}}) as store:
+        assert store.configuration == {"model": {"ratio": 0.8}}
+        assert not store.directed
+
+
 def test_file_with_a_hole_is_an_error_of_the_store(tmp_path: Path) -> None:
     pairs = [(a, b) for a in "abc" for b in "xyz"]
     path = write(tmp_path / "m.h5", *pairs)

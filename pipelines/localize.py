@@ -1,0 +1,233 @@
+"""Localize photographs in a map: features, pairs, matches, poses.
+
+    python -m pipelines.localize --map outputs/museum --queries new_photos
+
+The map is an output of pipelines.sfm, or a COLMAP model with --map-features. Nothing is written to it. Run the same
+command again to resume.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipelines.exits import exit_code
+from pipelines.localize_summary import LocalizationRun, as_json, as_text
+from pipelines.sfm import positive
+from posfeat_hloc import confs, extractors
+from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.evaluation.poses import localization_errors, read_true_poses
+from posfeat_hloc.extract_features import extract
+from posfeat_hloc.images import list_images
+from posfeat_hloc.localization.localize import localize
+from posfeat_hloc.localization.map_folder import MapFolder, open_map
+from posfeat_hloc.localization.options import FALLBACKS, LocalizationOptions
+from posfeat_hloc.localization.queries import Query, queries_of_folder, read_queries
+from posfeat_hloc.localization.results import NAMES, result_names, write_atomically, write_results
+from posfeat_hloc.localization.sparse_map import SparseMap
+from posfeat_hloc.mapping.pairs import Pair, read_pairs, write_pairs
+from posfeat_hloc.match_features import match
+from posfeat_hloc.retrieval import describe_images, retrieve
+from posfeat_hloc.stores import FeatureStore, GlobalDescriptorStore
+
+THRESHOLDS = ((0.25, 2.0), (0.5, 5.0), (5.0, 10.0))  # of visuallocalization.net for Aachen
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse the command line and run; the exit code is 0 only when a query was localized."""
+    args = _parser().parse_args(argv)
+    resume = "run the same command again to go on from here"
+    return exit_code(lambda: run(args).localized > 0, _output(args), resume)
+
+
+def run(args: argparse.Namespace) -> LocalizationRun:
+    """Run all stages, print the summary and write ``poses.txt``, ``queries.jsonl`` and ``summary.json``.
+
+    Raises:
+        PosfeatError: for anything a user can mend.
+    """
+    options = LocalizationOptions(
+        args.max_error, args.min_inliers, args.seed, args.covisibility_clustering, args.fallback, args.threads
+    )
+    parts = open_map(args.map, args.map_features, args.feature, args.weights)
+    parts.check_extractor(extractors.create(parts.conf["model"]))
+    sparse = SparseMap(parts.model)
+    with FeatureStore(parts.features) as store:
+        sparse.check_features(store)
+    asked = _Asked.of(args)
+    result_names(asked.names, args.names)  # complains of names that would collide before the work, not after it
+    truth = None if args.ground_truth is None else read_true_poses(args.ground_truth, asked.names)
+    output = _output(args)
+    output.mkdir(parents=True, exist_ok=True)
+    done = LocalizationRun(parts.feature, sparse, len(asked.names))
+    progress = not args.quiet
+
+    features, matches = output / "features.h5", output / "matches.h5"
+    with done.stage("extract"):
+        report = extract(parts.conf, asked.images, features, asked.names, args.device, progress=progress)
+    done.skipped = report.skipped
+    queries = asked.queries or _guessed(asked.images, features, report.names)
+    with done.stage("pairs"):
+        pairs = choose_pairs(args, parts, sparse, asked, report.names)
+        write_pairs(output / "pairs.txt", pairs)
+    done.pairs = len(pairs)
+    with done.stage("match"):
+        matcher = confs.matchers[args.matcher or confs.default_matchers.get(parts.feature, "NN-mutual")]
+        match(matcher, pairs, features, matches, args.device, progress=progress, reference=parts.features)
+    with done.stage("localize"):
+        log = output / "queries.jsonl"
+        done.results = localize(sparse, queries, pairs, features, matches, options, log, parts.features, progress)
+    poses = {name: r.cam_from_world for name, r in done.results.items() if r.cam_from_world is not None}
+    write_results(output / "poses.txt", poses, args.names)
+    if truth is not None:
+        done.errors = localization_errors({n: p for n, p in poses.items() if not done.results[n].fallback}, truth)
+    command = {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()}
+    summary = as_json(done, args.thresholds, command)
+    write_atomically(output / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+    print(as_text(done, args.thresholds, output))
+    return done
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Which images are to be localized.
+
+    Attributes:
+        images: their folder.
+        names: in it.
+        queries: with intrinsics, empty where they are to be guessed.
+    """
+
+    images: Path
+    names: list[str]
+    queries: list[Query] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, args: argparse.Namespace) -> _Asked:
+        if args.queries.is_dir():
+            if args.images is not None and args.images != args.queries:
+                raise ConfigurationError("--images is for a list of queries; a folder holds its own photographs")
+            return cls(args.queries, list_images(args.queries))
+        if not args.queries.exists():
+            raise ConfigurationError(f"{args.queries}: no such file or folder; --queries takes a list or a folder")
+        queries = read_queries(args.queries)
+        images = args.images or args.queries.parent
+        if not any((images / query.name).is_file() for query in queries):
+            raise ConfigurationError(
+                f"{images}: holds none of the {len(queries)} images of {args.queries}, such as {queries[0].name!r}; "
+                "name their folder by --images"
+            )
+        return cls(images, [query.name for query in queries], queries)
+
+
+def _guessed(images: Path, features: Path, names: list[str]) -> list[Query]:
+    """Queries with guessed focal lengths for the images that could be read."""
+    with FeatureStore(features) as store:
+        return queries_of_folder(images, {name: store.image_size(name) for name in names})
+
+
+def choose_pairs(
+    args: argparse.Namespace, parts: MapFolder, sparse: SparseMap, asked: _Asked, usable: list[str]
+) -> list[Pair]:
+    """Pairs (query, map image) of queries with features and map images with poses."""
+    have = set(usable)
+    if args.pairs is not None and args.retrieval is not None:
+        raise ConfigurationError("--pairs and --retrieval exclude each other; leave one out")
+    if args.pairs is not None:
+        with FeatureStore(parts.features) as store:
+            found = read_pairs(args.pairs, asked.names, sorted({*store.names(), *sparse.names}))
+        return [(query, image) for query, image in found if query in have and image in sparse]
+    if args.retrieval is not None and usable:
+        return _retrieved_pairs(args, parts, sparse, asked.images, usable)
+    return [(query, image) for query in usable for image in sparse.names]
+
+
+def _retrieved_pairs(
+    args: argparse.Namespace, parts: MapFolder, sparse: SparseMap, images: Path, usable: list[str]
+) -> list[Pair]:
+    """Each query with the most similar map images; all of them where the map's photographs are not at hand."""
+    conf, progress = confs.retrieval[args.descriptor], not args.quiet
+    database = parts.descriptors.get(args.descriptor)
+    if database is None:
+        photographs: Path | None = args.map_images or parts.images
+        if photographs is None or not photographs.is_dir():
+            print(
+                f"note: the photographs of {args.map} are not at {photographs}, so that queries are matched with all "
+                "of its images; name their folder by --map-images",
+                file=sys.stderr,
+            )
+            return [(query, image) for query in usable for image in sparse.names]
+        database = _output(args) / f"map-{conf['output']}.h5"
+        describe_images(conf, photographs, database, sparse.names, args.device, progress=progress)
+    described = _output(args) / f"{conf['output']}.h5"
+    report = describe_images(conf, images, described, usable, args.device, database, progress=progress)
+    with GlobalDescriptorStore(database) as store:
+        names = [name for name in sparse.names if name in store]
+    return retrieve(described, database, args.retrieval, report.names, names)
+
+
+def _output(args: argparse.Namespace) -> Path:
+    given: Path | None = args.output
+    return given or Path("outputs") / f"{args.map.resolve().name}-{args.queries.resolve().stem}"
+
+
+def _thresholds(text: str) -> tuple[tuple[float, float], ...]:
+    try:
+        pairs = [[float(value) for value in part.split(",")] for part in text.split()]
+        if not pairs or any(len(pair) != 2 or min(pair) < 0 for pair in pairs):
+            raise ValueError
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list like '0.25,2 0.5,5 5,10'") from None
+    return tuple((distance, angle) for distance, angle in pairs)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.localize", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--map", type=Path, required=True, metavar="DIR", help="output folder of pipelines.sfm, or a COLMAP model")
+    add("--queries", type=Path, required=True, metavar="FILE|DIR",
+        help="a list 'name MODEL width height params...' (COLMAP's convention), or a folder of photographs, whose "
+        "focal lengths come from EXIF or are estimated")  # fmt: skip
+    add("--images", type=Path, metavar="DIR", help="folder of a list's photographs (default: the folder of the list)")
+    add("--output", type=Path, metavar="DIR", help="folder of results (default: outputs/<map>-<queries>)")
+    add("--map-features", type=Path, metavar="FILE", help="features the map was made from (default: its features.h5)")
+    add("--feature", choices=list(confs.extractors),
+        help="the map's feature; needed only where its file does not record it")  # fmt: skip
+    add("--weights", metavar="NAME|FILE", help="of the map's feature, where they cannot be told from the map")
+    add("--matcher", choices=list(confs.matchers), help="default: the one that suits the feature")
+    add("--pairs", type=Path, metavar="FILE",
+        help="'query map-image' a line, the most similar first (default: all with all)")  # fmt: skip
+    add("--retrieval", type=positive, metavar="N",
+        help="match each query with the N most similar map images only")  # fmt: skip
+    add("--descriptor", choices=list(confs.retrieval), default="vlad-hardnet",
+        help="what similarity is, for --retrieval (default: %(default)s)")  # fmt: skip
+    add("--map-images", type=Path, metavar="DIR",
+        help="the map's photographs, for --retrieval (default: where pipelines.sfm found them)")  # fmt: skip
+    add("--max-error", type=float, default=12.0, metavar="PX", help="of an inlier (default: %(default)s)")
+    add("--min-inliers", type=positive, default=12, metavar="N",
+        help="3D points among the inliers; more where chance gives as many (default: %(default)s)")  # fmt: skip
+    add("--covisibility-clustering", action="store_true",
+        help="try groups of map images without common 3D points apart; the one with most inliers wins")  # fmt: skip
+    add("--fallback", choices=[name for name in FALLBACKS if name],
+        help="give queries that are not localized the pose of their first map image, as benchmarks allow")  # fmt: skip
+    add("--names", choices=NAMES, default="file",
+        help="names in poses.txt: without folders, with the last one, or whole (default: %(default)s)")  # fmt: skip
+    add("--ground-truth", type=Path, metavar="FILE|MODEL",
+        help="true poses: 'name qw qx qy qz tx ty tz' a line, or a COLMAP model in the map's frame")  # fmt: skip
+    add("--thresholds", type=_thresholds, default=THRESHOLDS, metavar="'D,A D,A ...'",
+        help="distances and degrees for recall (default: 0.25,2 0.5,5 5,10)")  # fmt: skip
+    add("--device", default="auto", help="torch device: auto, cpu, cuda, cuda:1, ... (default: %(default)s)")
+    add("--seed", type=int, default=0, help="of all random choices (default: %(default)s)")
+    add("--threads", type=int, default=-1, metavar="N",
+        help="for poses, which do not depend on it (default: all cores)")  # fmt: skip
+    add("--quiet", action="store_true", help="no progress bars")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,133 @@
+"""The summary of a localization run, for the terminal and for ``summary.json``."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import pycolmap
+
+from pipelines.summary import listing
+from posfeat_hloc import __version__
+from posfeat_hloc.evaluation.poses import PoseErrors, recall
+from posfeat_hloc.localization.records import Localized
+from posfeat_hloc.localization.sparse_map import SparseMap
+
+Thresholds = Sequence[tuple[float, float]]
+
+
+@dataclass
+class LocalizationRun:
+    """What a run made.
+
+    Attributes:
+        feature: of the map.
+        map: the model.
+        queries: images asked for.
+        skipped: images that cannot be read -> why.
+        pairs: (query, map image) pairs matched.
+        results: query with features -> what became of it.
+        errors: against true poses, where they are known; a pose taken from the map counts as none.
+        seconds: stage -> time spent in this run.
+    """
+
+    feature: str
+    map: SparseMap
+    queries: int
+    skipped: dict[str, str] = field(default_factory=dict)
+    pairs: int = 0
+    results: dict[str, Localized] = field(default_factory=dict)
+    errors: PoseErrors | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a stage."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = time.perf_counter() - start
+
+    @property
+    def localized(self) -> int:
+        """Number of queries whose matches gave a pose."""
+        return sum(result.localized for result in self.results.values())
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """Query that is not localized -> why."""
+        failed = {name: result.reason for name, result in self.results.items() if not result.localized}
+        return {**failed, **self.skipped}
+
+
+def as_json(run: LocalizationRun, thresholds: Thresholds, command: dict[str, Any]) -> dict[str, Any]:
+    """The summary as ``summary.json`` holds it."""
+    return {
+        "queries": run.queries,
+        "localized": run.localized,
+        "feature": run.feature,
+        "map": {"model": str(run.map.path), "images": len(run.map.names)},
+        "pairs": run.pairs,
+        "median_matches": _median(run, "matches"),
+        "median_inliers": _median(run, "inliers"),
+        "errors": None if run.errors is None else _errors(run.errors, thresholds),
+        "not_localized": run.failures,
+        "fallback": {name: result.fallback for name, result in run.results.items() if result.fallback},
+        "seconds": {stage: round(seconds, 3) for stage, seconds in run.seconds.items()},
+        "command": command,
+        "versions": {
+            "posfeat_hloc": __version__,
+            "pycolmap": pycolmap.__version__,
+            "python": platform.python_version(),
+        },
+    }
+
+
+def as_text(run: LocalizationRun, thresholds: Thresholds, output: Path) -> str:
+    """The summary as the terminal shows it."""
+    lines = ["", f"{run.localized} of {run.queries} queries localized with {run.feature}"]
+    lines.append(f"  map                 {run.map.path}: {len(run.map.names)} images")
+    lines.append(
+        f"  median matches      {_median(run, 'matches'):g} with 3D points, {_median(run, 'inliers'):g} inliers"
+    )
+    if run.errors is not None:
+        found = _errors(run.errors, thresholds)
+        position, rotation = found["median_position"], found["median_rotation"]
+        middle = f"{position:.4g}, {rotation:.3g}°" if position is not None else "none: most are not localized"
+        lines.append(f"  median error        {middle} ({found['queries']} queries with known pose)")
+        shares = ", ".join(f"{r['recall']:.1%} within {r['position']:g}, {r['rotation']:g}°" for r in found["recall"])
+        lines.append(f"  recall              {shares}")
+    times = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in run.seconds.items())
+    lines.append(f"  time                {times}")
+    lines += listing("not localized", run.failures)
+    lines.append(f"  poses               {output / 'poses.txt'}")
+    lines.append(f"  details             {output / 'queries.jsonl'}, {output / 'summary.json'}")
+    return "\n".join(lines)
+
+
+def _median(run: LocalizationRun, what: str) -> float:
+    """Over all queries with features, localized or not."""
+    return float(median([getattr(result, what) for result in run.results.values()] or [0]))
+
+
+def _errors(errors: PoseErrors, thresholds: Thresholds) -> dict[str, Any]:
+    """Medians count queries without a pose as infinitely wrong; None where they are the half."""
+    position = float(np.median(errors.position))
+    known = bool(np.isfinite(position))
+    return {
+        "queries": len(errors.names),
+        "median_position": position if known else None,
+        "median_rotation": float(np.median(errors.rotation)) if known else None,
+        "recall": [
+            {"position": p, "rotation": r, "recall": share}
+            for (p, r), share in zip(thresholds, recall(errors, thresholds), strict=True)
+        ],
+    }

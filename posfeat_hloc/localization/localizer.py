@@ -1,0 +1,155 @@
+"""Localize images in memory against a map that is loaded once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import pycolmap
+from numpy.typing import NDArray
+
+from posfeat_hloc import confs, extractors, matchers
+from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.extract_features import choose_device, extract_pixels
+from posfeat_hloc.localization.map_folder import open_map
+from posfeat_hloc.localization.map_retrieval import MapRetrieval
+from posfeat_hloc.localization.options import LocalizationOptions
+from posfeat_hloc.localization.pose_problem import PoseProblem
+from posfeat_hloc.localization.queries import Query, guess_camera
+from posfeat_hloc.localization.records import Localized
+from posfeat_hloc.localization.sparse_map import SparseMap
+from posfeat_hloc.match_features import CACHE_BYTES, DescriptorCache
+from posfeat_hloc.stores import FeatureStore
+
+
+@dataclass(frozen=True)
+class LocalizedImage:
+    """The answer for one image.
+
+    Attributes:
+        result: its pose, or the reason why there is none.
+        seconds: stage (extract, retrieve, match, pose) -> time.
+    """
+
+    result: Localized
+    seconds: dict[str, float]
+
+
+class Localizer:
+    """A map, its features and an extractor, held in memory; nothing is ever written.
+
+    Usable as a context manager; not from several threads at once.
+
+    Args:
+        folder: output folder of ``pipelines.sfm``, or a COLMAP model.
+        features: of the map; ``features.h5`` in ``folder`` when None.
+        feature: name of the features' conf, where the file does not record it.
+        weights_file: of the map, where they cannot be told from it.
+        matcher: name in ``confs.matchers``; the one that suits the feature when None.
+        device: ``auto`` takes a GPU when there is one.
+        options: see :class:`LocalizationOptions`.
+        neighbors: most similar map images that an image is matched with, where the map folder has their global
+            descriptors (``pipelines.sfm --pairs retrieval``); with all map images where it has none.
+
+    Raises:
+        ConfigurationError: see :func:`open_map`.
+        MappingError: the model cannot be read, or was made from other features.
+        StoreError, WeightsError: a file is missing or damaged.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        features: Path | None = None,
+        feature: str | None = None,
+        weights_file: str | None = None,
+        matcher: str | None = None,
+        device: str = "auto",
+        options: LocalizationOptions | None = None,
+        neighbors: int = 20,
+    ) -> None:
+        parts = open_map(Path(folder), features, feature, weights_file)
+        self.options = options or LocalizationOptions()
+        self._conf = parts.conf
+        self._device = choose_device(device)
+        self._extractor = extractors.create(parts.conf["model"], self._device)
+        parts.check_extractor(self._extractor)
+        name = matcher or confs.default_matchers.get(parts.feature, "NN-mutual")
+        if name not in confs.matchers:
+            raise ConfigurationError(f"matcher {name!r} does not exist; choose from {', '.join(confs.matchers)}")
+        self._matcher = matchers.create(confs.matchers[name]["model"])
+        self.map = SparseMap(parts.model)
+        self.neighbors = neighbors
+        described = next(iter(parts.descriptors.values()), None)
+        self._retrieval = None if described is None else MapRetrieval(described, self.map.names, self._device)
+        self._store = FeatureStore(parts.features)
+        self._descriptors = DescriptorCache(self._store, CACHE_BYTES)
+        try:
+            self.map.check_features(self._store)
+        except BaseException:
+            self.close()
+            raise
+
+    def localize(
+        self,
+        image: NDArray[np.uint8],
+        camera: pycolmap.Camera | None = None,
+        focal_length: float | None = None,
+        name: str = "image",
+    ) -> LocalizedImage:
+        """Find the pose of an image.
+
+        Args:
+            image: ``(H, W, 3)`` RGB or ``(H, W)`` grey, uint8.
+            camera: known intrinsics in COLMAP's convention.
+            focal_length: without a camera: a guess in pixels, which is refined; estimated when None, too.
+            name: of the image in the answer.
+
+        Raises:
+            ImageError: not such an array.
+            ConfigurationError: the camera has another size than the image.
+        """
+        seconds: dict[str, float] = {}
+        with _timed(seconds, "extract"):
+            features = extract_pixels(self._extractor, image, self._conf["preprocessing"])
+        size = (image.shape[1], image.shape[0])
+        if camera is not None and (camera.width, camera.height) != size:
+            raise ConfigurationError(
+                f"the camera is for {camera.width}x{camera.height} pixels, the image has {size[0]}x{size[1]}"
+            )
+        query = Query(name, camera or guess_camera(size, focal_length), calibrated=camera is not None)
+        with _timed(seconds, "retrieve"):
+            names = self.map.names if self._retrieval is None else self._retrieval.nearest(image, self.neighbors)
+        with _timed(seconds, "match"):
+            descriptors = features.descriptors.astype(np.float16)  # as files store them
+            found = {
+                other: matchers.match_batch(self._matcher, [(descriptors, self._descriptors[other])], self._device)[0]
+                for other in names
+            }
+        with _timed(seconds, "pose"):
+            result = PoseProblem.of(query, features.keypoints, found, self.map).solve(self.options)
+        return LocalizedImage(result, seconds)
+
+    def close(self) -> None:
+        """Close the map's files."""
+        self._store.close()
+
+    def __enter__(self) -> Localizer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[stage] = time.perf_counter() - start

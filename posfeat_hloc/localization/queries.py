@@ -1,0 +1,139 @@
+"""The images to localize, and what is known of their cameras."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pycolmap
+
+from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.images import list_images, read_image
+from posfeat_hloc.mapping.cameras import CameraOptions, assign_cameras
+
+
+@dataclass(frozen=True)
+class Query:
+    """An image to localize.
+
+    Attributes:
+        name: of the image, relative to the folder of the queries.
+        camera: its intrinsics in COLMAP's convention, the centre of the top-left pixel at ``(0.5, 0.5)``, for the
+            pixels as the file stores them.
+        calibrated: whether the intrinsics are known. Otherwise the focal length is refined with the pose, and
+            estimated from scratch where it does not even come from EXIF (``camera.has_prior_focal_length``).
+    """
+
+    name: str
+    camera: pycolmap.Camera
+    calibrated: bool = True
+
+
+def read_queries(path: Path) -> list[Query]:
+    """Read a list of queries with intrinsics, ``name MODEL width height params...`` a line, as hloc's.
+
+    Names may contain spaces. Empty lines and lines that start with ``#`` are left out.
+
+    Raises:
+        ConfigurationError: no such file, no queries in it, a line of another form, or a name that occurs twice.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: cannot be read as a list of queries ({error})") from error
+    queries: dict[str, Query] = {}
+    first: dict[str, int] = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        try:
+            query = _parse(line)
+        except ValueError as error:
+            raise ConfigurationError(f"{path}, line {number}: {error}") from error
+        if query.name in queries:
+            raise ConfigurationError(
+                f"{path}, line {number}: {query.name!r} is already in line {first[query.name]}; remove one of them"
+            )
+        queries[query.name], first[query.name] = query, number
+    if not queries:
+        raise ConfigurationError(f"{path}: holds no queries")
+    return list(queries.values())
+
+
+def queries_of_folder(
+    folder: Path, sizes: Mapping[str, tuple[int, int]] | None = None, model: str = "SIMPLE_RADIAL"
+) -> list[Query]:
+    """A query for each photograph of a folder, with the focal length of its EXIF tags or COLMAP's guess.
+
+    Args:
+        folder: searched recursively.
+        sizes: image name -> (width, height) as stored, of the images to take; all images of the folder, decoded to
+            find their sizes, when None.
+        model: COLMAP camera model.
+
+    Raises:
+        ConfigurationError: no such folder, or no images in it.
+        ImageError: an image cannot be decoded.
+    """
+    if sizes is None:
+        sizes = {name: read_image(folder / name).stored_size for name in list_images(folder)}
+    cameras = assign_cameras(folder, sizes, CameraOptions("image", model))
+    return [Query(names[0], camera, calibrated=False) for camera, names in cameras]
+
+
+def guess_camera(
+    size: tuple[int, int], focal_length: float | None = None, model: str = "SIMPLE_RADIAL"
+) -> pycolmap.Camera:
+    """A camera for an image of ``size`` (w, h), with a focal length to start from or COLMAP's guess.
+
+    Raises:
+        ConfigurationError: the focal length is not positive.
+    """
+    if focal_length is not None and not 0 < focal_length < math.inf:
+        raise ConfigurationError(f"a focal length must be a positive number of pixels, not {focal_length}")
+    camera = pycolmap.Camera.create_from_model_name(1, model, focal_length or 1.2 * max(size), *size)
+    camera.has_prior_focal_length = focal_length is not None
+    return camera
+
+
+def _parse(line: str) -> Query:
+    """One line of a list; the last word that is not a number is the camera model, what precedes it is the name."""
+    words = list(re.finditer(r"\S+", line))
+    position = max((i for i, word in enumerate(words) if _number(word[0]) is None), default=0)
+    if position == 0:
+        raise ValueError(
+            f"{line.strip()!r} has no intrinsics; write 'name MODEL width height params...', or localize a folder of "
+            "photographs to have focal lengths guessed"
+        )
+    model, values = words[position][0], [word[0] for word in words[position + 1 :]]
+    if model not in pycolmap.CameraModelId.__members__ or model == "INVALID":
+        models = ", ".join(name for name in pycolmap.CameraModelId.__members__ if name != "INVALID")
+        raise ValueError(
+            f"camera model {model!r} does not exist; write 'name MODEL width height params...' with {models}"
+        )
+    if len(values) < 2 or not all(re.fullmatch(r"\+?0*[1-9][0-9]{0,8}", value) for value in values[:2]):
+        raise ValueError(f"width and height after {model} must be two positive whole numbers")
+    width, height = int(values[0]), int(values[1])
+    camera = pycolmap.Camera.create_from_model_name(1, model, 1.0, width, height)
+    params = [float(value) for value in values[2:]]
+    if len(params) != len(camera.params):
+        raise ValueError(
+            f"camera model {model} has {len(camera.params)} parameters ({camera.params_info}), not {len(params)}"
+        )
+    if not all(map(math.isfinite, params)):
+        raise ValueError("a camera parameter is not a finite number")
+    camera.params = params
+    if any(params[i] <= 0 for i in camera.focal_length_idxs()):
+        raise ValueError("the focal length must be positive")
+    camera.has_prior_focal_length = True
+    return Query(line[: words[position].start()].strip(), camera)
+
+
+def _number(word: str) -> float | None:
+    try:
+        return float(word)
+    except ValueError:
+        return None

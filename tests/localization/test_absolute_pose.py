@@ -1,0 +1,89 @@
+"""What counts as a pose, against matches at random."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from posfeat_hloc.localization.absolute_pose import estimate_pose, needed_inliers
+from tests.localization.scenes import FOCAL, camera, look, pose_error
+
+SIZE = (1000, 800)
+
+
+def seen(pose, count, rng):
+    points = rng.uniform([-3, -2, 5], [3, 2, 9], (count, 3))
+    pixels = np.array([camera().img_from_cam(p) for p in points @ pose.rotation.matrix().T + pose.translation])
+    return pixels, points
+
+
+def test_matches_at_random_stay_below_what_is_needed():
+    rng = np.random.default_rng(0)
+    for count in (8, 60, 250):
+        for _ in range(3):
+            pixels, points = rng.uniform(0, SIZE, (count, 2)), rng.uniform([-3, -2, 5], [3, 2, 9], (count, 3))
+            found = estimate_pose(pixels, points, camera())
+            assert found is None or found.inliers.sum() < needed_inliers(count, 12, SIZE)
+
+
+@pytest.mark.parametrize("matches", [1, 10, 300, 5000, 200_000])
+def test_needed_inliers_bound_the_tail_of_the_poisson_distribution(matches):
+    mean = matches * math.pi * 144 / 800_000
+    needed = needed_inliers(matches, 12, SIZE)
+
+    def tail(count):  # P(X >= count), summed term by term
+        logs = [k * math.log(mean) - mean - math.lgamma(k + 1) for k in range(count, count + 400)]
+        return sum(math.exp(value) for value in logs)
+
+    assert tail(needed - 3) <= 1e-6
+    assert tail(max(1, needed - 3 - 4 - needed // 20)) > 1e-6 or matches < 20  # and not by far
+    assert needed > 3
+
+
+def test_needed_inliers_grow_with_matches_and_tolerance():
+    assert sorted(needed_inliers(n, 12, SIZE) for n in (0, 10, 100, 1000, 10**6)) == [
+        needed_inliers(n, 12, SIZE) for n in (0, 10, 100, 1000, 10**6)
+    ]
+    assert needed_inliers(500, 4, SIZE) < needed_inliers(500, 12, SIZE)
+    assert needed_inliers(50, 12, (5, 5)) > 50  # in an image smaller than the tolerance nothing is evidence
+
+
+def test_few_matches_give_no_pose():
+    rng = np.random.default_rng(1)
+    for count in range(4):
+        assert estimate_pose(*seen(look(0), count, rng), camera()) is None
+
+
+def test_the_seed_decides():
+    rng = np.random.default_rng(2)
+    pixels, points = seen(look(0.3, turn=0.1), 60, rng)
+    pixels += rng.normal(0, 3, pixels.shape)
+    first, again = (estimate_pose(pixels, points, camera(), seed=4) for _ in range(2))
+    np.testing.assert_array_equal(first.cam_from_world.matrix(), again.cam_from_world.matrix())
+    np.testing.assert_array_equal(first.inliers, again.inliers)
+
+
+def test_inliers_are_the_matches_within_the_tolerance():
+    rng = np.random.default_rng(3)
+    pixels, points = seen(look(0.3, turn=0.1), 60, rng)
+    pixels[:5, 0] += 30
+    pixels[5:10, 0] += 8
+    for limit, expected in ((12, 55), (5, 50)):
+        found = estimate_pose(pixels, points, camera(), max_error=limit)
+        assert found.inliers.sum() == expected
+        assert not found.inliers[:5].any()
+
+
+def test_an_absurd_focal_length_is_no_answer():
+    """A camera that sees all points through one pixel would need a focal length near zero."""
+    rng = np.random.default_rng(4)
+    pixels, points = seen(look(0), 40, rng)
+    guess = camera(1200)
+    guess.has_prior_focal_length = False
+    tiny = estimate_pose((pixels - [500, 400]) / 20 + [500, 400], points, guess, calibrated=False)
+    assert tiny is None or tiny.focal_length > 100
+    fair = estimate_pose(pixels, points, guess, calibrated=False)
+    assert abs(fair.focal_length - FOCAL) < 0.1
+    assert pose_error(fair.cam_from_world, look(0))[0] < 1e-3
