@@ -14,12 +14,12 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipelines.exits import exit_code
 from pipelines.localize_summary import LocalizationRun, as_json, as_text
 from pipelines.sfm import positive
 from posfeat_hloc import confs, extractors
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.evaluation.poses import localization_errors, read_true_poses
+from posfeat_hloc.exits import exit_code
 from posfeat_hloc.extract_features import extract
 from posfeat_hloc.images import list_images
 from posfeat_hloc.localization.localize import localize
