@@ -10,6 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
+from argparse import Namespace
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -50,24 +53,39 @@ class Public:
     url: str
     git_blob: str
     """SHA-1 by which git knows the file."""
+    licence: str
+    """What its repository says of its use; said when the file is fetched."""
 
 
 _HARDNET = "https://github.com/DagnyT/hardnet/raw/master/pretrained"
 _SOSNET = "https://github.com/yuruntian/SOSNet/raw/master/sosnet-weights"
+_SUPERPOINT = "https://github.com/magicleap/SuperPointPretrainedNetwork/raw/master"
+_DISK = "https://github.com/cvlab-epfl/disk/raw/master"
+_MIT = "MIT licence"
+_NONE = "its repository states no licence"
+_MAGIC_LEAP = "noncommercial research use only, not to be passed on; see LICENSE in its repository"
+_APACHE = "Apache License 2.0"
 PUBLIC: dict[str, Public] = {
     "hardnet++": Public(
-        f"{_HARDNET}/pretrained_all_datasets/HardNet%2B%2B.pth", "84aa9c230b7cd6d0a8a7d13b65b39cfb0f406eec"
+        f"{_HARDNET}/pretrained_all_datasets/HardNet%2B%2B.pth", "84aa9c230b7cd6d0a8a7d13b65b39cfb0f406eec", _MIT
     ),
     "hardnet-liberty": Public(
-        f"{_HARDNET}/train_liberty/checkpoint_liberty_no_aug.pth", "8694b2a670aec840800966e42cd8c79e3be66e9a"
+        f"{_HARDNET}/train_liberty/checkpoint_liberty_no_aug.pth", "8694b2a670aec840800966e42cd8c79e3be66e9a", _MIT
     ),
     "hardnet-liberty-aug": Public(
-        f"{_HARDNET}/train_liberty_with_aug/checkpoint_liberty_with_aug.pth", "c1b2a5f4e79a5f3e50ec9a1ac98a428965cef37b"
+        f"{_HARDNET}/train_liberty_with_aug/checkpoint_liberty_with_aug.pth",
+        "c1b2a5f4e79a5f3e50ec9a1ac98a428965cef37b",
+        _MIT,
     ),
-    "sosnet-liberty": Public(f"{_SOSNET}/sosnet_32x32_liberty.pth", "e1654f36def583bb942cccbe149b0162d57d3d2a"),
-    "sosnet-hpatches": Public(f"{_SOSNET}/sosnet_32x32_hpatches_a.pth", "9154f47b3ead6f6eadd21bec48bd9b61e256e704"),
+    "sosnet-liberty": Public(f"{_SOSNET}/sosnet_32x32_liberty.pth", "e1654f36def583bb942cccbe149b0162d57d3d2a", _NONE),
+    "sosnet-hpatches": Public(
+        f"{_SOSNET}/sosnet_32x32_hpatches_a.pth", "9154f47b3ead6f6eadd21bec48bd9b61e256e704", _NONE
+    ),
+    "superpoint": Public(f"{_SUPERPOINT}/superpoint_v1.pth", "107a444ca318d487390137d619d49f2f0a3b1ad8", _MAGIC_LEAP),
+    "disk-depth": Public(f"{_DISK}/depth-save.pth", "0ae0911444297ea0fa5179ac7e9d0e8d7354d537", _APACHE),
+    "disk-epipolar": Public(f"{_DISK}/epipolar-save.pth", "50e68668d376afdfa68c070171c0436318a652d1", _APACHE),
 }
-"""Name used in a conf -> the authors' file. HardNet's are under the MIT licence; SOSNet's repository states none."""
+"""Name used in a conf -> the authors' file."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +103,7 @@ def load(name_or_path: str) -> Checkpoint:
     Public weights are downloaded on first use, into ``posfeat_hloc`` in the folder of ``torch.hub`` (``TORCH_HOME``).
 
     Reads safetensors and PyTorch files (with ``weights_only=True``, so nothing in the file is executed). Of a training
-    checkpoint the tensors under ``state_dict``, ``model`` or ``network`` are taken; a ``module.`` prefix
+    checkpoint the tensors under ``state_dict``, ``model``, ``network`` or ``extractor`` are taken; a ``module.`` prefix
     is removed.
 
     Raises:
@@ -124,13 +142,14 @@ def download(name: str) -> Path:
     path = Path(torch.hub.get_dir()) / "posfeat_hloc" / entry.url.rpartition("/")[2].replace("%2B", "+")
     if path.is_file() and git_blob(path) == entry.git_blob:
         return path
+    print(f"fetching the weights {name!r} ({entry.licence})", file=sys.stderr)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(entry.url, str(path))  # to a temporary file first
     except (URLError, OSError, HTTPException) as error:
         raise WeightsError(
-            f"weights {name!r} cannot be downloaded from {entry.url} ({error}); get the file by other means and give "
-            f"its path, or put it at {path}"
+            f"weights {name!r} ({entry.licence}) cannot be downloaded from {entry.url} ({error}); get the file by "
+            f"other means and give its path, or put it at {path}"
         ) from error
     if (found := git_blob(path)) != entry.git_blob:
         path.unlink()
@@ -223,12 +242,19 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise WeightsError(f"{path}: not a readable safetensors file ({error})") from error
 
 
+def _options_allowed() -> AbstractContextManager[object]:
+    """Many training checkpoints hold their command line as well, in a class that is harmless; torch 2.5 can be told."""
+    allow = getattr(torch.serialization, "safe_globals", None)
+    return allow([Namespace]) if allow else nullcontext()
+
+
 def _read_torch(path: Path) -> dict[str, Tensor]:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with _options_allowed():
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises many types, all of them mean the same to a user
         raise WeightsError(f"{path}: not a checkpoint of plain tensors ({type(error).__name__})") from error
-    for key in ("state_dict", "model", "network"):
+    for key in ("state_dict", "model", "network", "extractor"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
     if not isinstance(content, dict) or not content or not all(isinstance(v, Tensor) for v in content.values()):

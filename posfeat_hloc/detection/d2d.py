@@ -58,19 +58,44 @@ def relative_saliency(descriptors: Tensor, radius: int = 5, step: int = 2) -> Te
     return total / count.clamp_min(1)
 
 
-def score_map(raw: Tensor, radius: int = 5, step: int = 2, relative_on: str = "raw") -> Tensor:
-    """S_D2D = S_AS * S_RS (D2D eq. 4).
+TERMS = ("both", "absolute", "relative")
+"""What the score is made of: S_AS S_RS, S_AS or S_RS alone (D2D Table 3)."""
+
+
+def score_map(raw: Tensor, radius: int = 5, step: int = 2, relative_on: str = "raw", terms: str = "both") -> Tensor:
+    """S_D2D = S_AS * S_RS (D2D eq. 4), or one of them.
 
     Args:
         raw: ``(B, D, h, w)`` descriptors before L2 normalisation.
         radius, step: see :func:`relative_saliency`.
         relative_on: compute S_RS on the ``"raw"`` or on the L2-``"normalized"`` descriptors; the paper fixes only
             S_AS.
+        terms: one of :data:`TERMS`.
     """
     if relative_on not in ("raw", "normalized"):
         raise ValueError(f"relative_on must be 'raw' or 'normalized', not {relative_on!r}")
+    if terms not in TERMS:
+        raise ValueError(f"terms must be one of {', '.join(TERMS)}, not {terms!r}")
+    if terms == "absolute":
+        return absolute_saliency(raw)
     compared = raw if relative_on == "raw" else F.normalize(raw.float(), dim=1)
-    return absolute_saliency(raw) * relative_saliency(compared, radius, step)
+    relative = relative_saliency(compared, radius, step)
+    return relative if terms == "relative" else absolute_saliency(raw) * relative
+
+
+def adapted_threshold(scores: Tensor, saliency: Tensor, threshold: float) -> float:
+    """The threshold of a detector in the light of S_D2D: alpha* = E[S_D2D S_O] / E[S_O] alpha (D2D eq. 5).
+
+    Args:
+        scores: ``(H, W)``, S_O, the detector's own, not negative.
+        saliency: ``(H, W)``, S_D2D at the same pixels.
+        threshold: alpha.
+
+    Returns:
+        alpha*, in units of S_O times those of S_D2D; 0 where all scores are.
+    """
+    total = scores.double().sum().item()
+    return (scores.double() * saliency).sum().item() / total * threshold if total else 0.0
 
 
 def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,11 @@
-"""Keypoints of a score map: non-maximum suppression, threshold, top-k and sub-pixel position, as in PoSFeat."""
+"""Keypoints of a score map: non-maximum suppression, threshold, top-k and sub-pixel position.
+
+As in PoSFeat, and SuperPoint's greedy suppression.
+"""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -54,6 +58,37 @@ def find_peaks(scores: Tensor, radius: int, threshold: float, max_keypoints: int
         others = keep[: 2 * FEWEST].logical_not().nonzero()[:, 0]
         index = torch.cat([index, others[: FEWEST - len(index)]])
     return torch.stack([index % width + 1, index // width + 1], dim=1)
+
+
+def greedy_peaks(
+    scores: Tensor, radius: int, threshold: float, border: int = 0, max_keypoints: int | None = None
+) -> Tensor:
+    """Pixels above a threshold that no higher one within ``radius`` on each side, itself kept, suppresses (SuperPoint).
+
+    Pixels are visited from the highest score to the lowest, of equal ones the first in reading order; each that is
+    still free is kept and takes the (2 radius + 1)^2 pixels around it.
+
+    Args:
+        scores: ``(H, W)``.
+        radius: of the suppression.
+        threshold: a keypoint's score must be higher.
+        border: keypoints nearer than this many pixels to the border are dropped, after they have suppressed others.
+        max_keypoints: at most this many; None keeps all.
+
+    Returns:
+        ``(n, 2)`` int64 pixels (x, y), highest score first.
+    """
+    height, width = scores.shape
+    y, x = (scores > threshold).nonzero(as_tuple=True)
+    order = scores[y, x].argsort(descending=True, stable=True)
+    free = np.ones((height + 2 * radius, width + 2 * radius), dtype=bool)
+    kept = []
+    for column, row in torch.stack([x[order], y[order]], dim=1).tolist():
+        if free[row + radius, column + radius]:
+            free[row : row + 2 * radius + 1, column : column + 2 * radius + 1] = False
+            if border <= row < height - border and border <= column < width - border:
+                kept.append((column, row))
+    return torch.tensor(kept[:max_keypoints], dtype=torch.int64, device=scores.device).reshape(-1, 2)
 
 
 def local_maxima(padded: Tensor, radius: int) -> Tensor:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from posfeat_hloc.networks.interpolation import interpolate_cells
 from posfeat_hloc.networks.normalization import normalize_locally, normalize_patches
 
 STRIDE = 4
@@ -119,7 +120,4 @@ def read_map(maps: Tensor, pixels: list[Tensor]) -> Tensor:
 
 def interpolate(dense: Tensor, pixels: Tensor) -> Tensor:
     """Values ``(N, D)`` of one map ``(D, h, w)`` at pixel coordinates ``(N, 2)``, as :func:`read_map` reads them."""
-    height, width = dense.shape[-2:]
-    scale = 2 / torch.tensor([max(width - 1, 1), max(height - 1, 1)]).to(dense)
-    grid = (pixels_to_map(pixels) * scale - 1)[None, None]
-    return F.grid_sample(dense[None], grid, mode="bilinear", padding_mode="border", align_corners=True)[0, :, 0].T
+    return interpolate_cells(dense, pixels_to_map(pixels))

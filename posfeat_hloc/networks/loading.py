@@ -6,16 +6,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from kornia.feature import DISK
 from torch import Tensor, nn
 
 from posfeat_hloc import weights
 from posfeat_hloc.errors import WeightsError
+from posfeat_hloc.networks.d2net import D2Net
 from posfeat_hloc.networks.keypoint_head import KeypointHead
 from posfeat_hloc.networks.l2net import L2Net
 from posfeat_hloc.networks.posfeat import CONVENTIONS, PoSFeat
 from posfeat_hloc.networks.resunet import ResUNet, trunk_of
 from posfeat_hloc.networks.small import TRUNK as SMALL
 from posfeat_hloc.networks.small import SmallHead, SmallUNet
+from posfeat_hloc.networks.superpoint import SuperPoint
 
 
 def load_l2net(
@@ -109,6 +112,58 @@ def load_posfeat(name_or_path: str, trunk: str | None = None, with_head: bool = 
     return LoadedPoSFeat(backbone.eval(), head, convention, checkpoint.sha256)
 
 
+def load_superpoint(name_or_path: str) -> tuple[SuperPoint, str]:
+    """SuperPoint in evaluation mode, and the SHA-256 of its weights.
+
+    Args:
+        name_or_path: ``"superpoint"``, the authors' file, which is downloaded, or the path of a checkpoint.
+
+    Raises:
+        WeightsError: the weights are missing, or those of another network.
+    """
+    checkpoint = weights.load(name_or_path)
+    with torch.device("meta"):
+        network = SuperPoint()
+    _load_strictly(network, _as_float(checkpoint.tensors), name_or_path, "SuperPoint")
+    return network.eval(), checkpoint.sha256
+
+
+def load_d2net(name_or_path: str) -> tuple[D2Net, str]:
+    """D2-Net in evaluation mode, and the SHA-256 of its weights.
+
+    Args:
+        name_or_path: the path of a checkpoint, the authors' or one of their training code.
+
+    Raises:
+        WeightsError: the weights are missing, or those of another network.
+    """
+    if name_or_path == "d2net" and not Path(name_or_path).exists():
+        raise WeightsError(
+            "D2-Net's weights do not come with this package: get d2_tf.pth (The Clear BSD License) from "
+            "https://dusmanu.com/files/d2-net/d2_tf.pth and pass --weights d2_tf.pth (in a conf: the option 'weights')"
+        )
+    checkpoint = weights.load(name_or_path)
+    with torch.device("meta"):
+        network = D2Net()
+    _load_strictly(network, _as_float(checkpoint.tensors), name_or_path, "D2-Net")
+    return network.eval(), checkpoint.sha256
+
+
+def load_disk(name_or_path: str) -> tuple[DISK, str]:
+    """kornia's DISK in evaluation mode, and the SHA-256 of its weights.
+
+    Args:
+        name_or_path: ``"disk-depth"`` or ``"disk-epipolar"``, the authors' files, or the path of a checkpoint.
+
+    Raises:
+        WeightsError: the weights are missing, or those of another network.
+    """
+    checkpoint = weights.load(name_or_path)
+    network = DISK()
+    _load_strictly(network, _as_float(checkpoint.tensors), name_or_path, "DISK")
+    return network.eval(), checkpoint.sha256
+
+
 def save_posfeat(path: Path, network: PoSFeat, convention: str, metadata: dict[str, str] | None = None) -> str:
     """Write both networks to one safetensors file in half precision; returns its SHA-256.
 
@@ -120,6 +175,10 @@ def save_posfeat(path: Path, network: PoSFeat, convention: str, metadata: dict[s
         raise ValueError(f"convention must be one of {', '.join(CONVENTIONS)}, not {convention!r}")
     known = {"architecture": "posfeat", "trunk": network.backbone.trunk, "convention": convention}
     return weights.save(path, network.state_dict(), (metadata or {}) | known)
+
+
+def _as_float(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
 
 
 def _load_strictly(network: nn.Module, tensors: dict[str, Tensor], source: str, what: str) -> None:

@@ -1,0 +1,100 @@
+"""SuperPoint, and D2D over it: the same score map under a threshold that S_D2D decides (D2D eq. 5)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from posfeat_hloc.detection.d2d import TERMS, adapted_threshold, score_map
+from posfeat_hloc.detection.peaks import greedy_peaks
+from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.features import Features
+from posfeat_hloc.networks.loading import load_superpoint
+from posfeat_hloc.networks.precision import inference_precision
+from posfeat_hloc.networks.superpoint import DIMENSION, MIN_SIZE, SAMPLING, STRIDE, read_map
+
+D2D = ("off", "threshold", "product")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of SuperPoint; the defaults are its authors'."""
+
+    weights: str = "superpoint"
+    """The authors' file by its public name (noncommercial research use only), or the path of a checkpoint."""
+    threshold: float = 0.015
+    """A keypoint's score must be higher; hloc's is 0.005."""
+    nms_radius: int = 4
+    """Of the greedy suppression in pixels."""
+    border: int = 4
+    """Keypoints nearer than this many pixels to the border are dropped."""
+    max_keypoints: int | None = None
+    """The highest scores are kept; None keeps all."""
+    sampling: str = "published"
+    """How descriptors are read between cells: ``published``, or ``consistent`` (hloc's ``fix_sampling``)."""
+    d2d: str = "off"
+    """``off``: SuperPoint alone. Otherwise eq. 5 of D2D with S_D2D divided by its mean, because the equation depends
+    on its size. ``threshold``: SuperPoint's scores must be higher than alpha*. ``product``: scores times S_D2D must be,
+    and are what is suppressed and ranked. S_D2D, one value for 8 x 8 pixels, is stretched bilinearly."""
+    radius: int = 5
+    """D2D's r_RS in cells of the map."""
+    step: int = 2
+    """Step between the neighbours in the window of r_RS."""
+    relative_on: str = "raw"
+    """S_RS on ``raw`` or L2-``normalized`` descriptors."""
+    terms: str = "both"
+    """S_D2D from ``both`` saliencies, or from the ``absolute`` or the ``relative`` one alone."""
+    precision: str = "fp32"
+    """``fp32``, ``bf16``, or ``auto``: bf16 where the hardware computes it, which exchanges some keypoints."""
+
+
+class Extractor:
+    """Peaks of the detector's score map, with the descriptors there."""
+
+    grayscale = True
+    detection_noise = 1.0
+
+    def __init__(self, options: Options, device: torch.device) -> None:
+        for name, allowed in (("sampling", SAMPLING), ("d2d", D2D), ("terms", TERMS)):
+            if getattr(options, name) not in allowed:
+                raise ConfigurationError(f"{name} must be one of {', '.join(allowed)}, not {getattr(options, name)!r}")
+        if options.radius < 1 or options.step < 1 or options.nms_radius < 0 or options.border < 0:
+            raise ConfigurationError("radius and step must be at least 1, nms_radius and border at least 0")
+        self.options = options
+        self.device = device
+        self.network, self.weights_sha256 = load_superpoint(options.weights)
+        self.network.to(device)
+
+    def __call__(self, images: Tensor) -> list[Features]:
+        """Extract features of ``(B, 1, H, W)`` images, one after the other; one shorter than 8 pixels has none."""
+        return [self._extract(image[None].to(self.device)) for image in images]
+
+    @torch.inference_mode()
+    def _extract(self, image: Tensor) -> Features:
+        opt = self.options
+        if min(image.shape[-2:]) < MIN_SIZE:
+            return Features.empty(DIMENSION)
+        with inference_precision(self.device, opt.precision):
+            maps = self.network(image)
+        scores, threshold = maps.scores[0], opt.threshold
+        if opt.d2d != "off":
+            saliency = stretched(score_map(maps.descriptors, opt.radius, opt.step, opt.relative_on, opt.terms))[0]
+            threshold = adapted_threshold(scores, saliency, threshold)
+            scores = scores * saliency if opt.d2d == "product" else scores
+        pixels = greedy_peaks(scores, opt.nms_radius, threshold, opt.border, opt.max_keypoints)
+        descriptors = read_map(maps.descriptors[0], pixels.float(), opt.sampling)
+        values = scores[pixels[:, 1], pixels[:, 0]]
+        return Features(pixels.float().cpu().numpy(), values.cpu().numpy(), descriptors.cpu().numpy())
+
+
+def stretched(saliency: Tensor) -> Tensor:
+    """Saliency of cells ``(B, h, w)`` at every pixel ``(B, 8h, 8w)``, bilinearly, with a mean over the cells of one.
+
+    A saliency that is zero everywhere, of a flat map, decides nothing: it becomes one.
+    """
+    mean = saliency.mean(dim=(1, 2), keepdim=True)
+    relative = torch.where(mean > 0, saliency / mean, torch.ones_like(saliency))
+    return F.interpolate(relative[:, None], scale_factor=STRIDE, mode="bilinear", align_corners=False)[:, 0]
