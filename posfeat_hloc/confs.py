@@ -50,6 +50,55 @@ def _d2d_over(network: str, positions: str) -> Conf:
     }
 
 
+def _superpoint(d2d: str) -> Conf:
+    name = "superpoint" if d2d == "off" else "d2d-superpoint"
+    return {
+        "output": f"feats-{name}",
+        "model": {
+            "name": "superpoint",
+            "weights": "superpoint",
+            "threshold": 0.015,
+            "nms_radius": 4,
+            "sampling": "published",
+            "d2d": d2d,
+        },
+        "preprocessing": _GREY,
+    }
+
+
+def _d2net(name: str, scales: list[float], d2d: bool) -> Conf:
+    return {
+        "output": f"feats-{name}",
+        "model": {"name": "d2net", "weights": "d2net", "scales": scales, "d2d": d2d},
+        "preprocessing": _COLOUR,
+    }
+
+
+def _mixed(name: str, keypoints: Conf, descriptor: str, preprocessing: Conf = _COLOUR) -> Conf:
+    return {
+        "output": f"feats-{name}",
+        "model": {
+            "name": "mixed",
+            "keypoints": dict(keypoints),
+            "descriptor": descriptor,
+            "weights": "disk-depth" if descriptor == "disk" else descriptor,
+        },
+        "preprocessing": preprocessing,
+    }
+
+
+_SIFT: Conf = {"name": "sift", "descriptor": "rootsift", "contrast_threshold": 0.02, "max_keypoints": 8192}
+_DISK: Conf = {"name": "disk", "weights": "disk-depth", "max_keypoints": 8192, "window": 5}
+_POSFEAT: Conf = {
+    "name": "posfeat",
+    "weights": "posfeat",
+    "max_keypoints": 8192,
+    "radius": 3,
+    "threshold": 0.5,
+    "quirks": False,
+}
+
+
 def _posfeat(benchmark: str, max_keypoints: int, radius: int, threshold: float) -> Conf:
     """The published settings for a benchmark, with what the published code does by accident, in its precision."""
     detection: Conf = {
@@ -77,7 +126,7 @@ extractors: dict[str, Conf] = {
     # OpenCV's SIFT with RootSIFT descriptors, as sensitive as COLMAP's (peak threshold 0.02 / 3)
     "sift": {
         "output": "feats-sift",
-        "model": {"name": "sift", "descriptor": "rootsift", "contrast_threshold": 0.02, "max_keypoints": 8192},
+        "model": _SIFT,
         "preprocessing": _GREY,
     },
     # SIFT keypoints, patches in their frames described by HardNet or SOSNet, as in the papers
@@ -89,14 +138,7 @@ extractors: dict[str, Conf] = {
     # PoSFeat: learned keypoints on learned dense descriptors; the whole image, all borders alike
     "posfeat": {
         "output": "feats-posfeat",
-        "model": {
-            "name": "posfeat",
-            "weights": "posfeat",
-            "max_keypoints": 8192,
-            "radius": 3,
-            "threshold": 0.5,
-            "quirks": False,
-        },
+        "model": _POSFEAT,
         "preprocessing": _COLOUR,
     },
     # the same method in a light form of both networks, for CPUs and small devices; places to a fraction of a pixel
@@ -129,6 +171,22 @@ extractors: dict[str, Conf] = {
         },
         "preprocessing": _PUBLISHED,
     },
+    # SuperPoint in its authors' settings; its weights are fetched from their repository on first use, and are for
+    # noncommercial research only. The same with D2D's threshold (eq. 5)
+    "superpoint": _superpoint("off"),
+    "d2d-superpoint": _superpoint("threshold"),
+    # D2-Net at one scale and at its authors' three, all detections; give its weights, d2_tf.pth, by their path.
+    # The same at one scale where S_D2D is above its mean (eq. 6)
+    "d2net": _d2net("d2net", [1.0], d2d=False),
+    "d2net-ms": _d2net("d2net-ms", [0.5, 1.0, 2.0], d2d=False),
+    "d2d-d2net": _d2net("d2d-d2net", [1.0], d2d=True),
+    # DISK by kornia
+    "disk": {"output": "feats-disk", "model": _DISK, "preprocessing": _COLOUR},
+    # keypoints of one, dense descriptors of another; --weights are the descriptors'
+    "sift-superpoint": _mixed("sift-superpoint", _SIFT, "superpoint", _GREY),
+    "d2d-hardnet-posfeat": _mixed("d2d-hardnet-posfeat", _d2d_over("hardnet", "grid")["model"], "posfeat"),
+    "disk-posfeat": _mixed("disk-posfeat", _DISK, "posfeat"),
+    "posfeat-disk": _mixed("posfeat-disk", _POSFEAT, "disk"),
 }
 
 matchers: dict[str, Conf] = {
@@ -169,6 +227,16 @@ default_matchers: dict[str, str] = {
     "posfeat-aachen": "NN-mutual",
     "posfeat-eth": "NN-ratio.75",
     "sift-posfeat": "NN-mutual",
+    "superpoint": "NN-mutual",
+    "d2d-superpoint": "NN-mutual",
+    "d2net": "NN-mutual",
+    "d2net-ms": "NN-mutual",
+    "d2d-d2net": "NN-mutual",
+    "disk": "NN-mutual",
+    "sift-superpoint": "NN-mutual",
+    "d2d-hardnet-posfeat": "NN-mutual",
+    "disk-posfeat": "NN-mutual",
+    "posfeat-disk": "NN-mutual",
 }
 
 retrieval: dict[str, Conf] = {

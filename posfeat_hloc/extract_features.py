@@ -169,9 +169,20 @@ def choose_device(device: str) -> str:
 
 def configuration(conf: Conf, extractor: Extractor) -> Conf:
     """All that the stored features depend on besides the images; recorded in the file."""
-    # an extractor's precision and batch size change numbers only within their stated tolerance
-    model = {k: v for k, v in conf["model"].items() if k not in ("precision", "batch_size", "weights")}
-    return {"model": model, "weights": extractor.weights_sha256, "preprocessing": conf["preprocessing"]}
+    return {
+        "model": _without_execution(conf["model"]),
+        "weights": extractor.weights_sha256,
+        "preprocessing": conf["preprocessing"],
+    }
+
+
+def _without_execution(model: Conf) -> Conf:
+    """Options that decide numbers, of a mixed extractor those of its keypoints, too.
+
+    Precision and batch size change numbers only within their stated tolerance; weights are known by their hash.
+    """
+    kept = {name: value for name, value in model.items() if name not in ("precision", "batch_size", "weights")}
+    return {name: _without_execution(value) if isinstance(value, dict) else value for name, value in kept.items()}
 
 
 def fingerprint(path: Path) -> str:

@@ -1,5 +1,6 @@
 """Every named configuration can be built as it stands."""
 
+import hashlib
 from dataclasses import asdict, fields
 from importlib import import_module
 from pathlib import Path
@@ -10,8 +11,11 @@ import pytest
 from posfeat_hloc import confs, extractors, matchers, weights
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.networks.loading import save_posfeat
+from tests.extractors.test_disk import save_random_disk
+from tests.networks.test_d2net import random_d2net
 from tests.networks.test_l2net import calibrated_network
 from tests.networks.test_resunet import calibrated_posfeat
+from tests.networks.test_superpoint import random_superpoint
 
 EXTRACTORS = sorted(confs.extractors)
 MATCHERS = sorted(confs.matchers)
@@ -19,17 +23,21 @@ MATCHERS = sorted(confs.matchers)
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Random weights for either network: the confs' own may not be in a checkout."""
+    """Random weights for each network: the confs' own may not be in a checkout."""
     folder = tmp_path_factory.mktemp("weights")
     for architecture in ("hardnet", "sosnet"):
         weights.save(folder / f"{architecture}.safetensors", calibrated_network(architecture).published(), {})
     save_posfeat(folder / "posfeat.safetensors", calibrated_posfeat(), "published")
     save_posfeat(folder / "posfeat-small.safetensors", calibrated_posfeat("small"), "consistent")
+    weights.save(folder / "superpoint.safetensors", random_superpoint().state_dict(), {})
+    weights.save(folder / "d2net.safetensors", random_d2net().state_dict(), {})
+    save_random_disk(folder / "disk-depth.pth")
     return {path.stem: str(path) for path in folder.iterdir()}
 
 
 def with_random_weights(model: dict[str, Any], checkpoints: dict[str, str]) -> dict[str, Any]:
-    return model | ({"weights": checkpoints[model["weights"]]} if "weights" in model else {})
+    model = model | ({"weights": checkpoints[model["weights"]]} if "weights" in model else {})
+    return model | ({"keypoints": with_random_weights(model["keypoints"], checkpoints)} if "keypoints" in model else {})
 
 
 @pytest.mark.parametrize("name", EXTRACTORS)
@@ -38,8 +46,9 @@ def test_extractors_can_be_built(name: str, checkpoints: dict[str, str]) -> None
     extractor: Any = extractors.create(model)
     assert asdict(extractor.options).items() >= {k: v for k, v in model.items() if k != "name"}.items()
     assert extractor.grayscale == confs.extractors[name]["preprocessing"]["grayscale"]
-    used = Path(model["weights"]) if "weights" in model else None
-    assert extractor.weights_sha256 == (weights.sha256(used) if used else "")
+    used = [weights.sha256(Path(part["weights"])) for part in (model.get("keypoints", {}), model) if "weights" in part]
+    expected = hashlib.sha256("".join(used).encode()).hexdigest() if len(used) == 2 else "".join(used)
+    assert extractor.weights_sha256 == expected
 
 
 @pytest.mark.parametrize("name", EXTRACTORS)
@@ -98,6 +107,23 @@ def test_posfeat_confs_have_the_published_settings() -> None:
     assert confs.default_matchers["posfeat-aachen"] == "NN-mutual"
     ratio = confs.matchers[confs.default_matchers["posfeat-eth"]]["model"]
     assert ratio == {"name": "nearest", "ratio": 0.75, "ratio_sides": "both"}
+
+
+def test_superpoint_and_d2net_have_their_authors_settings() -> None:
+    superpoint, with_d2d = (confs.extractors[f"{name}superpoint"]["model"] for name in ("", "d2d-"))
+    assert (superpoint["threshold"], superpoint["nms_radius"], superpoint["d2d"]) == (0.015, 4, "off")
+    assert {key: value for key, value in with_d2d.items() if key != "d2d"}.items() <= superpoint.items()
+    assert with_d2d["d2d"] != "off"
+    scales = {name: confs.extractors[name]["model"]["scales"] for name in ("d2net", "d2net-ms", "d2d-d2net")}
+    assert scales == {"d2net": [1], "d2net-ms": [0.5, 1, 2], "d2d-d2net": [1]}
+    assert confs.extractors["d2d-d2net"]["model"] == confs.extractors["d2net"]["model"] | {"d2d": True}
+
+
+def test_confs_share_no_dicts() -> None:
+    """Commands change the options of a conf; no other conf may change with it."""
+    models = [conf["model"] for conf in confs.extractors.values()]
+    models += [model["keypoints"] for model in models if "keypoints" in model]
+    assert len({id(model) for model in models}) == len(models)
 
 
 def test_unknown_options_and_modules_are_configuration_errors() -> None:

@@ -78,7 +78,7 @@ def test_other_readers_understand_the_file(tmp_path: Path, metadata: dict[str, s
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("wrap", [None, "state_dict", "model", "network"])
+@pytest.mark.parametrize("wrap", [None, "state_dict", "model", "network", "extractor"])
 @pytest.mark.parametrize("prefix", ["", "module."])
 def test_training_checkpoints(tmp_path: Path, wrap: str | None, prefix: str) -> None:
     saved, path = tensors(), tmp_path / "checkpoint.pth"
@@ -156,7 +156,7 @@ def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "server" / "HardNet%2B%2B.pth"
     path.parent.mkdir()
     torch.save({"state_dict": tensors()}, path)
-    entry = weights.Public(f"file://{path.parent}/HardNet%252B%252B.pth", weights.git_blob(path))
+    entry = weights.Public(f"file://{path.parent}/HardNet%252B%252B.pth", weights.git_blob(path), "free for all")
     monkeypatch.setitem(weights.PUBLIC, "hardnet++", entry)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
     return path
@@ -168,6 +168,14 @@ def test_public_weights_are_downloaded_once(published: Path) -> None:
     assert read.sha256 == weights.sha256(published)
     published.unlink()
     assert weights.load("hardnet++").sha256 == read.sha256
+
+
+def test_the_licence_is_said_when_weights_are_fetched(published: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights.load("hardnet++")
+    assert "fetching the weights 'hardnet++' (free for all)" in capsys.readouterr().err
+    weights.load("hardnet++")
+    assert "fetching" not in capsys.readouterr().err
+    assert "noncommercial" in weights.PUBLIC["superpoint"].licence
 
 
 def test_a_damaged_copy_of_public_weights_is_downloaded_again(published: Path) -> None:
@@ -185,7 +193,9 @@ def test_another_file_than_the_published_one_is_refused(published: Path, tmp_pat
 
 def test_without_a_network_the_way_out_is_named(published: Path) -> None:
     published.unlink()
-    with pytest.raises(WeightsError, match=r"cannot be downloaded from file:.*put it at .*posfeat_hloc"):
+    with pytest.raises(
+        WeightsError, match=r"\(free for all\) cannot be downloaded from file:.*put it at .*posfeat_hloc"
+    ):
         weights.load("hardnet++")
 
 
@@ -197,5 +207,5 @@ def test_the_hash_of_git(tmp_path: Path) -> None:
 
 
 def test_names_of_public_weights_say_the_network() -> None:
-    assert all(name.startswith(("hardnet", "sosnet")) for name in weights.PUBLIC)
+    assert all(name.startswith(("hardnet", "sosnet", "superpoint", "disk")) for name in weights.PUBLIC)
     assert not weights.PUBLIC.keys() & weights.BUNDLED.keys()

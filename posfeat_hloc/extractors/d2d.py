@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from posfeat_hloc.detection.d2d import score_map, top_k
+from posfeat_hloc.detection.d2d import TERMS, score_map, top_k
 from posfeat_hloc.detection.hessian import hessian_determinant, peaks_of_all
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.features import Features
@@ -38,6 +38,8 @@ class Options:
     """Step between the neighbours in the window of r_RS."""
     relative_on: str = "raw"
     """S_RS on ``raw`` or L2-``normalized`` descriptors."""
+    terms: str = "both"
+    """S_D2D from ``both`` saliencies, or from the ``absolute`` or the ``relative`` one alone."""
     positions: str = "grid"
     """``grid``: keypoints are cells of the map, 4 px apart, as in the paper. ``hessian``: they are peaks of the
     determinant of the Hessian (see :mod:`posfeat_hloc.detection.hessian`), ranked by S_D2D read there."""
@@ -65,6 +67,8 @@ class Extractor:
     def __init__(self, options: Options, device: torch.device) -> None:
         if options.positions not in POSITIONS:
             raise ConfigurationError(f"positions must be one of {', '.join(POSITIONS)}, not {options.positions!r}")
+        if options.terms not in TERMS:
+            raise ConfigurationError(f"terms must be one of {', '.join(TERMS)}, not {options.terms!r}")
         if options.peak_radius < 1 or options.radius < 1 or options.step < 1:
             raise ConfigurationError("radius, step and peak_radius must be at least 1")
         for name in ("scales", "sigmas"):
@@ -114,7 +118,7 @@ def _best_of(found: list[Features], k: int) -> Features:
 @torch.inference_mode()
 def detect(raw: Tensor, options: Options) -> list[Features]:
     """Top-K cells of dense maps ``(B, D, h, w)``, with the descriptors there."""
-    scores = score_map(raw, options.radius, options.step, options.relative_on)
+    scores = score_map(raw, options.radius, options.step, options.relative_on, options.terms)
     result = []
     for image_map, image_scores in zip(raw, scores, strict=True):
         cells, values = top_k(image_scores, options.max_keypoints)
@@ -133,7 +137,7 @@ def detect_peaks(raw: Tensor, images: Tensor, options: Options) -> list[Features
         images: ``(B, 1, H, W)`` grey in [0, 1].
         options: of D2D.
     """
-    scores = score_map(raw, options.radius, options.step, options.relative_on)
+    scores = score_map(raw, options.radius, options.step, options.relative_on, options.terms)
     responses = torch.stack([hessian_determinant(images, sigma) for sigma in options.sigmas], dim=1)
     last_cell = torch.tensor([raw.shape[-1] - 1, raw.shape[-2] - 1]).to(raw)
     result = []

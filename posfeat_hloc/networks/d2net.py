@@ -33,8 +33,7 @@ class D2Net(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.dense_feature_extraction = nn.Module()
-        self.dense_feature_extraction.model = nn.Sequential(
+        layers = nn.Sequential(
             *_convolutions(3, 64, 64),
             nn.MaxPool2d(2),
             *_convolutions(64, 128, 128),
@@ -43,6 +42,7 @@ class D2Net(nn.Module):
             nn.AvgPool2d(2, stride=1),
             *_convolutions(256, 512, 512, 512, dilation=2),
         )
+        self.dense_feature_extraction = nn.ModuleDict({"model": layers})
 
     def forward(self, images: Tensor) -> Tensor:
         """Describe every fourth pixel.
@@ -54,7 +54,7 @@ class D2Net(nn.Module):
             ``(B, 512, H // 4 - 1, W // 4 - 1)``, not negative, *not* L2-normalised.
         """
         mean = torch.tensor(_CAFFE_MEAN).to(images)[:, None, None]
-        return self.dense_feature_extraction.model(images.flip(1) * 255 - mean)
+        return self.dense_feature_extraction["model"](images.flip(1) * 255 - mean)
 
 
 def map_to_pixels(cells: Tensor) -> Tensor:

@@ -6,7 +6,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from posfeat_hloc.detection.d2d import absolute_saliency, relative_saliency, score_map, top_k
+from posfeat_hloc.detection.d2d import (
+    absolute_saliency,
+    adapted_threshold,
+    relative_saliency,
+    score_map,
+    top_k,
+)
 
 
 def neighbours(radius: int, step: int) -> set[tuple[int, int]]:
@@ -150,3 +156,25 @@ def test_senseless_windows_are_refused(radius: int, step: int) -> None:
 def test_unknown_relative_on_is_refused() -> None:
     with pytest.raises(ValueError, match="'raw' or 'normalized'"):
         score_map(torch.rand(1, 4, 6, 6), relative_on="both")
+
+
+def test_the_terms_multiply_to_the_score() -> None:
+    raw = torch.from_numpy(random_map((2, 16, 9, 8), 5))
+    absolute, relative = (score_map(raw, 3, 1, "normalized", terms) for terms in ("absolute", "relative"))
+    assert torch.equal(absolute * relative, score_map(raw, 3, 1, "normalized"))
+    assert torch.equal(absolute, absolute_saliency(raw))
+    with pytest.raises(ValueError, match="both, absolute, relative, not 'neither'"):
+        score_map(raw, terms="neither")
+
+
+def test_the_adapted_threshold_is_equation_5() -> None:
+    scores, saliency = np.abs(random_map((2, 6, 7), 1))
+    expected = (saliency * scores).mean() / scores.mean() * 0.2
+    found = adapted_threshold(torch.from_numpy(scores), torch.from_numpy(saliency), 0.2)
+    assert found == pytest.approx(expected, rel=1e-5)
+    # saliency where the scores are not counts little: a detector that fires on one pixel asks for that pixel's
+    scores[:] = 0
+    scores[2, 3] = 0.7
+    found = adapted_threshold(torch.from_numpy(scores), torch.from_numpy(saliency), 0.2)
+    assert found == pytest.approx(0.2 * saliency[2, 3], rel=1e-5)
+    assert adapted_threshold(torch.zeros(2, 2), torch.ones(2, 2), 0.2) == 0

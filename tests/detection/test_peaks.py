@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from posfeat_hloc.detection.peaks import find_peaks, refine
+from posfeat_hloc.detection.peaks import find_peaks, greedy_peaks, refine
 
 FEWEST = 128
 
@@ -150,3 +150,35 @@ def test_senseless_radii_are_refused() -> None:
         find_peaks(torch.rand(9, 9), 0, 0.5, 10)
     with pytest.raises(ValueError, match="reflected over a radius of 7"):
         find_peaks(torch.rand(9, 9), 7, 0.5, 10, quirks=True)
+
+
+def greedy_by_hand(
+    scores: np.ndarray, radius: int, threshold: float, border: int, k: int | None
+) -> list[tuple[int, int]]:
+    """Visit all pixels from the highest; keep those with no kept one nearby."""
+    height, width = scores.shape
+    order = sorted(np.ndindex(height, width), key=lambda p: (-scores[p], p))
+    kept: list[tuple[int, int]] = []
+    for y, x in order:
+        if scores[y, x] > threshold and all(max(abs(y - v), abs(x - u)) > radius for u, v in kept):
+            kept.append((x, y))
+    return [(x, y) for x, y in kept if border <= x < width - border and border <= y < height - border][:k]
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 10**6), st.integers(0, 4), st.integers(0, 3), st.sampled_from([None, 0, 5]), st.booleans())
+def test_greedy_peaks_are_those_of_the_loop(seed: int, radius: int, border: int, k: int | None, ties: bool) -> None:
+    scores = np.random.default_rng(seed).random((14, 17)).astype(np.float32)
+    if ties:
+        scores = np.round(scores * 8) / 8
+    found = greedy_peaks(torch.from_numpy(scores), radius, 0.25, border, k)
+    assert found.dtype == torch.int64
+    assert [tuple(p) for p in found.tolist()] == greedy_by_hand(scores, radius, 0.25, border, k)
+
+
+def test_greedy_suppression_frees_what_only_a_suppressed_pixel_outshines() -> None:
+    scores = torch.zeros(1, 9)
+    scores[0, [1, 3, 5]] = torch.tensor([3.0, 2.0, 1.0])
+    assert greedy_peaks(scores, 2, 0.5).tolist() == [[1, 0], [5, 0]]  # 5 is no maximum of its window
+    assert greedy_peaks(scores, 2, 0.5, border=1).tolist() == []
+    assert greedy_peaks(scores, 2, 3.0).shape == (0, 2)

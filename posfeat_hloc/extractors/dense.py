@@ -1,0 +1,161 @@
+"""Dense descriptors read at any keypoints: one class a network.
+
+``Descriptor(options, device)(image, keypoints)``; SIFT and the mixed features of :mod:`posfeat_hloc.extractors.mixed`
+are described by these.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from posfeat_hloc.detection.sampling import read_descriptors
+from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.extractors import disk
+from posfeat_hloc.extractors.posfeat import pad
+from posfeat_hloc.networks import d2net, l2net, superpoint
+from posfeat_hloc.networks.interpolation import interpolate_cells
+from posfeat_hloc.networks.loading import load_d2net, load_disk, load_l2net, load_posfeat, load_superpoint
+from posfeat_hloc.networks.precision import inference_precision
+from posfeat_hloc.networks.streaming import describe
+
+
+@dataclass(frozen=True)
+class DenseOptions:
+    """Which network describes, and how it runs."""
+
+    network: str
+    """One of :data:`NETWORKS`."""
+    weights: str
+    """A bundled or public name, or the path of a checkpoint."""
+    precision: str = "auto"
+    """``fp32``, ``bf16``, or ``auto``: bf16 where the hardware computes it."""
+    memory: int = 512
+    """MiB for a strip of PoSFeat, see :class:`posfeat_hloc.extractors.posfeat.Options`."""
+
+
+class DenseDescriptor(Protocol):
+    """What every network here offers."""
+
+    grayscale: bool
+    """Whether images are ``(1, H, W)`` rather than ``(3, H, W)``."""
+    dimension: int
+    min_size: int
+    """Shortest side in pixels of an image that can be described."""
+    weights_sha256: str
+
+    def __call__(self, image: Tensor, keypoints: Tensor) -> Tensor:
+        """Describe ``(N, 2)`` keypoints of a ``(C, H, W)`` image in [0, 1]: ``(N, D)`` L2-normalised."""
+
+
+def create(options: DenseOptions, device: torch.device) -> DenseDescriptor:
+    """Load the network that the options name.
+
+    Raises:
+        ConfigurationError: no such network.
+        WeightsError: the weights cannot be loaded.
+    """
+    if options.network not in NETWORKS:
+        raise ConfigurationError(f"descriptor must be one of {', '.join(NETWORKS)}, not {options.network!r}")
+    return NETWORKS[options.network](options, device)
+
+
+class _L2Net:
+    """HardNet or SOSNet, upright and at one scale."""
+
+    grayscale, dimension, min_size = True, 128, l2net.MIN_SIZE
+
+    def __init__(self, options: DenseOptions, device: torch.device) -> None:
+        self.options, self.device = options, device
+        self.network, self.weights_sha256 = load_l2net(options.network, options.weights)
+        self.network.to(device)
+
+    @torch.inference_mode()
+    def __call__(self, image: Tensor, keypoints: Tensor) -> Tensor:
+        with inference_precision(self.device, self.options.precision):
+            dense = self.network(image[None].to(self.device)).float()
+        return l2net.read_map(dense, [keypoints.to(dense)])
+
+
+class _PoSFeat:
+    """PoSFeat's description network on the whole image."""
+
+    grayscale, dimension, min_size = False, 128, 1
+
+    def __init__(self, options: DenseOptions, device: torch.device) -> None:
+        self.options, self.device = options, device
+        loaded = load_posfeat(options.weights, with_head=False)
+        self.network = loaded.backbone.to(device)
+        self.convention, self.weights_sha256 = loaded.convention, loaded.sha256
+
+    @torch.inference_mode()
+    def __call__(self, image: Tensor, keypoints: Tensor) -> Tensor:
+        with inference_precision(self.device, self.options.precision):
+            local_map, _ = describe(self.network, pad(image[None]).to(self.device), self.options.memory << 20)
+        return read_descriptors(local_map[0], keypoints.to(self.device), self.convention)
+
+
+class _SuperPoint:
+    """SuperPoint's descriptor head; cells lie where the network has seen them."""
+
+    grayscale, dimension, min_size = True, superpoint.DIMENSION, superpoint.MIN_SIZE
+
+    def __init__(self, options: DenseOptions, device: torch.device) -> None:
+        self.options, self.device = options, device
+        self.network, self.weights_sha256 = load_superpoint(options.weights)
+        self.network.to(device)
+
+    @torch.inference_mode()
+    def __call__(self, image: Tensor, keypoints: Tensor) -> Tensor:
+        with inference_precision(self.device, self.options.precision):
+            dense = self.network(image[None].to(self.device)).descriptors[0]
+        return superpoint.read_map(dense, keypoints.to(dense), "consistent")
+
+
+class _D2Net:
+    """D2-Net's map of one scale."""
+
+    grayscale, dimension, min_size = False, d2net.DIMENSION, d2net.MIN_SIZE
+
+    def __init__(self, options: DenseOptions, device: torch.device) -> None:
+        self.options, self.device = options, device
+        self.network, self.weights_sha256 = load_d2net(options.weights)
+        self.network.to(device)
+
+    @torch.inference_mode()
+    def __call__(self, image: Tensor, keypoints: Tensor) -> Tensor:
+        with inference_precision(self.device, self.options.precision):
+            dense = self.network(image[None].to(self.device))[0].float()
+        return d2net.read_map(dense, keypoints.to(dense))
+
+
+class _Disk:
+    """DISK's map, a cell a pixel."""
+
+    grayscale, dimension, min_size = False, disk.DIMENSION, disk.MIN_SIZE
+
+    def __init__(self, options: DenseOptions, device: torch.device) -> None:
+        self.options, self.device = options, device
+        self.network, self.weights_sha256 = load_disk(options.weights)
+        self.network.to(device)
+
+    @torch.inference_mode()
+    def __call__(self, image: Tensor, keypoints: Tensor) -> Tensor:
+        with inference_precision(self.device, self.options.precision):
+            dense = disk.dense_descriptors(self.network, image[None].to(self.device))[0]
+        return F.normalize(interpolate_cells(dense, keypoints.to(dense)), dim=1)
+
+
+NETWORKS: dict[str, type[_L2Net | _PoSFeat | _SuperPoint | _D2Net | _Disk]] = {
+    "hardnet": _L2Net,
+    "sosnet": _L2Net,
+    "posfeat": _PoSFeat,
+    "superpoint": _SuperPoint,
+    "d2net": _D2Net,
+    "disk": _Disk,
+}
+"""Name in a conf -> what describes."""
