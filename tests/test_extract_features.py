@@ -388,3 +388,12 @@ def test_device_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_device_that_is_not_there(device: str) -> None:
     with pytest.raises(ConfigurationError, match=f"device '{device}' cannot be used .*; use auto or cpu"):
         extract_features.choose_device(device)
+
+
+def test_mixed_features_are_known_by_what_decides_their_numbers(brightest: Brightest) -> None:
+    def recorded(**keypoints: object) -> object:
+        parts = {"name": "mixed", "weights": "a.pth", "keypoints": {"name": "d2d", **keypoints}}
+        return extract_features.configuration(CONF | {"model": parts}, brightest)
+
+    assert recorded(weights="here.pth", precision="bf16") == recorded(weights="there.pth")
+    assert recorded(radius=5) != recorded(radius=4)

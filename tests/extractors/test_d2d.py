@@ -172,7 +172,9 @@ def test_the_best_of_several_scales_are_kept(checkpoint: str) -> None:
     assert len(np.unique(best >= 40)) == 2
 
 
-@pytest.mark.parametrize("options", [{"positions": "corner"}, {"scales": ()}, {"scales": (1.0, 0.0)}, {"sigmas": ()}])
+@pytest.mark.parametrize(
+    "options", [{"positions": "corner"}, {"terms": "none"}, {"scales": ()}, {"scales": (1.0, 0.0)}, {"sigmas": ()}]
+)
 def test_wrong_options_are_refused(checkpoint: str, options: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match=next(iter(options))):
         Extractor(Options(weights=checkpoint, **options), CPU)
@@ -188,11 +190,10 @@ def test_flat_and_tiny_images_have_no_peaks(checkpoint: str) -> None:
 
 def test_options_reach_the_score() -> None:
     raw = torch.randn(1, 128, 12, 12) * torch.linspace(0.2, 3, 12)
-    results = {
-        (radius, step, on): detect(raw, Options(max_keypoints=10, radius=radius, step=step, relative_on=on))[0]
-        for radius, step, on in ((5, 2, "raw"), (3, 2, "raw"), (5, 1, "raw"), (5, 2, "normalized"))
-    }
-    default = results.pop((5, 2, "raw"))
+    default = detect(raw, Options(max_keypoints=10))[0]
+    changes: list[dict[str, Any]] = [{"radius": 3}, {"step": 1}, {"relative_on": "normalized"}]
+    changes += [{"terms": "absolute"}, {"terms": "relative"}]
+    results = {str(change): detect(raw, Options(max_keypoints=10, **change))[0] for change in changes}
     assert all(not np.allclose(default.scores, other.scores) for other in results.values())
 
 

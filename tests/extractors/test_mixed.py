@@ -123,7 +123,7 @@ def test_what_is_refused(folder: Path) -> None:
     def build(**options: Any) -> Extractor:
         return Extractor(Options(**options), CPU)
 
-    with pytest.raises(ConfigurationError, match="descriptor must be one of hardnet, .*disk, not 'rootsift'"):
+    with pytest.raises(ConfigurationError, match=r"descriptor must be one of hardnet, .*disk, not 'rootsift'"):
         build(keypoints={"name": "sift"}, descriptor="rootsift")
     with pytest.raises(ConfigurationError, match="keypoints must be the model of a conf"):
         build(keypoints={"max_keypoints": 3})

@@ -36,15 +36,15 @@ def image() -> torch.Tensor:
     return as_tensor(textured_image(53, 70, seed=2))
 
 
-def maps_of(checkpoint: str) -> tuple[np.ndarray, torch.Tensor]:
+def maps_of(checkpoint: str, picture: torch.Tensor) -> tuple[np.ndarray, torch.Tensor]:
     with torch.inference_mode():
-        maps = extractor(checkpoint).network(image())
+        maps = extractor(checkpoint).network(picture)
     return maps.scores[0].numpy(), maps.descriptors
 
 
 @pytest.mark.parametrize("sampling", ["published", "consistent"])
 def test_keypoints_are_greedy_peaks_described_where_they_are(checkpoint: str, sampling: str) -> None:
-    scores, dense = maps_of(checkpoint)
+    scores, dense = maps_of(checkpoint, image())
     found = extractor(checkpoint, sampling=sampling, threshold=0.05)(image())[0]
     expected = greedy_by_hand(scores, 4, 0.05, 4, None)
     assert len(found) > 10
@@ -73,18 +73,20 @@ def test_a_batch_is_as_good_as_single_images(checkpoint: str) -> None:
 
 def test_the_threshold_follows_the_saliency(checkpoint: str) -> None:
     """Eq. 5 with S_D2D of mean one: the same keypoints in the same order, down to another score."""
-    scores, dense = maps_of(checkpoint)
+    picture = image().clone()
+    picture[..., :40] = 0.5  # flat: less salient than the texture
+    scores, dense = maps_of(checkpoint, picture)
     saliency = score_map(dense, 2, 1, "normalized", "relative")
     saliency = stretched(saliency)[0].numpy()
     limit = 0.05 * (saliency * scores).sum() / scores.sum()
     options = {"threshold": 0.05, "radius": 2, "step": 1, "relative_on": "normalized", "terms": "relative"}
-    found = extractor(checkpoint, d2d="threshold", **options)(image())[0]
+    found = extractor(checkpoint, d2d="threshold", **options)(picture)[0]
     np.testing.assert_array_equal(found.keypoints, greedy_by_hand(scores, 4, limit, 4, None))
-    product = extractor(checkpoint, d2d="product", **options)(image())[0]
+    product = extractor(checkpoint, d2d="product", **options)(picture)[0]
     np.testing.assert_array_equal(product.keypoints, greedy_by_hand(scores * saliency, 4, limit, 4, None))
     x, y = product.keypoints.astype(int).T
     np.testing.assert_allclose(product.scores, (scores * saliency)[y, x], rtol=1e-5)
-    assert abs(limit / 0.05 - 1) > 0.005
+    assert abs(limit / 0.05 - 1) > 0.02
     read = read_map(dense[0], torch.from_numpy(product.keypoints), "published")
     np.testing.assert_allclose(product.descriptors, read, atol=1e-6)
 

@@ -26,6 +26,8 @@ def random_superpoint(seed: int = 0) -> SuperPoint:
             nn.init.kaiming_normal_(module.weight)
             nn.init.normal_(module.bias, std=0.1)
     nn.init.normal_(network.convPb.weight, std=0.5)
+    nn.init.normal_(network.convPb.weight[-1], std=1.5)  # some cells hold a keypoint, others do not
+    nn.init.constant_(network.convPb.bias[-1:], 4)
     return network.eval()
 
 
@@ -59,7 +61,7 @@ def test_the_network_by_hand(height: int, width: int) -> None:
     assert maps.scores.shape == (1, height // 8 * 8, width // 8 * 8)
     np.testing.assert_allclose(maps.scores[0], scores, rtol=1e-3, atol=1e-7)
     np.testing.assert_allclose(maps.descriptors[0], descriptors, rtol=1e-3, atol=1e-4)
-    assert scores.max() > 100 * scores.min()
+    assert scores.max() > 20 * scores.min()
 
 
 def test_the_names_are_the_published_ones() -> None:
