@@ -100,7 +100,7 @@ class _PoSFeat:
 
 
 class _SuperPoint:
-    """SuperPoint's descriptor head; cells lie where the network has seen them."""
+    """SuperPoint's descriptor head, read as its authors do: at SuperPoint's keypoints, SuperPoint's descriptors."""
 
     grayscale, dimension, min_size = True, superpoint.DIMENSION, superpoint.MIN_SIZE
 
@@ -113,7 +113,7 @@ class _SuperPoint:
     def __call__(self, image: Tensor, keypoints: Tensor) -> Tensor:
         with inference_precision(self.device, self.options.precision):
             dense = self.network(image[None].to(self.device)).descriptors[0]
-        return superpoint.read_map(dense, keypoints.to(dense), "consistent")
+        return superpoint.read_map(dense, keypoints.to(dense), "published")
 
 
 class _D2Net:
