@@ -72,7 +72,7 @@ def match(args: argparse.Namespace) -> bool:
         _run_hloc("match", args, conf, args.pairs, features, matches=path, overwrite=args.overwrite)
     else:
         path.parent.mkdir(parents=True, exist_ok=True)
-        match_features.main(conf, args.pairs, features, None, path, args.overwrite, args.device)
+        match_features.main(conf, args.pairs, features, matches=path, overwrite=args.overwrite, device=args.device)
     print(f"matches: {path}")
     return True
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from posfeat_hloc import extractors, matchers
 from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.hloc_plugin.registration import MODEL_PREFIX
 
 MAX_INDEX = 32767
 """hloc writes the indices of matches in 16 bits."""
@@ -30,7 +31,8 @@ class ExtractorModel(BaseModel):
 
     def _build(self, device: torch.device) -> None:
         self.device = device
-        self.extractor = extractors.create(self.conf, str(device))
+        model = dict(self.conf) | {"name": self.conf["name"].removeprefix(MODEL_PREFIX)}
+        self.extractor = extractors.create(model, str(device))
         self.detection_noise = self.extractor.detection_noise
 
     @torch.no_grad()

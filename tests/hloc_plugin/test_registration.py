@@ -44,13 +44,14 @@ def test_every_conf_is_there_and_hlocs_own_are_as_before(hloc: ModuleType, side:
     assert {name: after[name] for name in before} == before
     for name, there in names.items():
         assert there == (f"posfeat_hloc/{name}" if name in before else name)
-        assert after[there]["model"] == ours[name]["model"]
+        model = after[there]["model"]
+        assert model | {"name": model["name"].removeprefix(registration.MODEL_PREFIX)} == ours[name]["model"]
         assert after[there].get("preprocessing") == ours[name].get("preprocessing")
 
 
 def test_names_that_hloc_has_are_the_only_ones_changed(hloc: ModuleType) -> None:
     names = posfeat_hloc.register()
-    assert [name for name, there in names.extractors.items() if name != there] == ["sift"]
+    assert [name for name, there in names.extractors.items() if name != there] == ["sift", "disk"]
     assert [name for name, there in names.matchers.items() if name != there] == ["NN-mutual", "NN-ratio"]
 
 
@@ -144,7 +145,9 @@ def test_each_module_of_ours_has_one_for_hloc() -> None:
     for kind in ("extractors", "matchers"):
         ours = Path(import_module(f"posfeat_hloc.{kind}").__file__ or "").parent.glob("*.py")
         used = {conf["model"]["name"] for conf in getattr(confs, kind).values()}
-        thin = {path.stem for path in (Path(registration.__file__).parent / kind).glob("*.py")} - {"__init__"}
+        files = {path.stem for path in (Path(registration.__file__).parent / kind).glob("*.py")} - {"__init__"}
+        thin = {name.removeprefix(registration.MODEL_PREFIX) for name in files}
+        assert {"superpoint", "d2net", "disk"} & files == set()  # hloc's own names
         assert used <= thin <= {path.stem for path in ours}
 
 
