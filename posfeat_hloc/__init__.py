@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import PIL.Image  # noqa: F401  loaded before pycolmap: the other way round, writing a PNG mixes two zlibs and aborts
+
 if TYPE_CHECKING:
     from posfeat_hloc.hloc_plugin import register as register
     from posfeat_hloc.hloc_plugin import unregister as unregister
