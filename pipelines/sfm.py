@@ -9,16 +9,15 @@ option) is made anew.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import sys
 from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pycolmap
 
+from pipelines.colmap_log import send_colmap_log_to
 from pipelines.summary import Run, as_json, as_text, explain_unregistered
 from posfeat_hloc import confs, weights
 from posfeat_hloc.errors import ConfigurationError
@@ -36,6 +35,7 @@ from posfeat_hloc.mapping.reconstruction import (
     summarize,
 )
 from posfeat_hloc.match_features import match
+from posfeat_hloc.resume import Made, hash_of
 from posfeat_hloc.retrieval import describe_images, retrieve
 from posfeat_hloc.stores import FeatureStore
 
@@ -68,7 +68,7 @@ def sfm(args: argparse.Namespace) -> Run:
         raise ConfigurationError(f"{args.images}: holds one image; a reconstruction needs at least two")
     output = args.output or Path("outputs") / args.images.resolve().name
     output.mkdir(parents=True, exist_ok=True)
-    _send_colmap_log_to(output / "logs")
+    send_colmap_log_to(output / "logs")
     run = Run(images=len(names))
 
     features, matches = output / "features.h5", output / "matches.h5"
@@ -91,7 +91,7 @@ def sfm(args: argparse.Namespace) -> Run:
 
     database, sparse = output / "database.db", output / "sparse"
     key = _key(args, features, usable, pairs, matcher_conf, camera)
-    with run.stage("verify"), _Made(database, key) as made:
+    with run.stage("verify"), Made(database, key) as made:
         _note_kept(run, "verify", made.already)
         if not made.already:
             partial = output / "database.partial.db"
@@ -102,7 +102,7 @@ def sfm(args: argparse.Namespace) -> Run:
             partial.rename(database)
     run.database = describe_database(database)
 
-    with run.stage("map"), _Made(sparse, _hash([key, asdict(mapper)])) as made:
+    with run.stage("map"), Made(sparse, [key, asdict(mapper)]) as made:
         _note_kept(run, "map", made.already)
         if made.already:
             folders = sorted((p for p in sparse.iterdir() if p.is_dir()), key=lambda p: int(p.name))
@@ -164,29 +164,6 @@ def retrieved_pairs(args: argparse.Namespace, usable: list[str], output: Path, r
     return pairs
 
 
-class _Made:
-    """Remembers from which inputs a file or folder was made, in ``<name>.key`` beside it.
-
-    ``already`` is true when it was made from the same inputs; otherwise the key is written once the block has
-    ended without an error.
-    """
-
-    def __init__(self, path: Path, key: str) -> None:
-        self.path = path
-        self.key = key
-        self.file = path.with_name(path.name + ".key")
-        self.already = path.exists() and self.file.exists() and self.file.read_text() == key
-
-    def __enter__(self) -> _Made:
-        if not self.already:
-            self.file.unlink(missing_ok=True)
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None and not self.already:
-            self.file.write_text(self.key)
-
-
 def _key(
     args: argparse.Namespace,
     features: Path,
@@ -198,23 +175,7 @@ def _key(
     """Changes with anything the database depends on."""
     with FeatureStore(features) as store:
         digests = [(name, store.digest(name), fingerprint(args.images / name)) for name in usable]
-    return _hash([digests, pairs, matcher["model"], asdict(camera), args.seed, pycolmap.__version__])
-
-
-def _hash(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
-def _send_colmap_log_to(folder: Path) -> None:
-    """COLMAP's messages go to a file of this run; only fatal ones reach the terminal."""
-    folder.mkdir(exist_ok=True)
-    log = pycolmap.logging
-    log.logtostderr = False
-    log.alsologtostderr = False
-    log.stderrthreshold = 3
-    log.set_log_destination(log.INFO, folder / "colmap-")  # the library adds the time
-    for level in (log.WARNING, log.ERROR):
-        log.set_log_destination(level, "")  # they are in the file of INFO as well
+    return hash_of([digests, pairs, matcher["model"], asdict(camera), args.seed, pycolmap.__version__])
 
 
 def _floats(text: str) -> tuple[float, ...]:

@@ -1,0 +1,119 @@
+"""A miniature Aachen: a rendered square with known cameras, in the files of v1 and v1.1."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pycolmap
+from PIL import Image
+from tqdm import tqdm
+
+from posfeat_hloc.aachen.posed_collection import LAYOUTS, TrueQuery, build_model, write_dataset
+from posfeat_hloc.aachen.scene import (
+    Photograph,
+    as_night,
+    photograph,
+    random_points,
+    random_pose,
+    town_square,
+    visible_points,
+)
+from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.images import list_images, read_image
+
+
+@dataclass(frozen=True)
+class MiniatureOptions:
+    """Raises ConfigurationError for values that cannot be."""
+
+    database: int = 24
+    """Images with known poses."""
+    queries: int = 8
+    """Of the day; as many of the night, from other places."""
+    size: tuple[int, int] = (480, 360)
+    """(width, height) of all images; every third is upright."""
+    points: int = 4000
+    """Of the reference model, before those that fewer than two images see are left out."""
+    seed: int = 0
+    """Of everything."""
+    layout: str = "hloc"
+    """Of the folder: ``hloc`` or ``posfeat``."""
+
+    def __post_init__(self) -> None:
+        if self.database < 2 or self.queries < 1 or self.points < 10 or min(self.size) < 64:
+            raise ConfigurationError(
+                "a miniature needs 2 database images, 1 query, 10 points and 64 pixels on each side at least"
+            )
+        if self.layout not in LAYOUTS:
+            raise ConfigurationError(f"layout {self.layout!r} does not exist; choose from {', '.join(LAYOUTS)}")
+
+
+def make_miniature(
+    root: Path, options: MiniatureOptions | None = None, photos: Path | None = None, progress: bool = True
+) -> list[TrueQuery]:
+    """Render all images and write all files; the unit of the scene is the metre.
+
+    Args:
+        root: a new or empty folder.
+        options: see :class:`MiniatureOptions`.
+        photos: folder of photographs for the textures; painted when None.
+        progress: show a bar.
+
+    Returns:
+        the queries with their true poses.
+
+    Raises:
+        ConfigurationError: ``root`` holds something, or ``photos`` no images.
+        ImageError: a photograph cannot be read.
+    """
+    options = options or MiniatureOptions()
+    refuse_to_overwrite(root)
+    rng = np.random.default_rng(options.seed)
+    textures = [] if photos is None else [read_image(photos / name).pixels for name in list_images(photos)[:40]]
+    facets = town_square(rng, textures)
+    points, owners = random_points(rng, facets, options.points)
+    folder = root / "images_upright" if options.layout == "hloc" else root / "images/images_upright"
+    names = [f"db/{i + 1}.jpg" for i in range(options.database)]
+    names += [f"query/day/milestone/IMG_day_{i:04d}.jpg" for i in range(options.queries)]
+    names += [f"query/night/nexus5x/IMG_night_{i:04d}.jpg" for i in range(options.queries)]
+    images, observations, queries = [], [], []
+    colours = np.full((len(points), 3), 128, np.uint8)
+    for number, name in enumerate(tqdm(names, desc="render", unit="image", disable=not progress)):
+        camera = _camera(options.size, is_query=name.startswith("query"), upright=number % 3 == 2)
+        pose = random_pose(rng)
+        picture = photograph(facets, camera, pose)
+        if name.startswith("db/"):
+            seen, places = visible_points(facets, points, owners, camera, pose)
+            x, y = places[seen].astype(int).T  # the pixel that holds the place: COLMAP counts from its corner
+            colours[seen] = picture[y, x]
+            images.append((name, camera, pose))
+            observations.append([(int(i), places[i]) for i in np.flatnonzero(seen)])
+        else:
+            queries.append(TrueQuery(name, name.split("/")[1], camera, pose))
+            if queries[-1].kind == "night":
+                picture = as_night(picture, rng)
+        save(folder / name, picture)
+    write_dataset(root, build_model(images, points, colours, observations), queries, options.layout)
+    return queries
+
+
+def refuse_to_overwrite(root: Path) -> None:
+    """Raise ConfigurationError when a folder holds anything."""
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise ConfigurationError(f"{root}: is not empty; choose a new folder")
+
+
+def save(path: Path, picture: Photograph, exif: bytes = b"") -> None:
+    """Write a JPEG of high quality."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(picture).save(path, format="JPEG", quality=95, subsampling=0, exif=exif)
+
+
+def _camera(size: tuple[int, int], is_query: bool, upright: bool) -> pycolmap.Camera:
+    """Phones see wider than the cameras of the database, with more distortion; as on Aachen, all are SIMPLE_RADIAL."""
+    width, height = (size[1], size[0]) if upright else size
+    focal, radial = (0.75, -0.032) if is_query else (0.8, -0.02)
+    params = [focal * max(size), width / 2, height / 2, radial]
+    return pycolmap.Camera(model="SIMPLE_RADIAL", width=width, height=height, params=params)

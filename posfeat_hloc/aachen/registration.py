@@ -1,0 +1,147 @@
+"""Register queries in a triangulated model with COLMAP's mapper, as the local feature challenge does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pycolmap
+from tqdm import tqdm
+
+from posfeat_hloc.errors import MappingError
+from posfeat_hloc.localization.queries import Query
+from posfeat_hloc.mapping.database import MIN_MATCHES, verify
+from posfeat_hloc.mapping.pairs import Pair
+from posfeat_hloc.mapping.reconstruction import read_model
+from posfeat_hloc.stores import FeatureStore, MatchStore
+
+
+def register_queries(
+    model: Path,
+    queries: Sequence[Query],
+    pairs: Sequence[Pair],
+    features: Path,
+    matches: Path,
+    database: Path,
+    seed: int = 0,
+    threads: int = -1,
+    progress: bool = True,
+) -> dict[str, pycolmap.Rigid3d]:
+    """Verify the queries' matches and register each query on its own; the model and all intrinsics stay as they are.
+
+    Args:
+        model: folder of the triangulated model, whose 2D point i is keypoint i.
+        queries: with intrinsics.
+        pairs: (query, image of the model), in either order.
+        features, matches: HDF5 files of all images and pairs.
+        database: COLMAP database to write, with the queries and the images that they were matched with.
+        seed: of RANSAC.
+        threads: -1 for all cores.
+        progress: show bars.
+
+    Returns:
+        name -> world to camera, of the queries that COLMAP could register.
+
+    Raises:
+        MappingError: COLMAP failed.
+        StoreError: features or matches are missing.
+    """
+    reconstruction = read_model(model)
+    names = [query.name for query in queries]
+    try:
+        ids = _write_database(database, reconstruction, queries, pairs, features, matches, progress)
+        verify(database, seed, threads)
+        with pycolmap.Database.open(database) as db:
+            options = pycolmap.DatabaseCacheOptions()
+            options.min_num_matches = MIN_MATCHES
+            cache = pycolmap.DatabaseCache.create(db, options)
+        pycolmap.set_random_seed(seed)
+        mapper = pycolmap.IncrementalMapper(cache)
+        mapper.begin_reconstruction(reconstruction)
+        for name in tqdm(names, desc="register", unit="query", disable=not progress):
+            if cache.exists_image(ids[name]):  # it has verified matches
+                mapper.register_next_image(_options(seed, threads), ids[name])
+        mapper.end_reconstruction(False)
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise MappingError(f"{database}: COLMAP could not register the queries ({error})") from error
+    registered = {image.name: image for image in reconstruction.images.values() if image.has_pose}
+    return {name: registered[name].cam_from_world() for name in names if name in registered}
+
+
+def _write_database(
+    path: Path,
+    model: pycolmap.Reconstruction,
+    queries: Sequence[Query],
+    pairs: Sequence[Pair],
+    features: Path,
+    matches: Path,
+    progress: bool,
+) -> dict[str, int]:
+    """A new database of the queries and their partners; images of the model keep their ids. Returns name -> id."""
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    images = {image.name: image for image in model.images.values()}
+    ids = {name: image.image_id for name, image in images.items()}
+    partners = sorted({name for pair in pairs for name in pair if name in images})
+    with (
+        FeatureStore(features) as feature_store,
+        MatchStore(matches) as match_store,
+        pycolmap.Database.open(path) as db,
+        pycolmap.DatabaseTransaction(db),
+    ):
+        frames = {images[name].frame_id for name in partners}
+        rigs = {model.frames[frame].rig_id for frame in frames}
+        for camera_id in sorted({images[name].camera_id for name in partners}):
+            camera = model.cameras[camera_id]
+            camera.has_prior_focal_length = True
+            db.write_camera(camera, use_camera_id=True)
+        for rig in sorted(rigs):
+            db.write_rig(model.rigs[rig], use_rig_id=True)
+        for frame in sorted(frames):
+            db.write_frame(model.frames[frame], use_frame_id=True)
+        for name in partners:
+            db.write_image(images[name], use_image_id=True)
+        first = max(model.cameras) + 1, max(model.images) + 1, max(model.rigs) + 1, max(model.frames) + 1
+        for number, query in enumerate(queries):
+            ids[query.name] = first[1] + number
+            _write_query(db, query, *(value + number for value in first))
+        keypoints = {}
+        for name in [*partners, *(query.name for query in queries)]:
+            keypoints[name] = len(feature_store.keypoints(name))
+            if keypoints[name]:
+                db.write_keypoints(ids[name], feature_store.keypoints(name) + np.float32(0.5))
+        for name0, name1 in tqdm(pairs, desc="import", unit="pair", disable=not progress):
+            indices = match_store.read(name0, name1, keypoints[name0]).pairs()
+            if len(indices) >= MIN_MATCHES:
+                db.write_matches(ids[name0], ids[name1], indices.astype(np.uint32))
+    return ids
+
+
+def _write_query(
+    db: pycolmap.Database, query: Query, camera_id: int, image_id: int, rig_id: int, frame_id: int
+) -> None:
+    given = query.camera
+    camera = pycolmap.Camera(
+        camera_id=camera_id, model=given.model, width=given.width, height=given.height, params=given.params
+    )
+    camera.has_prior_focal_length = True  # else COLMAP would refine it
+    db.write_camera(camera, use_camera_id=True)
+    rig = pycolmap.Rig(rig_id=rig_id)
+    rig.add_ref_sensor(camera.sensor_id)
+    db.write_rig(rig, use_rig_id=True)
+    image = pycolmap.Image(name=query.name, camera_id=camera_id, image_id=image_id)
+    db.write_image(image, use_image_id=True)
+    frame = pycolmap.Frame(frame_id=frame_id, rig_id=rig_id)
+    frame.add_data_id(image.data_id)
+    db.write_frame(frame, use_frame_id=True)
+
+
+def _options(seed: int, threads: int) -> pycolmap.IncrementalMapperOptions:
+    """COLMAP's defaults with fixed intrinsics."""
+    options = pycolmap.IncrementalMapperOptions()
+    options.abs_pose_refine_focal_length = False
+    options.abs_pose_refine_extra_params = False
+    options.random_seed = seed
+    options.num_threads = threads
+    return options
