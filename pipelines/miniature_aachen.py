@@ -70,7 +70,9 @@ def _parser() -> argparse.ArgumentParser:
         help="rendered database images (default: %(default)s)")  # fmt: skip
     add("--queries", type=int, default=MiniatureOptions.queries, metavar="N",
         help="rendered queries of the day, and as many of the night (default: %(default)s)")  # fmt: skip
-    add("--size", type=_size, default=MiniatureOptions.size, metavar="WxH", help="of rendered images (default: 480x360)")
+    add(
+        "--size", type=_size, default=MiniatureOptions.size, metavar="WxH", help="of rendered images (default: 480x360)"
+    )
     add("--photos", type=Path, metavar="DIR", help="photographs for the textures (default: painted)")
     add("--layout", choices=LAYOUTS, default="hloc",
         help="hloc: as unpacked; posfeat: as in PoSFeat's repository (default: %(default)s)")  # fmt: skip

@@ -1,4 +1,4 @@
-"""A data set in Aachen's form from photographs with a COLMAP model: some images become queries, the model their truth."""
+"""A data set in Aachen's form from photographs with a COLMAP model: some become queries, the model is their truth."""
 
 from __future__ import annotations
 

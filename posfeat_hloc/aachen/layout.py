@@ -1,4 +1,4 @@
-"""Where the files of Aachen Day-Night lie: v1 and v1.1, as unpacked, as the local feature challenge and as PoSFeat wants."""
+"""Where the files of Aachen Day-Night lie: as unpacked, as the local feature challenge and as PoSFeat has them."""
 
 from __future__ import annotations
 
@@ -50,9 +50,12 @@ _V1_1 = {
     "images": _IMAGES,
     "model": _Role(
         "reference model: poses and cameras of the database images",
-        ("3D-models/aachen_v_1_1/images.bin", "3D-models/aachen_v_1_1/images.txt",
-         "3D-models/aachen_v_1_1/aachen_v_1_1.nvm"),
-    ),  # fmt: skip
+        (
+            "3D-models/aachen_v_1_1/images.bin",
+            "3D-models/aachen_v_1_1/images.txt",
+            "3D-models/aachen_v_1_1/aachen_v_1_1.nvm",
+        ),
+    ),
     "intrinsics": _Role(
         "cameras of the database images",
         ("3D-models/aachen_v_1_1/database_intrinsics_v1_1.txt", "3D-models/database_intrinsics_v1_1.txt"),
@@ -138,7 +141,8 @@ def open_dataset(root: Path, version: str | None = None, protocol: str = "hloc")
             + "\n".join(missing)
             + "\nget them from visuallocalization.net (files of the challenge: the benchmark's repository on GitHub)"
         )
-    assert images is not None and model is not None  # nothing is missing
+    assert images is not None  # nothing is missing
+    assert model is not None
     return Dataset(
         root=root,
         version=version,

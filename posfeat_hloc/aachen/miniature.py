@@ -23,6 +23,8 @@ from posfeat_hloc.aachen.scene import (
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.images import list_images, read_image
 
+_NEAREST = 8.0  # metres: nearer walls are blurred, as their textures have no more detail
+
 
 @dataclass(frozen=True)
 class MiniatureOptions:
@@ -72,7 +74,7 @@ def make_miniature(
     refuse_to_overwrite(root)
     rng = np.random.default_rng(options.seed)
     textures = [] if photos is None else [read_image(photos / name).pixels for name in list_images(photos)[:40]]
-    facets = town_square(rng, textures)
+    facets = town_square(rng, textures, texels=max(options.size) / _NEAREST)
     points, owners = random_points(rng, facets, options.points)
     folder = root / "images_upright" if options.layout == "hloc" else root / "images/images_upright"
     names = [f"db/{i + 1}.jpg" for i in range(options.database)]

@@ -9,8 +9,8 @@ After a header line, blank lines left out:
 
 The rotation leads from the world to the camera, the centre is in the world: t = -R C. Focal length and distortion are
 not used: cameras come from a file of intrinsics in COLMAP's models, where distortion has another definition (and sign).
-Places are in COLMAP's pixels; files with places relative to the principal point, as VisualSFM writes them, are found out
-by their reprojection errors.
+Places are in COLMAP's pixels; files with places relative to the principal point, as VisualSFM writes them, are found
+out by their reprojection errors.
 """
 
 from __future__ import annotations
@@ -165,7 +165,9 @@ def convert_nvm(path: Path, cameras: Mapping[str, pycolmap.Camera], output: Path
         file.write(struct.pack("<Q", nvm.num_points))
         stream = nvm.points()
         probe = list(islice(stream, _PROBE))
-        shifts = _principal_points(own) if _relative_to_principal_point(probe, nvm.images, own) else np.zeros((len(own), 2))
+        shifts = (
+            _principal_points(own) if _relative_to_principal_point(probe, nvm.images, own) else np.zeros((len(own), 2))
+        )
         bar = tqdm(chain(probe, stream), desc="convert", unit="point", total=nvm.num_points, disable=not progress)
         for number, point in enumerate(bar, start=1):
             track = []

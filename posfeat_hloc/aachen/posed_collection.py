@@ -140,7 +140,9 @@ def _pairs(model: pycolmap.Reconstruction, queries: list[TrueQuery]) -> list[Pai
         by_queries[i] = (local[:, 2] > 0) & (places > 0).all(axis=1) & (places < limits).all(axis=1)
     pairs: dict[frozenset[str], Pair] = {}
     names = [image.name for image in images]
-    for name, shared in zip([*names, *(query.name for query in queries)], np.concatenate([seen, by_queries]) @ seen.T, strict=True):
+    for name, shared in zip(
+        [*names, *(query.name for query in queries)], np.concatenate([seen, by_queries]) @ seen.T, strict=True
+    ):
         best = [j for j in np.argsort(-shared, kind="stable") if shared[j] > 0 and names[j] != name]
         for j in best[:_PAIRS]:
             pairs.setdefault(frozenset((name, names[j])), (name, names[j]))

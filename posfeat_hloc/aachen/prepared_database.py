@@ -64,4 +64,6 @@ def write_prepared(path: Path, cameras: Mapping[str, pycolmap.Camera]) -> None:
             params = np.asarray(camera.params, "<f8").tobytes()
             row = (number, int(camera.model.value), camera.width, camera.height, params, 1)
             connection.execute("INSERT INTO cameras VALUES (?, ?, ?, ?, ?, ?)", row)
-            connection.execute("INSERT INTO images (image_id, name, camera_id) VALUES (?, ?, ?)", (number, name, number))
+            connection.execute(
+                "INSERT INTO images (image_id, name, camera_id) VALUES (?, ?, ?)", (number, name, number)
+            )

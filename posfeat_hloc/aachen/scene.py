@@ -3,39 +3,72 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import cv2
 import numpy as np
 import pycolmap
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from posfeat_hloc.training.facets import Camera, Facet, rasterise, render
 
 Array = NDArray[np.float64]
 Photograph = NDArray[np.uint8]
 
-_TEXELS = 60  # of a texture, per metre
 _GROUND = 1.6  # metres below the cameras; y points down
 
 
-def town_square(rng: np.random.Generator, photographs: Sequence[Photograph] = ()) -> list[Facet]:
+@dataclass(frozen=True)
+class _Walls:
+    """Makes textured facets.
+
+    Attributes:
+        rng: of everything.
+        photographs: see :func:`town_square`.
+        texels: of a texture for a metre.
+    """
+
+    rng: np.random.Generator
+    photographs: Sequence[Photograph]
+    texels: float
+
+    def panel(self, centre: ArrayLike, u: ArrayLike, v: ArrayLike) -> Facet:
+        width, height = (max(32, round(2 * self.texels * float(np.linalg.norm(side)))) for side in (u, v))
+        if self.photographs:
+            texture = _piece(self.rng, self.photographs, (width, height))
+        else:
+            texture = _paint(self.rng, (width, height))
+        return Facet(np.array(centre, np.float64), np.array(u, np.float64), np.array(v, np.float64), texture)
+
+    def block(self, centre: Array, half: Array, turn: float) -> list[Facet]:
+        """The four sides and the top."""
+        x = np.array([np.cos(turn), 0, np.sin(turn)]) * half[0]
+        z = np.array([-np.sin(turn), 0, np.cos(turn)]) * half[2]
+        y = np.array([0, half[1], 0])
+        sides = [(x, z), (-x, z), (z, x), (-z, x)]
+        return [*(self.panel(centre + out, along, y) for out, along in sides), self.panel(centre - y, x, z)]
+
+
+def town_square(rng: np.random.Generator, photographs: Sequence[Photograph] = (), texels: float = 60.0) -> list[Facet]:
     """Houses on three sides of a square of 24 x 14 m, the pavement, and three blocks on it; units are metres.
 
     Args:
         rng: of textures and blocks.
         photographs: ``(h, w, 3)``; textures are pieces of them; painted when there are none.
+        texels: of a texture for a metre.
     """
-    facets = [_panel(rng, photographs, (0, _GROUND, 5), (12, 0, 0), (0, 0, 8))]
+    walls = _Walls(rng, photographs, texels)
+    facets = [walls.panel((0, _GROUND, 5), (12, 0, 0), (0, 0, 8))]
     for x in (-8, 0, 8):
-        facets.append(_panel(rng, photographs, (x, _GROUND - 5, 12 + rng.uniform(0, 1)), (4, 0, 0), (0, 5, 0)))
+        facets.append(walls.panel((x, _GROUND - 5, 12 + rng.uniform(0, 1)), (4, 0, 0), (0, 5, 0)))
     for side in (-12, 12):
         for z in (1, 8.5):
-            facets.append(_panel(rng, photographs, (side, _GROUND - 5, z), (0, 0, 3.75), (0, 5, 0)))
-    for x in (-5.5, 0.5, 6):
+            facets.append(walls.panel((side, _GROUND - 5, z), (0, 0, 3.75), (0, 5, 0)))
+    for about in (-5.5, 0.5, 6.0):
         half = rng.uniform(0.6, 1.1, size=3)
-        centre = np.array([x + rng.uniform(-1, 1), _GROUND - half[1], rng.uniform(6.5, 9)])
-        facets += _block(rng, photographs, centre, half, turn=rng.uniform(-0.6, 0.6))
+        centre = np.array([about + rng.uniform(-1, 1), _GROUND - half[1], rng.uniform(6.5, 9)])
+        facets += walls.block(centre, half, turn=rng.uniform(-0.6, 0.6))
     return facets
 
 
@@ -71,19 +104,25 @@ def visible_points(
         camera, pose: of the picture.
 
     Returns:
-        seen ``(N,)``; places ``(N, 2)`` in COLMAP's pixels, NaN behind the camera.
+        seen ``(N,)``, False as well within a pixel of the facet's edge; places ``(N, 2)`` in COLMAP's pixels, NaN
+        behind the camera.
     """
     pinhole = _pinhole(camera, pose)
     _, labels = rasterise(facets, pinhole)
     local = pose * points
     places = np.asarray(camera.img_from_cam(local))
     front = (local[:, 2] > 0.1) & np.isfinite(places).all(axis=1)
-    inside = front & (places > 0).all(axis=1) & (places < (camera.width, camera.height)).all(axis=1)
+    ideal = np.full((len(points), 2), -1.0)
+    projected = local[front] @ pinhole.K.T
+    ideal[front] = projected[:, :2] / projected[:, 2:]
+    # where distortion folds, points far outside are projected into the picture; the pinhole camera does not see them
+    columns, rows = np.floor(ideal).astype(int).T
+    inside = front & (ideal >= 0).all(axis=1) & (columns < pinhole.size[0] - 1) & (rows < pinhole.size[1] - 1)
+    inside &= (places > 0).all(axis=1) & (places < (camera.width, camera.height)).all(axis=1)
     seen = np.zeros(len(points), bool)
-    ideal = local[inside] @ pinhole.K.T
-    columns, rows = np.round(ideal[:, :2] / ideal[:, 2:]).astype(int).T
-    columns, rows = columns.clip(0, labels.shape[1] - 1), rows.clip(0, labels.shape[0] - 1)
-    seen[inside] = labels[rows, columns] == owners[inside]
+    columns, rows = columns[inside], rows[inside]
+    around = [labels[rows + down, columns + right] == owners[inside] for down in (0, 1) for right in (0, 1)]
+    seen[inside] = np.all(around, axis=0)
     return seen, places
 
 
@@ -144,36 +183,15 @@ def _rays_of(model: str, width: int, height: int, params: tuple[float, ...]) -> 
     return np.asarray(rays, np.float64).reshape(height, width, 2)
 
 
-def _panel(
-    rng: np.random.Generator, photographs: Sequence[Photograph], centre: Sequence[float], u: Sequence[float],
-    v: Sequence[float],
-) -> Facet:  # fmt: skip
-    half = np.linalg.norm(u), np.linalg.norm(v)
-    size = max(32, round(2 * _TEXELS * half[0])), max(32, round(2 * _TEXELS * half[1]))
-    texture = _piece(rng, photographs, size) if photographs else _paint(rng, size)
-    return Facet(np.array(centre, np.float64), np.array(u, np.float64), np.array(v, np.float64), texture)
-
-
-def _block(
-    rng: np.random.Generator, photographs: Sequence[Photograph], centre: Array, half: Array, turn: float
-) -> list[Facet]:
-    """The four sides and the top of a block."""
-    x = np.array([np.cos(turn), 0, np.sin(turn)]) * half[0]
-    z = np.array([-np.sin(turn), 0, np.cos(turn)]) * half[2]
-    y = np.array([0, half[1], 0])
-    sides = [(x, z), (-x, z), (z, x), (-z, x)]
-    facets = [_panel(rng, photographs, centre + out, along, y) for out, along in sides]
-    return [*facets, _panel(rng, photographs, centre - y, x, z)]
-
-
 def _piece(rng: np.random.Generator, photographs: Sequence[Photograph], size: tuple[int, int]) -> Photograph:
     """A random piece of a random photograph, in the shape of ``size`` (w, h)."""
-    picture = photographs[rng.integers(len(photographs))]
+    picture = photographs[int(rng.integers(len(photographs)))]
     height, width = picture.shape[:2]
     scale = rng.uniform(0.6, 1.0) * min(width / size[0], height / size[1])
     w, h = max(2, int(size[0] * scale)), max(2, int(size[1] * scale))
     x, y = rng.integers(width - w + 1), rng.integers(height - h + 1)
-    return np.asarray(cv2.resize(picture[y : y + h, x : x + w], size, interpolation=cv2.INTER_AREA), np.uint8)
+    how = cv2.INTER_AREA if w > size[0] else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(picture[y : y + h, x : x + w], size, interpolation=how), np.uint8)
 
 
 def _paint(rng: np.random.Generator, size: tuple[int, int]) -> Photograph:
@@ -192,6 +210,6 @@ def _paint(rng: np.random.Generator, size: tuple[int, int]) -> Photograph:
             w, h = rng.integers(4, 40, size=2).tolist()
             cv2.rectangle(picture, (x, y), (x + w, y + h), ink, thickness=-1 if rng.random() < 0.6 else 2)
         else:
-            letter = chr(int(rng.integers(33, 127)))
-            cv2.putText(picture, letter, (x, y), cv2.FONT_HERSHEY_SIMPLEX, float(rng.uniform(0.5, 2)), ink, 2, cv2.LINE_AA)
+            letter, scale = chr(int(rng.integers(33, 127))), float(rng.uniform(0.5, 2))
+            cv2.putText(picture, letter, (x, y), cv2.FONT_HERSHEY_SIMPLEX, scale, ink, 2, cv2.LINE_AA)
     return picture

@@ -1,0 +1,149 @@
+"""Aachen Day-Night, from the folder of the data set to the file for visuallocalization.net.
+
+    python -m pipelines.aachen --feature posfeat --dataset aachen_v1.1
+
+Two protocols: ``hloc`` (database pairs by covisibility, query pairs by retrieval, PnP; day and night) and
+``challenge`` (the local feature challenge: given pairs, registration by COLMAP; night). Versions and folder layouts are
+found out. Run the same command again to resume; --dry-run checks the data set and says how long it will take.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from copy import deepcopy
+from pathlib import Path
+
+from pipelines.colmap_log import send_colmap_log_to
+from pipelines.exits import exit_code
+from posfeat_hloc import confs, weights
+from posfeat_hloc.aachen.estimate import as_table, estimate
+from posfeat_hloc.aachen.layout import PROTOCOLS, VERSIONS, Dataset, open_dataset
+from posfeat_hloc.aachen.protocols import ProtocolOptions, run_protocol
+from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.evaluation.localization import THRESHOLDS, Threshold
+from posfeat_hloc.localization.results import read_results
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse the command line and run; the exit code is 0 when queries were localized, or a dry run found no fault."""
+    args = _parser().parse_args(argv)
+    return exit_code(lambda: aachen(args), args.output, "run the same command again to go on from here")
+
+
+def aachen(args: argparse.Namespace) -> bool:
+    """Run a protocol, print the summary and write ``summary.json``.
+
+    Raises:
+        PosfeatError: for anything a user can mend.
+    """
+    dataset = open_dataset(args.dataset, args.version, args.protocol)
+    if args.pairs is not None and args.protocol == "challenge":
+        raise ConfigurationError("--pairs: the challenge protocol takes the pairs of the data set; use --protocol hloc")
+    options = protocol_options(args)
+    truth = None if args.ground_truth is None else read_results(args.ground_truth)
+    if args.dry_run:
+        print(_describe(dataset, args.feature))
+        print(as_table(estimate(dataset, options)))
+        return True
+    output = args.output or Path("outputs") / f"aachen-{dataset.version}-{dataset.protocol}-{args.feature}"
+    send_colmap_log_to(output / "logs")
+    report = run_protocol(dataset, options, output, truth, tuple(args.thresholds))
+    summary = output / "summary.json"
+    summary.write_text(json.dumps(report.as_json(vars(args)), indent=2, ensure_ascii=False) + "\n")
+    print(report.as_text())
+    print(f"  details             {summary}")
+    return any(trial.localized for trial in report.trials)
+
+
+def protocol_options(args: argparse.Namespace) -> ProtocolOptions:
+    """The options that the command line asks for."""
+    feature = deepcopy(confs.extractors[args.feature])
+    if args.weights is not None:
+        if "weights" not in feature["model"]:
+            raise ConfigurationError(f"--weights: {args.feature} has no weights")
+        feature["model"]["weights"] = args.weights
+    if args.max_keypoints is not None:
+        feature["model"]["max_keypoints"] = args.max_keypoints
+    return ProtocolOptions(
+        feature=args.feature,
+        feature_conf=feature,
+        matcher_conf=deepcopy(confs.matchers[args.matcher or confs.default_matchers[args.feature]]),
+        retrieval_conf={},
+        retrieved=args.retrieval,
+        pairs=args.pairs,
+        seeds=tuple(range(args.seed, args.seed + args.repeat)),
+        device=args.device,
+        threads=args.threads,
+        progress=not args.quiet,
+    )
+
+
+def _describe(dataset: Dataset, feature: str) -> str:
+    return (
+        f"{dataset.root}: complete Aachen {dataset.version}, {dataset.protocol} protocol with {feature}: "
+        f"{len(dataset.database_names)} database images, {len(dataset.query_names)} queries"
+    )
+
+
+def _threshold(text: str) -> Threshold:
+    try:
+        distance, angle = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a distance and an angle like 0.25,2") from error
+    return distance, angle
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not a positive number")
+    return value
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.aachen", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--feature", choices=list(confs.extractors), required=True, help="conf of the features")
+    add("--version", choices=VERSIONS, help="of the data set (default: found out; v1.1 where both are)")
+    add("--protocol", choices=PROTOCOLS, default="hloc", help="default: %(default)s")
+    add("--dataset", type=Path, default=Path("datasets/aachen"), metavar="DIR", help="default: %(default)s")
+    add("--output", type=Path, metavar="DIR",
+        help="folder of results (default: outputs/aachen-<version>-<protocol>-<feature>)")  # fmt: skip
+    add("--matcher", choices=list(confs.matchers), help="default: the one that suits the feature")
+    add("--weights", metavar="NAME|FILE",
+        help=f"other weights for the feature's network: a file or a public name ({', '.join(weights.PUBLIC)})")  # fmt: skip
+    add("--max-keypoints", type=_positive, metavar="N", help="keypoints in an image (default: the conf's)")
+    add(
+        "--retrieval",
+        type=_positive,
+        default=50,
+        metavar="N",
+        help="database images for a query (default: %(default)s)",
+    )
+    add(
+        "--pairs",
+        type=Path,
+        metavar="FILE",
+        help="query and database image a line, as hloc publishes; no retrieval then",
+    )
+    add("--ground-truth", type=Path, metavar="FILE",
+        help="poses of queries, 'name qw qx qy qz tx ty tz' a line; recall is printed")  # fmt: skip
+    add("--thresholds", type=_threshold, nargs="+", default=list(THRESHOLDS), metavar="M,DEG",
+        help="of the recall (default: 0.25,2 0.5,5 5,10, the benchmark's)")  # fmt: skip
+    add("--seed", type=int, default=0, help="of all random choices (default: %(default)s)")
+    add("--repeat", type=_positive, default=1, metavar="N",
+        help="run the random part with N seeds; recall is printed with its standard deviation")  # fmt: skip
+    add("--dry-run", action="store_true", help="check the data set and estimate time and disk; writes nothing")
+    add("--device", default="auto", help="torch device: auto, cpu, cuda, cuda:1, ... (default: %(default)s)")
+    add("--threads", type=int, default=-1, metavar="N",
+        help="for COLMAP; 1 makes runs repeatable to the last digit (default: all cores)")  # fmt: skip
+    add("--quiet", action="store_true", help="no progress bars")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

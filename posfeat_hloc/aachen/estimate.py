@@ -1,0 +1,139 @@
+"""What a run would do: images, pairs, time and disk, from a few images tried here and stated assumptions."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from posfeat_hloc import extractors, matchers
+from posfeat_hloc.aachen.layout import Dataset
+from posfeat_hloc.aachen.protocols import ProtocolOptions
+from posfeat_hloc.extract_features import choose_device
+from posfeat_hloc.extractors import Extractor
+from posfeat_hloc.features import Features
+from posfeat_hloc.images import read_image, resize
+from posfeat_hloc.mapping.pairs import read_pairs
+
+# seconds on one core of a desktop computer, where nothing is tried
+_CONVERT = 20.0  # the reference model of v1, 1.65 million points
+_DESCRIBE = 0.3  # a global descriptor
+_TRIANGULATE = 0.05  # an image pair: import, verification, points
+_LOCALIZE = 0.5  # a query
+
+_MATCH_BYTES = 4  # of a keypoint in a match file: index and score
+_MAP_BYTES = 60  # of a keypoint in the map: its database and its model
+_GLOBAL_BYTES = 16_000  # of a global descriptor: at most 4096 numbers
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage.
+
+    Attributes:
+        name: of the stage.
+        count, unit: what it works on.
+        each: seconds for one of them.
+        measured: whether ``each`` was tried here or is assumed.
+        bytes: on disk.
+    """
+
+    name: str
+    count: int
+    unit: str
+    each: float
+    measured: bool
+    bytes: float
+
+    @property
+    def seconds(self) -> float:
+        """Of the whole stage."""
+        return self.count * self.each
+
+
+def estimate(dataset: Dataset, options: ProtocolOptions) -> list[Step]:
+    """Estimate the stages of a run without writing anything.
+
+    Raises:
+        PosfeatError: options or images that cannot be used.
+    """
+    database, queries = len(dataset.database_names), len(dataset.query_names)
+    images = database + queries
+    if dataset.pairs is not None:
+        pairs = len(read_pairs(dataset.pairs))
+        images = len({name for pair in read_pairs(dataset.pairs) for name in pair})
+        of_queries = sum(any(name in set(dataset.query_names) for name in pair) for pair in read_pairs(dataset.pairs))
+    else:
+        of_queries = len(read_pairs(options.pairs)) if options.pairs else queries * min(options.retrieved, database)
+        pairs = database * min(options.covisible, database - 1) + of_queries
+    extraction, matching, keypoints, dimension = _try(dataset, options)
+    runs = len(options.seeds)
+    steps = [Step("reference", 1, "model", _CONVERT, False, 600e6)] if dataset.intrinsics is not None else []
+    steps.append(Step("extract", images, "images", extraction, True, images * keypoints * (12 + 2 * dimension)))
+    if dataset.pairs is None and options.pairs is None:
+        steps.append(Step("retrieval", images, "images", _DESCRIBE, False, images * _GLOBAL_BYTES))
+    return [
+        *steps,
+        Step("match", pairs, "pairs", matching, True, pairs * keypoints * _MATCH_BYTES),
+        Step(
+            "triangulate",
+            runs * (pairs - of_queries),
+            "pairs",
+            _TRIANGULATE,
+            False,
+            runs * database * keypoints * _MAP_BYTES,
+        ),
+        Step("localize", runs * queries, "queries", _LOCALIZE, False, 0),
+    ]
+
+
+def as_table(steps: list[Step]) -> str:
+    """Steps as the terminal shows them."""
+    lines = ["stage            how many              time       disk"]
+    for step in steps:
+        how = f"{step.each:.2g} s each, {'tried here' if step.measured else 'assumed'}"
+        lines.append(
+            f"{step.name:<12}{step.count:>9} {step.unit:<9}{_duration(step.seconds):>10}{_size(step.bytes):>11}   {how}"
+        )
+    total = _duration(sum(step.seconds for step in steps)), _size(sum(step.bytes for step in steps))
+    lines.append(f"{'together':<31}{total[0]:>10}{total[1]:>11}   at most; pairs and images that are done do not count")
+    return "\n".join(lines)
+
+
+def _try(dataset: Dataset, options: ProtocolOptions) -> tuple[float, float, float, int]:
+    """Seconds an image, seconds a pair, keypoints an image, length of a descriptor; from three images."""
+    device = choose_device(options.device)
+    extractor = extractors.create(options.feature_conf["model"], device)
+    names = [*dataset.database_names, *dataset.query_names]
+    chosen = [names[i * (len(names) - 1) // 2] for i in range(3)]
+    _extract(extractor, dataset.images / chosen[0], options)  # the first call is slow everywhere
+    start = time.perf_counter()
+    found = [_extract(extractor, dataset.images / name, options) for name in chosen[1:]]
+    extraction = (time.perf_counter() - start) / len(found)
+    matcher = matchers.create(options.matcher_conf["model"])
+    pair = [(found[0].descriptors.astype(np.float16), found[1].descriptors.astype(np.float16))]
+    matchers.match_batch(matcher, pair, device)
+    start = time.perf_counter()
+    matchers.match_batch(matcher, pair, device)
+    matching = time.perf_counter() - start
+    return extraction, matching, float(np.mean([len(features) for features in found])), found[0].descriptors.shape[1]
+
+
+def _extract(extractor: Extractor, path: Path, options: ProtocolOptions) -> Features:
+    pixels = read_image(path, extractor.grayscale).pixels
+    pixels = resize(pixels, options.feature_conf["preprocessing"].get("resize_max"))
+    channels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+    return extractor(torch.tensor(np.ascontiguousarray(channels))[None].float() / 255)[0]
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def _size(count: float) -> str:
+    return f"{count / 1e6:.0f} MB" if count < 1e9 else f"{count / 1e9:.1f} GB"

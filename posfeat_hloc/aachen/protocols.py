@@ -1,0 +1,242 @@
+"""Both protocols of Aachen, from the files of the data set to the file of results, resumable stage by stage.
+
+*hloc*: pairs of the database by covisibility in the reference model, matches verified by the known poses, pairs of the
+queries by retrieval, PnP in RANSAC for day and night. *challenge* (the local feature challenge, D2-Net's script): the
+pairs that it hands out, COLMAP's verification, triangulation at known poses and intrinsics, registration of the night
+queries by COLMAP's mapper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pycolmap
+
+from posfeat_hloc.aachen.layout import Dataset
+from posfeat_hloc.aachen.nvm import convert_nvm
+from posfeat_hloc.aachen.pair_choice import ChosenPairs, choose_pairs, model_key
+from posfeat_hloc.aachen.prepared_database import read_prepared
+from posfeat_hloc.aachen.registration import register_queries
+from posfeat_hloc.aachen.report import Report, Trial
+from posfeat_hloc.evaluation.localization import THRESHOLDS, Threshold, query_errors
+from posfeat_hloc.extract_features import extract, fingerprint
+from posfeat_hloc.localization.localize import localize
+from posfeat_hloc.localization.options import LocalizationOptions
+from posfeat_hloc.localization.queries import Query, read_queries
+from posfeat_hloc.localization.results import read_results, write_results
+from posfeat_hloc.mapping.pairs import read_pairs
+from posfeat_hloc.mapping.reconstruction import ModelSummary, read_model, summarize
+from posfeat_hloc.mapping.triangulation import TriangulationOptions, triangulate
+from posfeat_hloc.match_features import match
+from posfeat_hloc.resume import Made, hash_of
+from posfeat_hloc.stores import FeatureStore
+
+Conf = dict[str, Any]
+
+_VERIFICATION = {"hloc": "poses", "challenge": "ransac"}
+_RESULTS = {"v1": "Aachen_eval_[{}].txt", "v1.1": "Aachen_v1_1_eval_[{}].txt"}  # as the challenge's scripts name them
+
+
+@dataclass(frozen=True)
+class ProtocolOptions:
+    """What is run on a data set."""
+
+    feature: str
+    """Name of the feature, for the result file."""
+    feature_conf: Conf
+    matcher_conf: Conf
+    retrieval_conf: Conf
+    covisible: int = 20
+    """Neighbours of a database image; hloc protocol."""
+    retrieved: int = 50
+    """Database images for a query; hloc protocol."""
+    pairs: Path | None = None
+    """Pairs of the queries, in place of retrieval; hloc protocol."""
+    seeds: tuple[int, ...] = (0,)
+    """The random part is run with each: verification, triangulation and poses."""
+    device: str = "auto"
+    threads: int = -1
+    """For COLMAP; -1 for all cores."""
+    progress: bool = True
+
+
+def run_protocol(
+    dataset: Dataset,
+    options: ProtocolOptions,
+    output: Path,
+    truth: Mapping[str, pycolmap.Rigid3d] | None = None,
+    thresholds: tuple[Threshold, ...] = THRESHOLDS,
+) -> Report:
+    """Run a protocol; what an earlier run made from the same inputs is kept.
+
+    Args:
+        dataset: see :func:`posfeat_hloc.aachen.layout.open_dataset`.
+        options: see :class:`ProtocolOptions`.
+        output: folder of all files: features, matches, pairs, and a folder ``seed-<n>`` with the map ``sfm`` and the
+            results.
+        truth: poses of queries, world to camera, for the recall.
+        thresholds: of the recall.
+
+    Raises:
+        PosfeatError: for anything a user can mend.
+    """
+    if truth is not None:  # a wrong file is found before the work
+        query_errors({}, truth, dataset.query_names)
+    report = Report(dataset, options.feature, thresholds=thresholds)
+    output.mkdir(parents=True, exist_ok=True)
+    with report.stage("reference"):
+        reference = _reference_model(dataset, output, report, options.progress)
+    features, matches = output / "features.h5", output / "matches.h5"
+    with report.stage("extract"):
+        report.extraction = extract(
+            options.feature_conf, dataset.images, features, _images(dataset), options.device, progress=options.progress
+        )
+    report.note_kept("extract", not report.extraction.extracted)
+    with report.stage("pairs"):
+        pairs = choose_pairs(
+            dataset, reference, report.extraction.names, output, options.retrieval_conf, options.covisible,
+            options.retrieved, options.pairs, options.device, options.progress,
+        )  # fmt: skip
+    report.database_pairs, report.query_pairs = len(pairs.database), len(pairs.queries)
+    if dropped := pairs.asked - len(pairs.database) - len(pairs.queries):
+        report.notes.append(f"{dropped} of {pairs.asked} pairs left out: an image has no pose, or cannot be read")
+    with report.stage("match"):
+        everything = [*pairs.database, *pairs.queries]
+        matched = match(options.matcher_conf, everything, features, matches, options.device, progress=options.progress)
+    report.note_kept("match", matched.matched == 0)
+    queries = {kind: _queries(dataset, path) for kind, path in dataset.queries.items()}
+    for seed in options.seeds:
+        random_part = _RandomPart(options, dataset, reference, features, matches, pairs, output / f"seed-{seed}", seed)
+        trial = random_part.run([query for kind in queries.values() for query in kind], report)
+        if truth is not None:
+            poses = read_results(Path(trial.results))
+            for kind, members in queries.items():
+                errors = query_errors(poses, truth, [query.name for query in members])
+                trial.recall[kind] = errors.recall(thresholds)
+        report.trials.append(trial)
+    return report
+
+
+def _reference_model(dataset: Dataset, output: Path, report: Report, progress: bool) -> Path:
+    """The reference model as COLMAP reads it."""
+    if dataset.intrinsics is None:
+        return dataset.model
+    reference = output / "reference"
+    with Made(reference, [fingerprint(dataset.model), fingerprint(dataset.intrinsics)]) as made:
+        report.note_kept("reference", made.already)
+        if not made.already:
+            cameras = {query.name: query.camera for query in read_queries(dataset.intrinsics)}
+            convert_nvm(dataset.model, cameras, reference, progress)
+    return reference
+
+
+def _images(dataset: Dataset) -> list[str]:
+    names = {*dataset.database_names, *dataset.query_names}
+    if dataset.pairs is not None:
+        names &= {name for pair in read_pairs(dataset.pairs) for name in pair}
+    return sorted(names)
+
+
+def _queries(dataset: Dataset, path: Path) -> list[Query]:
+    """The challenge takes the cameras of its queries from the database that it hands out."""
+    listed = read_queries(path)
+    if dataset.database is None:
+        return listed
+    prepared = read_prepared(dataset.database)
+    return [Query(query.name, prepared.get(query.name, query.camera)) for query in listed]
+
+
+@dataclass(frozen=True)
+class _RandomPart:
+    """What depends on the seed: the map and the poses of the queries, in a folder of their own."""
+
+    options: ProtocolOptions
+    dataset: Dataset
+    reference: Path
+    features: Path
+    matches: Path
+    pairs: ChosenPairs
+    folder: Path
+    seed: int
+
+    def run(self, queries: list[Query], report: Report) -> Trial:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        method = f"{self.options.feature}_{self.dataset.protocol}"
+        results = self.folder / _RESULTS[self.dataset.version].format(method)
+        key = self._map_key()
+        with report.stage("triangulate"):
+            model = self._map(key, report)
+        with report.stage("localize"):
+            if self.dataset.protocol == "hloc":
+                failed = self._localize(queries, results)
+            else:
+                failed = self._register(queries, results, key, report)
+        return Trial(self.seed, model, str(results), len(queries) - len(failed), failed)
+
+    def _map_key(self) -> str:
+        """Changes with anything that the map depends on."""
+        digests = self._digests({name for pair in self.pairs.database for name in pair})
+        matcher, verification = self.options.matcher_conf["model"], _VERIFICATION[self.dataset.protocol]
+        return hash_of(
+            [digests, self.pairs.database, matcher, model_key(self.reference), verification, self.seed,
+             pycolmap.__version__]
+        )  # fmt: skip
+
+    def _digests(self, names: Collection[str]) -> list[tuple[str, str]]:
+        with FeatureStore(self.features) as store:
+            return [(name, store.digest(name)) for name in sorted(names)]
+
+    def _map(self, key: str, report: Report) -> ModelSummary:
+        """Triangulate at the poses of the reference model."""
+        settings = TriangulationOptions(
+            _VERIFICATION[self.dataset.protocol], seed=self.seed, threads=self.options.threads
+        )
+        sfm = self.folder / "sfm"
+        with Made(sfm, key) as made:
+            report.note_kept("triangulate", made.already)
+            if made.already:
+                return summarize(read_model(sfm), sfm)
+            return triangulate(
+                self.reference, self.dataset.images, self.features, self.matches, self.pairs.database, sfm, settings,
+                self.options.progress,
+            )  # fmt: skip
+
+    def _localize(self, queries: list[Query], results: Path) -> dict[str, str]:
+        """PnP for every query, resumed from its log; returns why queries have no pose."""
+        found = localize(
+            self.folder / "sfm", queries, self.pairs.queries, self.features, self.matches,
+            LocalizationOptions(seed=self.seed, threads=self.options.threads), self.folder / "localization.jsonl",
+            progress=self.options.progress,
+        )  # fmt: skip
+        write_results(results, {name: q.cam_from_world for name, q in found.items() if q.cam_from_world is not None})
+        return {name: query.reason for name, query in found.items() if not query.localized}
+
+    def _register(self, queries: list[Query], results: Path, map_key: str, report: Report) -> dict[str, str]:
+        """COLMAP's registration of every query; returns why queries have no pose."""
+        failed = {}
+        with FeatureStore(self.features) as store:
+            for query in queries:
+                size = query.camera.width, query.camera.height
+                if query.name not in store:
+                    failed[query.name] = "no features: the image cannot be read, or no pair names it"
+                elif store.image_size(query.name) != size:
+                    failed[query.name] = f"its camera is for {size[0]}x{size[1]} pixels, the image has another size"
+        able = [query for query in queries if query.name not in failed]
+        chosen = [pair for pair in self.pairs.queries if pair[0] not in failed]
+        cameras = [(query.name, query.camera.model_name, list(query.camera.params)) for query in able]
+        with Made(results, [map_key, chosen, self._digests([query.name for query in able]), cameras]) as made:
+            report.note_kept("localize", made.already)
+            if not made.already:
+                poses = register_queries(
+                    self.folder / "sfm", able, chosen, self.features, self.matches, self.folder / "queries.db",
+                    self.seed, self.options.threads, self.options.progress,
+                )  # fmt: skip
+                write_results(results, poses)
+        registered = read_results(results)
+        for query in able:
+            if query.name.rpartition("/")[2] not in registered:
+                failed[query.name] = "COLMAP found no pose: too few verified matches with points of the map"
+        return dict(sorted(failed.items()))

@@ -1,0 +1,166 @@
+"""What a run of the benchmark made: for the terminal, and for ``summary.json``."""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import pycolmap
+
+from posfeat_hloc import __version__
+from posfeat_hloc.aachen.layout import Dataset
+from posfeat_hloc.evaluation.localization import Threshold
+from posfeat_hloc.extract_features import ExtractionReport
+from posfeat_hloc.mapping.reconstruction import ModelSummary
+
+_LISTED = 10
+
+
+@dataclass
+class Trial:
+    """One run of the random part.
+
+    Attributes:
+        seed: of it.
+        model: the triangulated map.
+        results: file for the benchmark's site.
+        localized: number of queries with a pose.
+        failed: query -> why it has none.
+        recall: ``day``, ``night`` -> part of the queries within each threshold, where true poses are known.
+    """
+
+    seed: int
+    model: ModelSummary
+    results: str
+    localized: int
+    failed: dict[str, str] = field(default_factory=dict)
+    recall: dict[str, list[float]] = field(default_factory=dict)
+
+
+@dataclass
+class Report:
+    """A run of one protocol.
+
+    Attributes:
+        dataset: on which.
+        feature: name of the conf.
+        extraction: what became of each image.
+        database_pairs, query_pairs: pairs matched.
+        notes: what else a user should know.
+        trials: one for each seed.
+        thresholds: of the recall.
+        seconds: stage -> time spent in this run, all seeds together.
+        kept: stages of which nothing had to be made anew.
+    """
+
+    dataset: Dataset
+    feature: str
+    extraction: ExtractionReport = field(default_factory=ExtractionReport)
+    database_pairs: int = 0
+    query_pairs: int = 0
+    notes: list[str] = field(default_factory=list)
+    trials: list[Trial] = field(default_factory=list)
+    thresholds: Sequence[Threshold] = ()
+    seconds: dict[str, float] = field(default_factory=dict)
+    kept: dict[str, bool] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Add to the time of a stage."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+    def note_kept(self, stage: str, kept: bool) -> None:
+        """A stage counts as kept when each of its parts does."""
+        self.kept[stage] = self.kept.get(stage, True) and kept
+
+    def spread(self) -> dict[str, list[tuple[float, float]]]:
+        """``day``, ``night`` -> mean and sample standard deviation of the recall at each threshold, over the seeds."""
+        kinds = self.trials[0].recall if self.trials else {}
+        result = {}
+        for kind in kinds:
+            columns = zip(*(trial.recall[kind] for trial in self.trials), strict=True)
+            result[kind] = [(statistics.fmean(c), statistics.stdev(c) if len(c) > 1 else 0.0) for c in columns]
+        return result
+
+    def as_json(self, command: dict[str, Any]) -> dict[str, Any]:
+        """The summary as ``summary.json`` holds it."""
+        return {
+            "dataset": {
+                "folder": str(self.dataset.root),
+                "version": self.dataset.version,
+                "protocol": self.dataset.protocol,
+                "database_images": len(self.dataset.database_names),
+                "queries": len(self.dataset.query_names),
+            },
+            "database_pairs": self.database_pairs,
+            "query_pairs": self.query_pairs,
+            "trials": [asdict(trial) for trial in self.trials],
+            "thresholds": [list(threshold) for threshold in self.thresholds],
+            "recall": {
+                kind: [{"mean": mean, "deviation": deviation} for mean, deviation in columns]
+                for kind, columns in self.spread().items()
+            },
+            "seconds": {stage: round(seconds, 3) for stage, seconds in self.seconds.items()},
+            "kept_from_earlier_run": sorted(stage for stage, kept in self.kept.items() if kept),
+            "skipped": self.extraction.skipped,
+            "notes": self.notes,
+            "command": {key: value if _is_plain(value) else str(value) for key, value in command.items()},
+            "versions": {
+                "posfeat_hloc": __version__,
+                "pycolmap": pycolmap.__version__,
+                "python": platform.python_version(),
+            },
+        }
+
+    def as_text(self) -> str:
+        """The summary as the terminal shows it."""
+        queries = len(self.dataset.query_names)
+        lines = ["", f"Aachen {self.dataset.version}, {self.dataset.protocol} protocol, {self.feature}"]
+        for trial in self.trials:
+            lines.append(
+                f"  seed {trial.seed:<14} {trial.localized} of {queries} queries localized, "
+                f"{trial.model.points} points in the map, {trial.model.reprojection_error:.2f} px"
+            )
+        lines += self._recall()
+        times = (
+            f"{stage} kept" if self.kept.get(stage) else f"{stage} {seconds:.1f} s"
+            for stage, seconds in self.seconds.items()
+        )
+        lines.append(f"  time                {', '.join(times)}")
+        lines += [f"  note                {note}" for note in self.notes]
+        failed = self.trials[-1].failed if self.trials else {}
+        for title, items in (("could not be read", self.extraction.skipped), ("not localized", failed)):
+            if items:
+                lines.append(f"  {title} ({len(items)})")
+                lines += [f"    {name}: {reason}" for name, reason in list(items.items())[:_LISTED]]
+            if len(items) > _LISTED:
+                lines.append(f"    ... and {len(items) - _LISTED} more")
+        lines += [f"  result file         {trial.results}" for trial in self.trials]
+        return "\n".join(lines)
+
+    def _recall(self) -> list[str]:
+        spread = self.spread()
+        if not spread:
+            return []
+        limits = "".join(f"{f'({far:g}, {turn:g}°)':>16}" for far, turn in self.thresholds)
+        lines = [f"  recall in %         {limits}"]
+        for kind, columns in spread.items():
+            values = (
+                f"{100 * mean:.1f} ± {100 * deviation:.1f}" if len(self.trials) > 1 else f"{100 * mean:.1f}"
+                for mean, deviation in columns
+            )
+            lines.append(f"    {kind:<18}" + "".join(f"{value:>16}" for value in values))
+        return lines
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, (bool, int, float, str))
