@@ -70,7 +70,7 @@ def protocol_options(args: argparse.Namespace) -> ProtocolOptions:
         feature=args.feature,
         feature_conf=feature,
         matcher_conf=deepcopy(confs.matchers[args.matcher or confs.default_matchers[args.feature]]),
-        retrieval_conf={},
+        retrieval_conf=deepcopy(confs.retrieval[args.retrieval_conf]),
         retrieved=args.retrieval,
         pairs=args.pairs,
         seeds=tuple(range(args.seed, args.seed + args.repeat)),
@@ -115,21 +115,15 @@ def _parser() -> argparse.ArgumentParser:
         help="folder of results (default: outputs/aachen-<version>-<protocol>-<feature>)")  # fmt: skip
     add("--matcher", choices=list(confs.matchers), help="default: the one that suits the feature")
     add("--weights", metavar="NAME|FILE",
-        help=f"other weights for the feature's network: a file or a public name ({', '.join(weights.PUBLIC)})")  # fmt: skip
+        help="other weights for the feature's network: a file, the authors' folder of PoSFeat, or a public name "
+        f"({', '.join(weights.PUBLIC)})")  # fmt: skip
     add("--max-keypoints", type=_positive, metavar="N", help="keypoints in an image (default: the conf's)")
-    add(
-        "--retrieval",
-        type=_positive,
-        default=50,
-        metavar="N",
-        help="database images for a query (default: %(default)s)",
-    )
-    add(
-        "--pairs",
-        type=Path,
-        metavar="FILE",
-        help="query and database image a line, as hloc publishes; no retrieval then",
-    )
+    add("--retrieval", type=_positive, default=50, metavar="N",
+        help="database images for a query (default: %(default)s)")  # fmt: skip
+    add("--retrieval-conf", choices=list(confs.retrieval), default=next(iter(confs.retrieval)),
+        help="how similar images are found (default: %(default)s)")  # fmt: skip
+    add("--pairs", type=Path, metavar="FILE",
+        help="query and database image a line, as hloc publishes; no retrieval then")  # fmt: skip
     add("--ground-truth", type=Path, metavar="FILE",
         help="poses of queries, 'name qw qx qy qz tx ty tz' a line; recall is printed")  # fmt: skip
     add("--thresholds", type=_threshold, nargs="+", default=list(THRESHOLDS), metavar="M,DEG",

@@ -71,10 +71,14 @@ def choose_pairs(
         if query_pairs is not None:
             given += read_pairs(query_pairs)
         else:
-            names = [sorted(usable & kind) for kind in (with_pose, queries)]
-            descriptors = output / "global-descriptors.h5"
-            describe_images(retrieval_conf, dataset.images, descriptors, names[0] + names[1], device, progress=progress)
-            found = retrieve(descriptors, descriptors, retrieved, names[1], names[0])
+            path = output / f"{retrieval_conf['output']}.h5"
+            described = [  # the database first: a vocabulary is learnt from it alone
+                describe_images(
+                    retrieval_conf, dataset.images, path, sorted(usable & kind), device, progress=progress
+                ).names
+                for kind in (with_pose, queries)
+            ]
+            found = retrieve(path, path, retrieved, described[1], described[0])
             write_pairs(output / f"pairs-query-top{retrieved}.txt", found)
             given += found
     between = [pair for pair in given if usable.issuperset(pair) and with_pose.issuperset(pair)]

@@ -59,7 +59,7 @@ def test_visible_points_are_those_that_no_facet_hides():
                 np.testing.assert_allclose(places[i], place)
     assert hides > 5
     assert len(found) > 100
-    assert np.mean(found) > 0.9  # the others are near an edge
+    assert np.mean(found) > 0.8  # the others are near an edge
 
 
 def test_points_lie_on_their_facets():
