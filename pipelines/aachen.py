@@ -17,13 +17,14 @@ from pathlib import Path
 
 from pipelines.colmap_log import send_colmap_log_to
 from pipelines.exits import exit_code
+from pipelines.sfm import positive
 from posfeat_hloc import confs, weights
 from posfeat_hloc.aachen.estimate import as_table, estimate
 from posfeat_hloc.aachen.layout import PROTOCOLS, VERSIONS, Dataset, open_dataset
 from posfeat_hloc.aachen.protocols import ProtocolOptions, run_protocol
+from posfeat_hloc.aachen.report import THRESHOLDS, Threshold
 from posfeat_hloc.errors import ConfigurationError
-from posfeat_hloc.evaluation.localization import THRESHOLDS, Threshold
-from posfeat_hloc.localization.results import read_results
+from posfeat_hloc.evaluation.poses import read_true_poses
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -42,14 +43,14 @@ def aachen(args: argparse.Namespace) -> bool:
     if args.pairs is not None and args.protocol == "challenge":
         raise ConfigurationError("--pairs: the challenge protocol takes the pairs of the data set; use --protocol hloc")
     options = protocol_options(args)
-    truth = None if args.ground_truth is None else read_results(args.ground_truth)
+    truth = None if args.ground_truth is None else read_true_poses(args.ground_truth, dataset.query_names)
     if args.dry_run:
         print(_describe(dataset, args.feature))
         print(as_table(estimate(dataset, options)))
         return True
     output = args.output or Path("outputs") / f"aachen-{dataset.version}-{dataset.protocol}-{args.feature}"
     send_colmap_log_to(output / "logs")
-    report = run_protocol(dataset, options, output, truth, tuple(args.thresholds))
+    report = run_protocol(dataset, options, output, truth, args.thresholds)
     summary = output / "summary.json"
     summary.write_text(json.dumps(report.as_json(vars(args)), indent=2, ensure_ascii=False) + "\n")
     print(report.as_text())
@@ -87,19 +88,14 @@ def _describe(dataset: Dataset, feature: str) -> str:
     )
 
 
-def _threshold(text: str) -> Threshold:
+def _thresholds(text: str) -> tuple[Threshold, ...]:
     try:
-        distance, angle = (float(part) for part in text.split(","))
+        pairs = [[float(value) for value in part.split(",")] for part in text.split()]
+        if not pairs or any(len(pair) != 2 or min(pair) < 0 for pair in pairs):
+            raise ValueError("not pairs of numbers")
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a distance and an angle like 0.25,2") from error
-    return distance, angle
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not a positive number")
-    return value
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list like '0.25,2 0.5,5'") from error
+    return tuple((distance, angle) for distance, angle in pairs)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -117,19 +113,19 @@ def _parser() -> argparse.ArgumentParser:
     add("--weights", metavar="NAME|FILE",
         help="other weights for the feature's network: a file, the authors' folder of PoSFeat, or a public name "
         f"({', '.join(weights.PUBLIC)})")  # fmt: skip
-    add("--max-keypoints", type=_positive, metavar="N", help="keypoints in an image (default: the conf's)")
-    add("--retrieval", type=_positive, default=50, metavar="N",
+    add("--max-keypoints", type=positive, metavar="N", help="keypoints in an image (default: the conf's)")
+    add("--retrieval", type=positive, default=50, metavar="N",
         help="database images for a query (default: %(default)s)")  # fmt: skip
     add("--retrieval-conf", choices=list(confs.retrieval), default=next(iter(confs.retrieval)),
         help="how similar images are found (default: %(default)s)")  # fmt: skip
     add("--pairs", type=Path, metavar="FILE",
         help="query and database image a line, as hloc publishes; no retrieval then")  # fmt: skip
     add("--ground-truth", type=Path, metavar="FILE",
-        help="poses of queries, 'name qw qx qy qz tx ty tz' a line; recall is printed")  # fmt: skip
-    add("--thresholds", type=_threshold, nargs="+", default=list(THRESHOLDS), metavar="M,DEG",
-        help="of the recall (default: 0.25,2 0.5,5 5,10, the benchmark's)")  # fmt: skip
+        help="poses of queries ('name qw qx qy qz tx ty tz' a line, or a COLMAP model); recall is printed")  # fmt: skip
+    add("--thresholds", type=_thresholds, default=THRESHOLDS, metavar="'D,A D,A ...'",
+        help="distances and degrees of the recall (default: 0.25,2 0.5,5 5,10, the benchmark's)")  # fmt: skip
     add("--seed", type=int, default=0, help="of all random choices (default: %(default)s)")
-    add("--repeat", type=_positive, default=1, metavar="N",
+    add("--repeat", type=positive, default=1, metavar="N",
         help="run the random part with N seeds; recall is printed with its standard deviation")  # fmt: skip
     add("--dry-run", action="store_true", help="check the data set and estimate time and disk; writes nothing")
     add("--device", default="auto", help="torch device: auto, cpu, cuda, cuda:1, ... (default: %(default)s)")

@@ -31,11 +31,13 @@ def make(args: argparse.Namespace) -> bool:
     Raises:
         PosfeatError: for anything a user can mend.
     """
-    command = f"python -m pipelines.aachen --dataset {args.output} --ground-truth {args.output / TRUTH}"
+    command = (
+        f"python -m pipelines.aachen --feature posfeat --dataset {args.output} --ground-truth {args.output / TRUTH}"
+    )
     if args.from_model is not None:
         model, images = args.from_model
         queries, size = hold_out(args.output, model, images, args.every, args.seed, args.layout)
-        command += " --thresholds " + " ".join(f"{part * size:.3g},{angle}" for part, angle in _OF_THE_SCENE)
+        command += " --thresholds '" + " ".join(f"{part * size:.3g},{angle}" for part, angle in _OF_THE_SCENE) + "'"
         print(f"the cameras are spread over {size:.3g} units; 1 %, 2 % and 5 % of it are the thresholds below")
     else:
         options = MiniatureOptions(args.images, args.queries, args.size, seed=args.seed, layout=args.layout)

@@ -8,7 +8,7 @@ queries by COLMAP's mapper.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,13 @@ from posfeat_hloc.aachen.nvm import convert_nvm
 from posfeat_hloc.aachen.pair_choice import ChosenPairs, choose_pairs, model_key
 from posfeat_hloc.aachen.prepared_database import read_prepared
 from posfeat_hloc.aachen.registration import register_queries
-from posfeat_hloc.aachen.report import Report, Trial
-from posfeat_hloc.evaluation.localization import THRESHOLDS, Threshold, query_errors
+from posfeat_hloc.aachen.report import THRESHOLDS, Report, Threshold, Trial
+from posfeat_hloc.evaluation.poses import TrueCamera, localization_errors, recall
 from posfeat_hloc.extract_features import extract, fingerprint
 from posfeat_hloc.localization.localize import localize
 from posfeat_hloc.localization.options import LocalizationOptions
 from posfeat_hloc.localization.queries import Query, read_queries
-from posfeat_hloc.localization.results import read_results, write_results
+from posfeat_hloc.localization.results import read_results, result_names, write_results
 from posfeat_hloc.mapping.pairs import read_pairs
 from posfeat_hloc.mapping.reconstruction import ModelSummary, read_model, summarize
 from posfeat_hloc.mapping.triangulation import TriangulationOptions, triangulate
@@ -67,7 +67,7 @@ def run_protocol(
     dataset: Dataset,
     options: ProtocolOptions,
     output: Path,
-    truth: Mapping[str, pycolmap.Rigid3d] | None = None,
+    truth: Mapping[str, TrueCamera] | None = None,
     thresholds: tuple[Threshold, ...] = THRESHOLDS,
 ) -> Report:
     """Run a protocol; what an earlier run made from the same inputs is kept.
@@ -77,14 +77,12 @@ def run_protocol(
         options: see :class:`ProtocolOptions`.
         output: folder of all files: features, matches, pairs, and a folder ``seed-<n>`` with the map ``sfm`` and the
             results.
-        truth: poses of queries, world to camera, for the recall.
+        truth: cameras of queries, for the recall; see :func:`posfeat_hloc.evaluation.poses.read_true_poses`.
         thresholds: of the recall.
 
     Raises:
         PosfeatError: for anything a user can mend.
     """
-    if truth is not None:  # a wrong file is found before the work
-        query_errors({}, truth, dataset.query_names)
     report = Report(dataset, options.feature, thresholds=thresholds)
     output.mkdir(parents=True, exist_ok=True)
     with report.stage("reference"):
@@ -112,10 +110,11 @@ def run_protocol(
         random_part = _RandomPart(options, dataset, reference, features, matches, pairs, output / f"seed-{seed}", seed)
         trial = random_part.run([query for kind in queries.values() for query in kind], report)
         if truth is not None:
-            poses = read_results(Path(trial.results))
+            poses = _poses(Path(trial.results), dataset.query_names)
             for kind, members in queries.items():
-                errors = query_errors(poses, truth, [query.name for query in members])
-                trial.recall[kind] = errors.recall(thresholds)
+                known = {query.name: truth[query.name] for query in members if query.name in truth}
+                if known:
+                    trial.recall[kind] = recall(localization_errors(poses, known), thresholds)
         report.trials.append(trial)
     return report
 
@@ -147,6 +146,12 @@ def _queries(dataset: Dataset, path: Path) -> list[Query]:
         return listed
     prepared = read_prepared(dataset.database)
     return [Query(query.name, prepared.get(query.name, query.camera)) for query in listed]
+
+
+def _poses(results: Path, names: Sequence[str]) -> dict[str, pycolmap.Rigid3d]:
+    """Query name -> pose, from a result file, whose names lack the folders."""
+    found = read_results(results)
+    return {name: found[short] for name, short in result_names(names).items() if short in found}
 
 
 @dataclass(frozen=True)
@@ -235,8 +240,8 @@ class _RandomPart:
                     self.seed, self.options.threads, self.options.progress,
                 )  # fmt: skip
                 write_results(results, poses)
-        registered = read_results(results)
+        registered = _poses(results, [query.name for query in queries])
         for query in able:
-            if query.name.rpartition("/")[2] not in registered:
+            if query.name not in registered:
                 failed[query.name] = "COLMAP found no pose: too few verified matches with points of the map"
         return dict(sorted(failed.items()))

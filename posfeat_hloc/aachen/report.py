@@ -14,9 +14,13 @@ import pycolmap
 
 from posfeat_hloc import __version__
 from posfeat_hloc.aachen.layout import Dataset
-from posfeat_hloc.evaluation.localization import Threshold
 from posfeat_hloc.extract_features import ExtractionReport
 from posfeat_hloc.mapping.reconstruction import ModelSummary
+
+Threshold = tuple[float, float]
+
+THRESHOLDS: tuple[Threshold, ...] = ((0.25, 2.0), (0.5, 5.0), (5.0, 10.0))
+"""Metres and degrees, as on the benchmark's site since v1.1; the papers have (0.5, 2), (1, 5), (5, 10)."""
 
 _LISTED = 10
 

@@ -193,7 +193,7 @@ def test_wrong_arguments_are_one_line(data, tmp_path, capsys):
     assert run(data, tmp_path / "o", "--weights", "x") == 1
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 5
-    parts = ("none of the 4 queries", "none.txt", "--pairs", "nowhere: no such folder", "--weights: sift")
+    parts = ("the pose of none of the 4 queries", "none.txt", "--pairs", "nowhere: no such folder", "--weights: sift")
     assert all(part in line for part, line in zip(parts, lines, strict=True))
 
 
@@ -201,8 +201,8 @@ def test_real_images_can_be_held_out(data, tmp_path, capsys):
     model = ["--from-model", str(data / "3D-models/aachen_v_1_1"), str(data / "images_upright")]
     assert miniature_aachen.main(["--output", str(tmp_path / "held"), *model, "--every", "5"]) == 0
     text = capsys.readouterr().out
-    thresholds = re.search(r"--thresholds (\S+,1 \S+,2 \S+,5)", text)[1].split()
-    assert run(tmp_path / "held", tmp_path / "out", *truth(tmp_path / "held"), "--thresholds", *thresholds) == 0
+    thresholds = re.search(r"--thresholds '(\S+,1 \S+,2 \S+,5)'", text)[1]
+    assert run(tmp_path / "held", tmp_path / "out", *truth(tmp_path / "held"), "--thresholds", thresholds) == 0
     found = summary(tmp_path / "out")
     assert found["dataset"] | {"folder": ""} == {
         "folder": "", "version": "v1.1", "protocol": "hloc", "database_images": 7, "queries": 4
