@@ -71,7 +71,7 @@ def write_images(
 
 
 def write_point(
-    file: BinaryIO, point_id: int, place: Sequence[float], colour: Sequence[int], track: Sequence[tuple[int, int]]
+    file: BinaryIO, point_id: int, place: Sequence[float], colour: Sequence[int], track: Sequence[int]
 ) -> None:
     """Append a 3D point to ``points3D.bin``, which begins with their number as a 64-bit integer.
 
@@ -80,10 +80,10 @@ def write_point(
         point_id: from 1.
         place: (x, y, z).
         colour: (red, green, blue).
-        track: (image id, index of the 2D point) of each observation.
+        track: image id, index of the 2D point, and so on for each observation.
     """
-    file.write(_POINT.pack(point_id, *place, *colour, -1.0, len(track)))  # COLMAP's mark of an unknown error
-    file.write(np.asarray(track, "<u4").tobytes())
+    file.write(_POINT.pack(point_id, *place, *colour, -1.0, len(track) // 2))  # COLMAP's mark of an unknown error
+    file.write(struct.pack(f"<{len(track)}I", *track))
 
 
 def image_names(model: Path) -> list[str]:

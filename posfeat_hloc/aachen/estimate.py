@@ -19,7 +19,7 @@ from posfeat_hloc.images import read_image, resize
 from posfeat_hloc.mapping.pairs import read_pairs
 
 # seconds on one core of a desktop computer, where nothing is tried
-_CONVERT = 20.0  # the reference model of v1, 1.65 million points
+_CONVERT = 0.1  # a megabyte of an NVM file
 _DESCRIBE = 0.3  # a global descriptor
 _TRIANGULATE = 0.05  # an image pair: import, verification, points
 _LOCALIZE = 0.5  # a query
@@ -63,15 +63,18 @@ def estimate(dataset: Dataset, options: ProtocolOptions) -> list[Step]:
     database, queries = len(dataset.database_names), len(dataset.query_names)
     images = database + queries
     if dataset.pairs is not None:
-        pairs = len(read_pairs(dataset.pairs))
-        images = len({name for pair in read_pairs(dataset.pairs) for name in pair})
-        of_queries = sum(any(name in set(dataset.query_names) for name in pair) for pair in read_pairs(dataset.pairs))
+        given, listed = read_pairs(dataset.pairs), set(dataset.query_names)
+        pairs, of_queries = len(given), sum(not listed.isdisjoint(pair) for pair in given)
+        images = len({name for pair in given for name in pair})
     else:
         of_queries = len(read_pairs(options.pairs)) if options.pairs else queries * min(options.retrieved, database)
         pairs = database * min(options.covisible, database - 1) + of_queries
     extraction, matching, keypoints, dimension = _try(dataset, options)
     runs = len(options.seeds)
-    steps = [Step("reference", 1, "model", _CONVERT, False, 600e6)] if dataset.intrinsics is not None else []
+    steps = []
+    if dataset.intrinsics is not None:
+        size = dataset.model.stat().st_size
+        steps.append(Step("reference", round(size / 1e6), "MB", _CONVERT, False, size))
     steps.append(Step("extract", images, "images", extraction, True, images * keypoints * (12 + 2 * dimension)))
     if dataset.pairs is None and options.pairs is None:
         steps.append(Step("retrieval", images, "images", _DESCRIBE, False, images * _GLOBAL_BYTES))

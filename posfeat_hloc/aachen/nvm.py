@@ -37,21 +37,24 @@ _PROBE = 1000  # points that decide where places are counted from
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass
 class NvmPoint:
     """A 3D point of an NVM file.
 
+    Plain lists: a large file has millions of short ones.
+
     Attributes:
-        place: ``(3,)``.
-        colour: ``(3,)`` red, green, blue.
-        images: ``(N,)`` index of each observation's image, in the order of the file.
-        observed: ``(N, 2)`` as in the file.
+        place: x, y, z.
+        colour: red, green, blue.
+        images: index of each observation's image, in the order of the file.
+        x, y: of each observation, as in the file.
     """
 
-    place: Array
-    colour: NDArray[np.int64]
-    images: NDArray[np.int64]
-    observed: Array
+    place: list[float]
+    colour: list[int]
+    images: list[int]
+    x: list[float]
+    y: list[float]
 
 
 class NvmFile:
@@ -82,15 +85,14 @@ class NvmFile:
         for _ in range(self.num_points):
             line = self._line()
             try:
-                values = np.array(line.split(), np.float64)
-                count = int(values[6])
-                observations = values[7:].reshape(count, 4)
-                indices = observations[:, 0].astype(np.int64)
-                if count and not 0 <= indices.min() <= indices.max() < len(self.images):
-                    raise ValueError("it names an image that does not exist")
-            except (ValueError, IndexError) as error:
-                raise self._error("not a 3D point") from error
-            yield NvmPoint(values[:3], values[3:6].astype(np.int64), indices, observations[:, 2:])
+                values = [float(word) for word in line.split()]
+                images = [int(value) for value in values[7::4]]
+                if len(values) != 7 + 4 * int(values[6]) or not all(0 <= i < len(self.images) for i in images):
+                    raise ValueError
+                colour = [int(value) for value in values[3:6]]
+            except (ValueError, IndexError, OverflowError) as error:
+                raise self._error("not a 3D point with observations in images of the file") from error
+            yield NvmPoint(values[:3], colour, images, values[9::4], values[10::4])
 
     def _image(self, number: int, line: str) -> PosedImage:
         name, *numbers = line.rsplit(maxsplit=10)  # names may hold spaces
@@ -165,17 +167,16 @@ def convert_nvm(path: Path, cameras: Mapping[str, pycolmap.Camera], output: Path
         file.write(struct.pack("<Q", nvm.num_points))
         stream = nvm.points()
         probe = list(islice(stream, _PROBE))
-        shifts = (
-            _principal_points(own) if _relative_to_principal_point(probe, nvm.images, own) else np.zeros((len(own), 2))
-        )
+        relative = _relative_to_principal_point(probe, nvm.images, own)
+        shifts = [(c.principal_point_x, c.principal_point_y) if relative else (0.0, 0.0) for c in own]
         bar = tqdm(chain(probe, stream), desc="convert", unit="point", total=nvm.num_points, disable=not progress)
         for number, point in enumerate(bar, start=1):
             track = []
-            for i, place in zip(point.images.tolist(), point.observed + shifts[point.images], strict=True):
-                track.append((i + 1, len(points[i])))
+            for i, x, y in zip(point.images, point.x, point.y, strict=True):
+                track += [i + 1, len(points[i])]
                 points[i].append(number)
-                places[i].extend(place)
-            write_point(file, number, point.place.tolist(), point.colour.tolist(), track)
+                places[i].extend((x + shifts[i][0], y + shifts[i][1]))
+            write_point(file, number, point.place, point.colour, track)
     records = (
         (image, np.array(places[i]).reshape(-1, 2), np.array(points[i], np.int64)) for i, image in enumerate(nvm.images)
     )
@@ -189,7 +190,7 @@ def write_nvm(path: Path, model: pycolmap.Reconstruction) -> None:
     images = sorted((image for image in model.images.values() if image.has_pose), key=lambda image: image.image_id)
     index = {image.image_id: i for i, image in enumerate(images)}
     with path.open("w", encoding="utf-8") as file:
-        file.write(f"NVM_V3 \n \n{len(images)}\n")
+        file.write(f"NVM_V3 \n\n{len(images)}\n")
         for image in images:
             camera = model.cameras[image.camera_id]
             radial = -camera.params[3] if camera.model_name == "SIMPLE_RADIAL" else 0.0
@@ -206,21 +207,17 @@ def write_nvm(path: Path, model: pycolmap.Reconstruction) -> None:
             file.write(" ".join(parts) + "\n")
 
 
-def _principal_points(cameras: Sequence[pycolmap.Camera]) -> Array:
-    return np.array([[camera.principal_point_x, camera.principal_point_y] for camera in cameras])
-
-
 def _relative_to_principal_point(
     points: Sequence[NvmPoint], images: Sequence[PosedImage], cameras: Sequence[pycolmap.Camera]
 ) -> bool:
     """Whether observations agree better with their points when the principal point is added to them."""
     as_they_are, moved = [], []
     for point in points:
-        for i, observed in zip(point.images.tolist(), point.observed, strict=True):
+        for i, x, y in zip(point.images, point.x, point.y, strict=True):
             rotation = pycolmap.Rotation3d(images[i].rotation[[1, 2, 3, 0]])
-            projected = cameras[i].img_from_cam(rotation * point.place + images[i].translation)
+            projected = cameras[i].img_from_cam(rotation * np.array(point.place) + images[i].translation)
             if projected is not None:
-                error = np.asarray(projected) - observed
+                error = np.asarray(projected) - [x, y]
                 as_they_are.append(np.linalg.norm(error))
                 moved.append(np.linalg.norm(error - [cameras[i].principal_point_x, cameras[i].principal_point_y]))
     return bool(as_they_are) and float(np.median(moved)) < float(np.median(as_they_are))

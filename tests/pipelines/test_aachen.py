@@ -9,6 +9,7 @@ import pycolmap
 import pytest
 
 from pipelines import aachen, miniature_aachen
+from posfeat_hloc.aachen import protocols
 from posfeat_hloc.localization.results import read_results
 from posfeat_hloc.stores import FeatureStore
 from posfeat_hloc.weights import BUNDLED
@@ -107,13 +108,22 @@ def test_running_again_keeps_everything(data, finished, protocol, capsys):
     assert "100.0" in capsys.readouterr().out
 
 
-def test_a_run_that_lost_its_map_makes_the_same_again(data, finished, tmp_path):
+@pytest.mark.parametrize("stage", ["triangulate", "register_queries"])
+def test_an_interrupted_run_ends_like_an_undisturbed_one(data, finished, tmp_path, monkeypatch, capsys, stage):
     output = tmp_path / "out"
     shutil.copytree(finished["challenge"], output)
     (results,) = output.glob("seed-0/Aachen*.txt")
     expected = results.read_text()
     shutil.rmtree(output / "seed-0")
-    (output / "matches.h5").unlink()
+
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(protocols, stage, interrupted)
+        assert run(data, output, "--protocol", "challenge", "--version", "v1.1") == 130
+    assert "run the same command again" in capsys.readouterr().err
+    assert not results.exists()
     assert run(data, output, "--protocol", "challenge", "--version", "v1.1") == 0
     assert results.read_text() == expected
 
