@@ -35,7 +35,7 @@ def register_queries(
         queries: with intrinsics.
         pairs: (query, image of the model), in either order.
         features, matches: HDF5 files of all images and pairs.
-        database: COLMAP database to write, with the queries and the images that they were matched with.
+        database: COLMAP database to write, with all images and the queries' matches.
         seed: of RANSAC.
         threads: -1 for all cores.
         progress: show bars.
@@ -55,13 +55,13 @@ def register_queries(
         with pycolmap.Database.open(database) as db:
             options = pycolmap.DatabaseCacheOptions()
             options.min_num_matches = MIN_MATCHES
+            options.load_all_images = True  # the mapper looks up every image of the model
             cache = pycolmap.DatabaseCache.create(db, options)
         pycolmap.set_random_seed(seed)
         mapper = pycolmap.IncrementalMapper(cache)
         mapper.begin_reconstruction(reconstruction)
         for name in tqdm(names, desc="register", unit="query", disable=not progress):
-            if cache.exists_image(ids[name]):  # it has verified matches
-                mapper.register_next_image(_options(seed, threads), ids[name])
+            mapper.register_next_image(_options(seed, threads), ids[name])
         mapper.end_reconstruction(False)
     except (RuntimeError, ValueError, IndexError) as error:
         raise MappingError(f"{database}: COLMAP could not register the queries ({error})") from error
@@ -78,41 +78,37 @@ def _write_database(
     matches: Path,
     progress: bool,
 ) -> dict[str, int]:
-    """A new database of the queries and their partners; images of the model keep their ids. Returns name -> id."""
+    """A new database of the model's images, which keep their ids, and the queries. Returns name -> id."""
     for suffix in ("", "-wal", "-shm"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
-    images = {image.name: image for image in model.images.values()}
-    ids = {name: image.image_id for name, image in images.items()}
-    partners = sorted({name for pair in pairs for name in pair if name in images})
+    ids = {image.name: image.image_id for image in model.images.values()}
     with (
         FeatureStore(features) as feature_store,
         MatchStore(matches) as match_store,
         pycolmap.Database.open(path) as db,
         pycolmap.DatabaseTransaction(db),
     ):
-        frames = {images[name].frame_id for name in partners}
-        rigs = {model.frames[frame].rig_id for frame in frames}
-        for camera_id in sorted({images[name].camera_id for name in partners}):
-            camera = model.cameras[camera_id]
+        for camera in model.cameras.values():
             camera.has_prior_focal_length = True
             db.write_camera(camera, use_camera_id=True)
-        for rig in sorted(rigs):
-            db.write_rig(model.rigs[rig], use_rig_id=True)
-        for frame in sorted(frames):
-            db.write_frame(model.frames[frame], use_frame_id=True)
-        for name in partners:
-            db.write_image(images[name], use_image_id=True)
+        for rig in model.rigs.values():
+            db.write_rig(rig, use_rig_id=True)
+        for frame in model.frames.values():
+            db.write_frame(frame, use_frame_id=True)
+        for image in model.images.values():
+            db.write_image(image, use_image_id=True)
         first = max(model.cameras) + 1, max(model.images) + 1, max(model.rigs) + 1, max(model.frames) + 1
         for number, query in enumerate(queries):
             ids[query.name] = first[1] + number
             _write_query(db, query, *(value + number for value in first))
-        keypoints = {}
-        for name in [*partners, *(query.name for query in queries)]:
-            keypoints[name] = len(feature_store.keypoints(name))
-            if keypoints[name]:
-                db.write_keypoints(ids[name], feature_store.keypoints(name) + np.float32(0.5))
+        counts = {}
+        for name, image_id in ids.items():
+            keypoints = feature_store.keypoints(name) if name in feature_store else np.zeros((0, 2), np.float32)
+            counts[name] = len(keypoints)
+            if len(keypoints):
+                db.write_keypoints(image_id, keypoints + np.float32(0.5))
         for name0, name1 in tqdm(pairs, desc="import", unit="pair", disable=not progress):
-            indices = match_store.read(name0, name1, keypoints[name0]).pairs()
+            indices = match_store.read(name0, name1, counts[name0]).pairs()
             if len(indices) >= MIN_MATCHES:
                 db.write_matches(ids[name0], ids[name1], indices.astype(np.uint32))
     return ids

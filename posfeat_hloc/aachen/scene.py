@@ -144,15 +144,27 @@ def as_night(picture: Photograph, rng: np.random.Generator) -> Photograph:
     height, width = picture.shape[:2]
     light = (picture / np.float32(255)) ** np.float32(2.2)
     x, y = np.meshgrid(np.linspace(0, 1, width, dtype=np.float32), np.linspace(0, 1, height, dtype=np.float32))
-    lamps = np.full((height, width), 0.05, np.float32)
+    lamps = np.full((height, width), 0.015, np.float32)
     for _ in range(3):
         distance = (x - rng.uniform()) ** 2 + (y - rng.uniform(0, 0.8)) ** 2
-        lamps += np.float32(rng.uniform(0.15, 0.4)) * np.exp(-distance / np.float32(rng.uniform(0.04, 0.15)))
+        lamps += np.float32(rng.uniform(0.1, 0.3)) * np.exp(-distance / np.float32(rng.uniform(0.02, 0.1)))
     light = light * lamps[..., None] * np.array([1.0, 0.8, 0.5], np.float32)
-    light = cv2.GaussianBlur(light, (0, 0), rng.uniform(0.5, 0.9) * width / 640 + 0.1)
+    light = cv2.GaussianBlur(light, (0, 0), rng.uniform(0.7, 1.2) * max(0.4, width / 480))
+    light = cv2.filter2D(light, -1, _shake(rng, 2 + width // 120))
     noise = rng.standard_normal(light.shape, np.float32)
-    light = light + noise * np.sqrt(light * np.float32(4e-4) + np.float32(4e-6))
+    light = light + noise * np.sqrt(light * np.float32(1e-3) + np.float32(1.6e-5))
     return np.round(np.clip(light, 0, 1) ** np.float32(1 / 2.2) * 255).astype(np.uint8)
+
+
+def _shake(rng: np.random.Generator, length: int) -> Array:
+    """A kernel that smears a picture by up to ``length`` pixels in a random direction."""
+    kernel = np.zeros((length, length), np.uint8)
+    reach = (length - 1) / 2 * rng.uniform(0.3, 1.0)
+    angle = rng.uniform(0, np.pi)
+    ends = [(length // 2 + sign * reach * np.array([np.cos(angle), np.sin(angle)])) for sign in (-1, 1)]
+    first, last = (tuple(int(value) for value in np.round(end * 16)) for end in ends)
+    cv2.line(kernel, first, last, 255, 1, cv2.LINE_AA, shift=4)
+    return kernel / float(kernel.sum())
 
 
 def _pinhole(camera: pycolmap.Camera, pose: pycolmap.Rigid3d) -> Camera:

@@ -14,7 +14,7 @@ from posfeat_hloc.localization.results import read_results
 from posfeat_hloc.stores import FeatureStore
 from posfeat_hloc.weights import BUNDLED
 
-ARGUMENTS = ["--feature", "sift", "--max-keypoints", "700", "--retrieval", "4", "--threads", "1", "--quiet"]
+ARGUMENTS = ["--feature", "sift", "--max-keypoints", "1000", "--retrieval", "4", "--threads", "1", "--quiet"]
 
 
 @pytest.fixture(scope="module")
@@ -212,7 +212,13 @@ def test_real_images_can_be_held_out(data, tmp_path, capsys):
     assert miniature_aachen.main(["--output", str(tmp_path / "held"), *model, "--every", "5"]) == 0
     text = capsys.readouterr().out
     thresholds = re.search(r"--thresholds '(\S+,1 \S+,2 \S+,5)'", text)[1]
-    assert run(tmp_path / "held", tmp_path / "out", *truth(tmp_path / "held"), "--thresholds", thresholds) == 0
+    names = [
+        path.relative_to(tmp_path / "held/images_upright").as_posix() for path in (tmp_path / "held").rglob("*.jpg")
+    ]
+    pairs = tmp_path / "pairs.txt"
+    pairs.write_text("".join(f"{a} {b}\n" for a in names for b in names if a.startswith("q") and b.startswith("db")))
+    arguments = [*truth(tmp_path / "held"), "--thresholds", thresholds, "--pairs", pairs]
+    assert run(tmp_path / "held", tmp_path / "out", *arguments) == 0
     found = summary(tmp_path / "out")
     assert found["dataset"] | {"folder": ""} == {
         "folder": "", "version": "v1.1", "protocol": "hloc", "database_images": 7, "queries": 4
