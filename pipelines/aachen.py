@@ -16,7 +16,6 @@ from copy import deepcopy
 from pathlib import Path
 
 from pipelines.colmap_log import send_colmap_log_to
-from pipelines.exits import exit_code
 from pipelines.sfm import positive
 from posfeat_hloc import confs, weights
 from posfeat_hloc.aachen.estimate import as_table, estimate
@@ -25,6 +24,7 @@ from posfeat_hloc.aachen.protocols import ProtocolOptions, run_protocol
 from posfeat_hloc.aachen.report import THRESHOLDS, Threshold
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.evaluation.poses import read_true_poses
+from posfeat_hloc.exits import exit_code
 
 
 def main(argv: list[str] | None = None) -> int:
