@@ -80,7 +80,9 @@ class SmallHead(nn.Module):
         self.conv3 = nn.Conv2d(16 + 3, 16, 3, padding=1)
         self.conv4 = nn.Conv2d(16, 16, 3, padding=1)
         self.conv5 = nn.Conv2d(16, 1, 1)
-        self.curvature = nn.Parameter(torch.full((2,), 0.5))  # the start is a detector of blobs and corners already
+        self.curvature = nn.Parameter(torch.full((2,), 0.5))
+        nn.init.zeros_(self.conv5.weight)  # the start is a detector of blobs and corners, and nothing else
+        nn.init.zeros_(self.conv5.bias)  # type: ignore[arg-type]
 
     def forward(self, local_map: Tensor, local_map_small: Tensor, images: Tensor) -> Tensor:
         """Score every pixel. The maps are taken as they are: detach them when the description network is frozen.
