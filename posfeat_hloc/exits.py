@@ -6,8 +6,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-
 from posfeat_hloc.errors import PosfeatError
 
 
@@ -29,7 +27,9 @@ def exit_code(action: Callable[[], bool], output: Path | None, resume: str) -> i
     except OSError as error:
         where = error.filename or output
         print(f"error: {f'{where}: ' if where else ''}{error.strerror or error}", file=sys.stderr)
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # torch's; torch itself may be what is missing
+            raise
         print(f"error: out of memory ({error}); use smaller images or batches", file=sys.stderr)
     except KeyboardInterrupt:
         print(f"\nstopped; {resume}", file=sys.stderr)

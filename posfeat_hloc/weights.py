@@ -16,13 +16,13 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
-from urllib.error import URLError
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
 from torch import Tensor
 
+from posfeat_hloc.downloading import download_file, one_at_a_time
 from posfeat_hloc.errors import WeightsError
 
 
@@ -85,7 +85,10 @@ PUBLIC: dict[str, Public] = {
     "disk-depth": Public(f"{_DISK}/depth-save.pth", "0ae0911444297ea0fa5179ac7e9d0e8d7354d537", _APACHE),
     "disk-epipolar": Public(f"{_DISK}/epipolar-save.pth", "50e68668d376afdfa68c070171c0436318a652d1", _APACHE),
 }
-"""Name used in a conf -> the authors' file."""
+"""Name used in a conf -> the authors' file. The name begins with the architecture."""
+
+OUR_LICENCE = "Apache-2.0"
+"""Of the bundled weights."""
 
 
 @dataclass(frozen=True)
@@ -132,21 +135,33 @@ def load(name_or_path: str) -> Checkpoint:
     return Checkpoint(tensors, metadata, digest)
 
 
+def public_path(name: str) -> Path:
+    """Where the local copy of public weights belongs, whether it is there or not."""
+    return Path(torch.hub.get_dir()) / "posfeat_hloc" / PUBLIC[name].url.rpartition("/")[2].replace("%2B", "+")
+
+
+def is_published(path: Path, name: str) -> bool:
+    """Whether a file is there and holds the public weights of this name, to the last bit."""
+    return path.is_file() and git_blob(path) == PUBLIC[name].git_blob
+
+
 def download(name: str) -> Path:
-    """The local copy of public weights, downloaded if it is not there yet.
+    """The local copy of public weights, downloaded if it is not there yet; a broken download is continued.
 
     Raises:
         WeightsError: they cannot be downloaded, or are not the published file.
     """
-    entry = PUBLIC[name]
-    path = Path(torch.hub.get_dir()) / "posfeat_hloc" / entry.url.rpartition("/")[2].replace("%2B", "+")
-    if path.is_file() and git_blob(path) == entry.git_blob:
+    entry, path = PUBLIC[name], public_path(name)
+    if is_published(path, name):
         return path
-    print(f"fetching the weights {name!r} ({entry.licence})", file=sys.stderr)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(entry.url, str(path))  # to a temporary file first
-    except (URLError, OSError, HTTPException) as error:
+        with one_at_a_time(path.parent):
+            if is_published(path, name):  # another process has just fetched it
+                return path
+            print(f"fetching the weights {name!r} ({entry.licence})", file=sys.stderr)
+            if download_file(entry.url, path) and not is_published(path, name):
+                download_file(entry.url, path)  # the first part was of another file
+    except (OSError, HTTPException) as error:
         raise WeightsError(
             f"weights {name!r} ({entry.licence}) cannot be downloaded from {entry.url} ({error}); get the file by "
             f"other means and give its path, or put it at {path}"
@@ -192,13 +207,13 @@ def load_parts(name_or_path: str, parts: tuple[str, ...]) -> Checkpoint:
     return Checkpoint(tensors, whole.metadata, whole.sha256)
 
 
-def save(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
+def save(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str], half: bool = True) -> str:
     """Write a safetensors file and return its SHA-256, the same for the same content.
 
-    In half precision, but for tensors with values that are too large for it.
+    In half precision, but for tensors with values that are too large for it; as the tensors are without ``half``.
     """
-    half = {name: _halved(tensor).contiguous() for name, tensor in tensors.items()}
-    content = _with_sorted_metadata(serialize(half, metadata))
+    stored = {name: (_halved(tensor) if half else tensor).contiguous() for name, tensor in tensors.items()}
+    content = _with_sorted_metadata(serialize(stored, metadata))
     partial = path.with_name(path.name + ".partial")
     partial.write_bytes(content)
     os.replace(partial, path)

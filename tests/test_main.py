@@ -12,8 +12,9 @@ import pytest
 from PIL import Image
 
 from pipelines.sfm import DEFAULT_FEATURE
-from posfeat_hloc import __main__, confs
+from posfeat_hloc import confs
 from posfeat_hloc.__main__ import main
+from posfeat_hloc.commands import features
 from posfeat_hloc.stores import FeatureStore, MatchStore
 from tests.conftest import Texture
 from tests.fake_hloc import fake_hloc  # noqa: F401
@@ -133,7 +134,7 @@ def test_the_list_has_a_line_for_each_conf(capsys: Output) -> None:
 
 
 def test_defaults_are_those_of_the_other_command() -> None:
-    assert __main__.DEFAULT_CONF == DEFAULT_FEATURE
+    assert features.DEFAULT_CONF == DEFAULT_FEATURE
     assert confs.extractors[DEFAULT_FEATURE]["output"] == f"feats-{DEFAULT_FEATURE}"
 
 

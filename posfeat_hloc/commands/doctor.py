@@ -1,0 +1,113 @@
+"""``doctor``: one line for each thing that must work, with what to do where it does not.
+
+Only the standard library is imported here: every check imports what it looks at, so that a broken package is a finding.
+The name of a check is printed before it runs; should a library abort the process, it is the last word on the screen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+from collections.abc import Callable
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+
+import posfeat_hloc
+from posfeat_hloc.doctor import requirements
+from posfeat_hloc.doctor.findings import Finding
+
+WIDTH = 80
+_LABEL = 20
+_INDENT = " " * (2 + _LABEL + 6)
+
+
+def add_doctor(command: argparse.ArgumentParser) -> None:
+    """The options of ``doctor``."""
+    command.set_defaults(run=doctor)
+    command.add_argument("--quick", action="store_true", help="without the self-test, which takes some 10 seconds")
+
+
+def doctor(args: argparse.Namespace) -> bool:
+    """Run all checks; whether none failed."""
+    report = Report()
+    print(f"posfeat_hloc {posfeat_hloc.__version__} in {Path(posfeat_hloc.__file__).parent}\n\nversions")
+    report.check("python", requirements.check_python)
+    for requirement in requirements.REQUIREMENTS:
+        report.check(requirement.label, partial(requirements.check_package, requirement))
+    if not report.failed:
+        report.check("posfeat_hloc", _import_all)
+    if report.failed:
+        print("\nNot checked: hardware, weights, files, self-test. Mend the above first.")
+        return False
+    report.check("hloc (optional)", requirements.check_hloc)
+    _check_the_rest(report)
+    if not args.quick:
+        print("\nself-test: a rendered scene, from images to a model")
+        report.check("true cameras found", _self_test)
+    print(f"\n{report.summary()}")
+    return not report.failed
+
+
+def _import_all() -> Finding:
+    """Packages that seem whole may still lack what this one takes from them."""
+    for name in ("files", "hardware", "self_test", "stored_weights"):
+        import_module(f"posfeat_hloc.doctor.{name}")
+    return Finding("ok", f"{posfeat_hloc.__version__}, imports all it needs")
+
+
+def _check_the_rest(report: Report) -> None:
+    from posfeat_hloc.doctor import files, hardware, stored_weights
+
+    print("\nhardware")
+    report.check("threads", hardware.check_threads)
+    report.check("bf16", hardware.check_bf16)
+    for label, check in hardware.device_checks():
+        report.check(label, check)
+    print("\nweights")
+    for label, check in stored_weights.checks():
+        report.check(label, check)
+    print("\nfiles")
+    report.check("features (HDF5)", files.check_features)
+    report.check("COLMAP database", files.check_database)
+
+
+def _self_test() -> Finding:
+    from posfeat_hloc.doctor import self_test
+
+    return self_test.run()
+
+
+class Report:
+    """Prints findings and counts them."""
+
+    def __init__(self) -> None:
+        self.warned = 0
+        self.failed = 0
+
+    def check(self, label: str, check: Callable[[], Finding]) -> None:
+        """Run one check and print its line; an exception is a failed check, too."""
+        print(f"  {label:<{_LABEL}}", end="", flush=True)
+        try:
+            finding = check()
+        except Exception as error:  # doctor is run where things are broken
+            reason = str(error).strip().partition("\n")[0]
+            finding = Finding("fail", f"{type(error).__name__}: {reason}", "report it with all these lines")
+        self.warned += finding.status == "warn"
+        self.failed += finding.status == "fail"
+        print(f"{finding.status:<6}{_wrapped(finding.text)}")
+        if finding.advice:
+            print(f"{_INDENT}{_wrapped(f'-> {finding.advice}')}", flush=True)
+
+    def summary(self) -> str:
+        """One line: whether all is well."""
+        if not self.failed and not self.warned:
+            return "all is well"
+        counts = [f"{n} {what}" for n, what in ((self.failed, "failed"), (self.warned, "to look at")) if n]
+        return f"{', '.join(counts)}: see the lines that begin with ->"
+
+
+def _wrapped(text: str) -> str:
+    """Lines that end before the edge of the terminal; commands and paths are not broken."""
+    lines = textwrap.wrap(text, WIDTH - len(_INDENT), break_long_words=False, break_on_hyphens=False)
+    return f"\n{_INDENT}".join(lines)

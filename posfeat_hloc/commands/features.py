@@ -1,0 +1,168 @@
+"""``extract``, ``match`` and ``list``: hloc's command lines for features and matches, with or without hloc."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from posfeat_hloc import confs, extract_features, match_features
+from posfeat_hloc.errors import ConfigurationError, HlocError
+from posfeat_hloc.hloc_plugin import register
+from posfeat_hloc.hloc_plugin.installation import load, version
+from posfeat_hloc.hloc_plugin.registration import PREFIX, Confs
+from posfeat_hloc.mapping.pairs import read_pairs
+from posfeat_hloc.stores import FeatureStore
+
+DEFAULT_CONF = "d2d-hardnet-subpixel"
+DEFAULT_MATCHER = confs.default_matchers[DEFAULT_CONF]
+ENGINES = ("posfeat_hloc", "hloc")
+
+Command = Callable[[argparse.Namespace], bool]
+
+
+def add_extract(command: argparse.ArgumentParser) -> None:
+    """The options of ``extract``."""
+    add = command.add_argument
+    add("--image_dir", type=Path, required=True, metavar="DIR", help="folder of images, searched recursively")
+    add("--export_dir", type=Path, required=True, metavar="DIR", help="folder of the feature file")
+    _add_common(command, extract, DEFAULT_CONF)
+    add("--as_half", action="store_true",
+        help="half precision with --engine hloc; ours always stores descriptors so, and keypoints never")  # fmt: skip
+    add("--image_list", type=Path, metavar="FILE", help="a name a line (default: all images)")
+    add("--feature_path", type=Path, metavar="FILE", help="the feature file (default: by the conf, in --export_dir)")
+    add("--weights", metavar="NAME|FILE", help="other weights for the conf's network")
+
+
+def add_match(command: argparse.ArgumentParser) -> None:
+    """The options of ``match``."""
+    add = command.add_argument
+    add("--pairs", type=Path, required=True, metavar="FILE", help="two names a line")
+    add("--export_dir", type=Path, metavar="DIR", help="folder of the match file, and of the features given by name")
+    add("--features", default=f"feats-{DEFAULT_CONF}", metavar="NAME|FILE", help="default: %(default)s")
+    add("--matches", type=Path, metavar="FILE", help="the match file (default: named as hloc names it)")
+    _add_common(command, match, DEFAULT_MATCHER)
+
+
+def add_list(command: argparse.ArgumentParser) -> None:
+    """The options of ``list``."""
+    _add_engine(command, list_confs)
+
+
+def extract(args: argparse.Namespace) -> bool:
+    """Extract features; whether there are any."""
+    conf = _with_weights(_choose(args, "extract"), args)
+    path = args.feature_path or args.export_dir / f"{conf['output']}.h5"
+    if args.engine == "hloc":
+        as_given = {"as_half": args.as_half, "image_list": args.image_list, "overwrite": args.overwrite}
+        _run_hloc("extract", args, conf, args.image_dir, args.export_dir, feature_path=path, **as_given)
+        print(f"features: {path}")
+        return True
+    path.parent.mkdir(parents=True, exist_ok=True)
+    names = None if args.image_list is None else extract_features.read_names(args.image_list)
+    report = extract_features.extract(conf, args.image_dir, path, names, args.device, args.overwrite)
+    for title, items in (("skipped", report.skipped), ("note", report.notes)):
+        for name, reason in items.items():
+            print(f"{title}: {name}: {reason}")
+    counts = f"{len(report.extracted)} extracted, {len(report.reused)} kept, {len(report.skipped)} skipped"
+    print(f"images: {counts}\nfeatures: {path}")
+    return bool(report.names)
+
+
+def match(args: argparse.Namespace) -> bool:
+    """Match pairs of images."""
+    conf = _choose(args, "match")
+    features, folder = _feature_file(args)
+    path = args.matches or folder / f"{features.stem}_{conf['output']}_{args.pairs.stem}.h5"
+    if args.engine == "hloc":
+        with FeatureStore(features) as store:
+            read_pairs(args.pairs, store.names())  # for hloc a name without features means to wait for ever
+        _run_hloc("match", args, conf, args.pairs, features, matches=path, overwrite=args.overwrite)
+    else:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        match_features.main(conf, args.pairs, features, matches=path, overwrite=args.overwrite, device=args.device)
+    print(f"matches: {path}")
+    return True
+
+
+def list_confs(args: argparse.Namespace) -> bool:
+    """Print the confs of both commands, one line each."""
+    for verb in ("extract", "match"):
+        print(f"{verb} --conf")
+        for name, conf in _available(args.engine, verb).items():
+            print(f"  {name:<24}{describe(conf)}")
+    return True
+
+
+def describe(conf: confs.Conf) -> str:
+    """A conf in one line: its model with its options, and how images are read."""
+    model = {key: value for key, value in conf["model"].items() if key != "name"}
+    settings = [f"{key} {value}" for key, value in model.items()]
+    if "preprocessing" in conf:
+        reading = conf["preprocessing"]
+        size = reading.get("resize_max")
+        settings.append("grey" if reading.get("grayscale") else "colour")
+        settings.append("any size" if size is None else f"at most {size} px")
+    return f"{conf['model']['name']}: {', '.join(settings)}" if settings else str(conf["model"]["name"])
+
+
+def _available(engine: str, verb: str) -> Confs:
+    """The confs that an engine knows, by the names it has for them."""
+    if engine == "hloc":
+        register()
+        found: Confs = load(f"hloc.{verb}_features", "confs").confs
+        return found
+    return confs.extractors if verb == "extract" else confs.matchers
+
+
+def _choose(args: argparse.Namespace, verb: str) -> confs.Conf:
+    """A copy of the conf that was asked for; our engine also takes the name that a conf of ours has in hloc."""
+    available = _available(args.engine, verb)
+    name = args.conf if args.engine == "hloc" else args.conf.removeprefix(PREFIX)
+    if name not in available:
+        raise ConfigurationError(f"--conf: {args.conf!r} is none of {', '.join(available)}")
+    return deepcopy(available[name])
+
+
+def _with_weights(conf: confs.Conf, args: argparse.Namespace) -> confs.Conf:
+    if args.weights is not None:
+        if "weights" not in conf["model"]:
+            raise ConfigurationError(f"--weights: {args.conf} has no weights")
+        conf["model"]["weights"] = args.weights
+    return conf
+
+
+def _feature_file(args: argparse.Namespace) -> tuple[Path, Path]:
+    """The file that ``--features`` means, a path or a name in ``--export_dir``, and the folder of matches."""
+    given = Path(args.features)
+    if given.is_file():
+        return given, args.export_dir or given.parent
+    if args.export_dir is None:
+        raise ConfigurationError(f"--features: there is no file {given}; for a name, give its folder in --export_dir")
+    return args.export_dir / f"{args.features}.h5", args.export_dir
+
+
+def _run_hloc(verb: str, args: argparse.Namespace, *arguments: Any, **options: Any) -> None:
+    """Call the ``main`` of hloc's extract_features or match_features; what it complains of becomes an HlocError."""
+    if args.device != "auto":
+        raise ConfigurationError("--device: hloc takes a GPU when there is one; hide it with CUDA_VISIBLE_DEVICES=")
+    try:
+        load(f"hloc.{verb}_features", "main").main(*arguments, **options)
+    except (AssertionError, KeyError, ValueError) as error:
+        raise HlocError(f"hloc {version()} stopped ({type(error).__name__}: {error})") from error
+
+
+def _add_common(command: argparse.ArgumentParser, run: Command, conf: str) -> None:
+    add = command.add_argument
+    add("--conf", default=conf, metavar="NAME", help="see `python -m posfeat_hloc list` (default: %(default)s)")
+    add("--overwrite", action="store_true", help="make again what is there")
+    add("--device", default="auto", help="torch device: auto, cpu, cuda, ... (default: %(default)s)")
+    _add_engine(command, run)
+
+
+def _add_engine(command: argparse.ArgumentParser, run: Command) -> None:
+    command.set_defaults(run=run)
+    command.add_argument("--engine", choices=ENGINES, default=ENGINES[0],
+        help="who does the work; hloc must be installed for hloc's (default: %(default)s)")  # fmt: skip

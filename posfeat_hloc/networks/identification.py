@@ -1,0 +1,92 @@
+"""Which network a file of weights is for: every loader is tried, and the weights must be finite numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from posfeat_hloc import weights
+from posfeat_hloc.errors import WeightsError
+from posfeat_hloc.networks.loading import load_l2net, load_posfeat
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What weights turned out to be.
+
+    Attributes:
+        architecture: ``hardnet``, ``sosnet`` or ``posfeat``, as names of weights begin.
+        name: for people, with the trunk where there is one.
+        parameters: their number.
+    """
+
+    architecture: str
+    name: str
+    parameters: int
+
+
+Loader = Callable[[str], tuple[str, list[nn.Module]]]
+
+
+def _l2net(architecture: str, name: str) -> Loader:
+    return lambda source: (name, [load_l2net(architecture, source)[0]])
+
+
+def _posfeat(source: str) -> tuple[str, list[nn.Module]]:
+    loaded = load_posfeat(source)
+    return f"PoSFeat on {loaded.backbone.trunk}", [
+        loaded.backbone,
+        *([loaded.localheader] if loaded.localheader else []),
+    ]
+
+
+LOADERS: dict[str, tuple[str, Loader]] = {
+    "hardnet": ("HardNet", _l2net("hardnet", "HardNet")),
+    "sosnet": ("SOSNet", _l2net("sosnet", "SOSNet")),
+    "posfeat": ("PoSFeat", _posfeat),
+}
+"""Architecture -> its name for people, and what loads a name or path as one."""
+
+
+def architecture_of(name: str) -> str:
+    """The architecture that the name of bundled or public weights begins with: ``hardnet++`` is of ``hardnet``."""
+    return name.partition("-")[0].rstrip("+")
+
+
+def load_as(architecture: str, source: str) -> Identity:
+    """Load weights as those of one architecture.
+
+    Raises:
+        WeightsError: they cannot be read, are those of another network, or hold a value that is no finite number.
+    """
+    return _identity(architecture, source, *LOADERS[architecture][1](source))
+
+
+def identify(source: str) -> Identity:
+    """Find out which network weights are for.
+
+    Raises:
+        WeightsError: they cannot be read, belong to no network of this package, or hold values that are not finite.
+    """
+    if Path(source).is_dir():  # the layout of one network only
+        return load_as("posfeat", source)
+    weights.load(source)  # what is wrong with the file itself is said once
+    for architecture, (_, loader) in LOADERS.items():
+        try:
+            name, networks = loader(source)
+        except WeightsError:
+            continue
+        return _identity(architecture, source, name, networks)
+    known = ", ".join(name for name, _ in LOADERS.values())
+    raise WeightsError(f"{source}: the weights of no network of this package ({known})")
+
+
+def _identity(architecture: str, source: str, name: str, networks: list[nn.Module]) -> Identity:
+    for network in networks:
+        for key, tensor in network.state_dict().items():
+            if tensor.is_floating_point() and not tensor.isfinite().all():
+                raise WeightsError(f"{source}: {key} holds values that are no finite numbers; get the file again")
+    return Identity(architecture, name, sum(p.numel() for network in networks for p in network.parameters()))
