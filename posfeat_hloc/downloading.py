@@ -35,7 +35,7 @@ def download_file(url: str, path: Path, progress: bool = True) -> bool:
     run; one that does not sends the file from its beginning.
 
     Returns:
-        whether the beginning was there from an earlier call: of a file that has changed since, the two parts do not fit,
+        whether the beginning was there from an earlier call; if the file has changed since, the two parts do not fit,
         which is for the caller to find out.
 
     Raises:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -55,7 +56,7 @@ def run() -> Finding:
 
 def judge(errors: PoseErrors, cameras: list[Camera], seconds: float) -> Finding:
     """What the errors of a model mean; ``seconds`` are said beside them."""
-    path = sum(np.linalg.norm(_centre(b) - _centre(a)) for a, b in zip(cameras[:-1], cameras[1:], strict=True))
+    path = sum(np.linalg.norm(_centre(b) - _centre(a)) for a, b in pairwise(cameras))
     rotation, position = errors.rotation.max(), errors.position.max() / path
     text = (
         f"{len(errors.names)} of {len(cameras)} views placed in {seconds:.0f} s: rotation {rotation:.2f} degrees off "

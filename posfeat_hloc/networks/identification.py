@@ -37,10 +37,8 @@ def _l2net(architecture: str, name: str) -> Loader:
 
 def _posfeat(source: str) -> tuple[str, list[nn.Module]]:
     loaded = load_posfeat(source)
-    return f"PoSFeat on {loaded.backbone.trunk}", [
-        loaded.backbone,
-        *([loaded.localheader] if loaded.localheader else []),
-    ]
+    networks = [network for network in (loaded.backbone, loaded.localheader) if network is not None]
+    return f"PoSFeat on {loaded.backbone.trunk}", networks
 
 
 LOADERS: dict[str, tuple[str, Loader]] = {

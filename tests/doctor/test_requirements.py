@@ -1,0 +1,113 @@
+"""Versions: the table is that of the project's files, and missing, broken, old and new packages are told apart."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+from posfeat_hloc.doctor import requirements
+from posfeat_hloc.doctor.requirements import PYTHON, REQUIREMENTS, Requirement, check_package, judge, release
+
+ROOT = Path(requirements.__file__).parents[2]
+PACKAGE = Requirement("stranger", "stranger-lib>=2.3,<5", ("4.2.1", "3.9"))
+
+
+def keyword(name: str) -> object:
+    """An argument of ``setup()`` in ``setup.py``."""
+    path = ROOT / "setup.py"
+    if not path.exists():
+        pytest.skip("setup.py is not beside an installed package")
+    calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    found = [k.value for call in calls for k in call.keywords if k.arg == name]
+    return ast.literal_eval(found[0])
+
+
+def test_the_table_is_what_setup_installs() -> None:
+    assert sorted(r.install for r in REQUIREMENTS) == keyword("install_requires")
+    assert PYTHON.install == f"python{keyword('python_requires')}"
+
+
+def test_tested_versions_are_those_of_the_constraints() -> None:
+    keyword("name")  # skips where there are no such files
+    pinned: dict[str, list[str]] = {}
+    for line in (ROOT / "constraints.txt").read_text().splitlines():
+        if not line.startswith("#"):
+            name, version = line.partition(";")[0].split("==")
+            pinned.setdefault(name, []).append(version)
+    for requirement in REQUIREMENTS:
+        assert list(requirement.tested) == pinned[requirement.distribution]
+
+
+@pytest.mark.parametrize(
+    ("version", "status", "words"),
+    [
+        ("2.2.9", "fail", "2.2.9, but this package needs >=2.3,<5"),
+        ("2.3", "ok", "2.3 (tested: 4.2.1)"),
+        ("2.10.1", "ok", "2.10.1 (tested: 4.2.1)"),
+        ("3.9.0+cu128", "ok", "3.9.0+cu128 (tested)"),
+        ("4.2.1", "ok", "4.2.1 (tested)"),
+        ("4.2", "ok", "4.2 (tested)"),
+        ("4.9.9", "ok", "4.9.9 (tested: 4.2.1)"),
+        ("5.0.0.dev0", "fail", "5.0.0.dev0, but this package needs >=2.3,<5"),
+    ],
+)
+def test_versions(version: str, status: str, words: str) -> None:
+    finding = judge(PACKAGE, version)
+    assert (finding.status, finding.text) == (status, words)
+    assert finding.advice == ("pip install 'stranger-lib>=2.3,<5' (tested: 4.2.1)" if status == "fail" else "")
+
+
+def test_a_new_major_version_is_worth_a_look() -> None:
+    finding = judge(Requirement("h5py", "h5py>=3.8", ("3.16.0",)), "4.0")
+    assert (finding.status, finding.text) == ("warn", "4.0 is much newer than the tested 3.16.0")
+    assert finding.advice.endswith("pip install h5py==3.16.0")
+
+
+def test_pythons() -> None:
+    statuses = {version: judge(PYTHON, version).status for version in ("3.9.2", "3.10.0", "3.13.7", "3.14.0")}
+    assert statuses == {"3.9.2": "fail", "3.10.0": "ok", "3.13.7": "ok", "3.14.0": "fail"}
+    assert judge(PYTHON, "3.14.0").advice == "use Python >=3.10,<3.14"
+
+
+def test_releases() -> None:
+    assert release("2.13.0+cpu") == (2, 13, 0)
+    assert release("5.0.0-pre") == (5, 0, 0)
+    assert release("unknown") == (0,)
+
+
+@pytest.mark.parametrize(
+    ("source", "status", "text", "advice"),
+    [
+        (None, "fail", "not installed", "pip install 'stranger-lib>=2.3,<5'"),
+        ("__version__ = '4.2.1'", "ok", "4.2.1 (tested)", ""),
+        ("import another_stranger", "fail", "needs another_stranger, which is not installed", "--force-reinstall"),
+        ("raise OSError('libfoo.so:\\nno such file')", "fail", "cannot be imported (OSError: libfoo.so:)", "--force-"),
+        ("raise ImportError('libGL.so.1: gone')", "fail", "(ImportError: libGL.so.1: gone)", "opencv-python-headless"),
+        ("1 / 0", "fail", "cannot be imported (ZeroDivisionError: division by zero)", "--force-reinstall"),
+    ],
+)
+def test_packages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str | None, status: str, text: str, advice: str
+) -> None:
+    if source is not None:
+        (tmp_path / "stranger.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "stranger", raising=False)
+    finding = check_package(PACKAGE)
+    monkeypatch.delitem(sys.modules, "stranger", raising=False)
+    assert finding.status == status
+    assert text in finding.text
+    assert advice in finding.advice
+    assert "\n" not in finding.text + finding.advice
+
+
+def test_two_opencvs_are_worth_a_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    opencv = next(r for r in REQUIREMENTS if r.module == "cv2")
+    assert check_package(opencv).status == "ok"
+    monkeypatch.setattr(requirements, "installed", lambda _: ["opencv-python", "opencv-python-headless"])
+    finding = check_package(opencv)
+    assert finding.status == "warn"
+    assert "opencv-python and opencv-python-headless overwrite each other's files" in finding.text
