@@ -44,3 +44,5 @@ def test_an_error_of_the_system_without_any_file(capsys: pytest.CaptureFixture[s
 def test_a_mistake_of_ours_is_not_hidden() -> None:
     with pytest.raises(ZeroDivisionError):
         exit_code(lambda: bool(1 / 0), None, "")
+    with pytest.raises(RuntimeError, match="a mistake"):
+        exit_code(raising(RuntimeError("a mistake")), None, "")

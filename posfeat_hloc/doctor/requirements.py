@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-import importlib.util
 import platform
 import re
 from dataclasses import dataclass
@@ -123,8 +122,6 @@ def installed(distributions: tuple[str, ...]) -> list[str]:
 
 def check_hloc() -> Finding:
     """hloc is not needed; a version that does not work is a warning."""
-    if importlib.util.find_spec("hloc") is None:
-        return Finding("ok", "not installed, and not needed")
     from posfeat_hloc.errors import HlocError
     from posfeat_hloc.hloc_plugin import installation
 
@@ -132,6 +129,8 @@ def check_hloc() -> Finding:
         for verb in ("extract", "match"):
             installation.load(f"hloc.{verb}_features", "main", "confs")
     except HlocError as error:
+        if getattr(error.__cause__, "name", None) == "hloc":
+            return Finding("ok", "not installed, and not needed")
         return Finding("warn", str(error), "only `--engine hloc` and `posfeat_hloc.register()` need it")
     version = installation.version()
     note = "" if version.startswith(installation.TESTED) else f": {installation.TESTED}"

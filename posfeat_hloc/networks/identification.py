@@ -37,7 +37,7 @@ def _l2net(architecture: str, name: str) -> Loader:
 
 def _posfeat(source: str) -> tuple[str, list[nn.Module]]:
     loaded = load_posfeat(source)
-    networks = [network for network in (loaded.backbone, loaded.localheader) if network is not None]
+    networks: list[nn.Module] = [network for network in (loaded.backbone, loaded.localheader) if network is not None]
     return f"PoSFeat on {loaded.backbone.trunk}", networks
 
 

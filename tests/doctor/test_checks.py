@@ -13,6 +13,7 @@ import torch
 from posfeat_hloc import weights
 from posfeat_hloc.doctor import files, hardware, self_test, stored_weights
 from posfeat_hloc.evaluation.poses import PoseErrors, TrueCamera
+from posfeat_hloc.mapping.reconstruction import read_model
 from posfeat_hloc.stores import FeatureStore
 
 
@@ -101,7 +102,13 @@ def test_files_without_a_place_for_them(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_the_self_test_sees_what_is_true_and_what_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(self_test, "FEATURE", "sift")  # the same path in a second
-    before = pycolmap.logging.minloglevel
+    models, before = [], pycolmap.logging.minloglevel
+
+    def kept(path: Path) -> pycolmap.Reconstruction:
+        models.append(read_model(path))
+        return models[0]
+
+    monkeypatch.setattr(self_test, "read_model", kept)
     finding = self_test.run()
     assert finding.status == "ok", finding.text
     assert finding.text.startswith("4 of 4 views placed")
@@ -115,6 +122,9 @@ def test_the_self_test_sees_what_is_true_and_what_is_not(monkeypatch: pytest.Mon
         name = next(iter(found))
         return found | {name: TrueCamera(turn @ found[name].rotation, found[name].centre)}
 
+    monkeypatch.setattr(self_test, "_reconstruct", lambda *_: Path())
+    monkeypatch.setattr(self_test, "read_model", lambda _: models[0])
+    assert self_test.run().status == "ok"
     monkeypatch.setattr(self_test, "truth", mistaken)
     finding = self_test.run()
     assert finding.status == "fail"

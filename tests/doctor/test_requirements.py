@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import ast
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from posfeat_hloc.doctor import requirements
-from posfeat_hloc.doctor.requirements import PYTHON, REQUIREMENTS, Requirement, check_package, judge, release
+from posfeat_hloc.doctor.findings import Finding
+from posfeat_hloc.doctor.requirements import (
+    PYTHON,
+    REQUIREMENTS,
+    Requirement,
+    check_hloc,
+    check_package,
+    installed,
+    judge,
+    release,
+)
+from tests.fake_hloc import fake_hloc  # noqa: F401
 
 ROOT = Path(requirements.__file__).parents[2]
 PACKAGE = Requirement("stranger", "stranger-lib>=2.3,<5", ("4.2.1", "3.9"))
@@ -106,8 +119,27 @@ def test_packages(
 
 def test_two_opencvs_are_worth_a_look(monkeypatch: pytest.MonkeyPatch) -> None:
     opencv = next(r for r in REQUIREMENTS if r.module == "cv2")
+    monkeypatch.setattr(requirements, "installed", lambda _: ["opencv-python"])
     assert check_package(opencv).status == "ok"
     monkeypatch.setattr(requirements, "installed", lambda _: ["opencv-python", "opencv-python-headless"])
     finding = check_package(opencv)
     assert finding.status == "warn"
     assert "opencv-python and opencv-python-headless overwrite each other's files" in finding.text
+
+
+def test_what_pip_has_installed() -> None:
+    assert installed(("no-such-distribution", "numpy")) == ["numpy"]
+
+
+def test_hloc_is_welcome_not_needed(
+    fake_hloc: Callable[..., ModuleType],  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fake_hloc()
+    assert check_hloc() == Finding("ok", "9.8 (tested: 1.5)")
+    monkeypatch.delattr("hloc.match_features.confs")
+    finding = check_hloc()
+    assert finding.status == "warn"
+    assert "hloc 9.8 is installed, but hloc.match_features has no confs" in finding.text
+    monkeypatch.setitem(sys.modules, "hloc", None)
+    assert check_hloc() == Finding("ok", "not installed, and not needed")
