@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import textwrap
 from pathlib import Path
 
 import torch
@@ -62,7 +63,8 @@ def list_weights(_: argparse.Namespace) -> bool:
 
 
 def _print_entry(name: str, origin: str, digest: str, where: str) -> None:
-    print(f"{name:<22}{LOADERS[architecture_of(name)][0]:<12}{origin}\n  {digest}\n  {where}")
+    head = f"{name:<22}{LOADERS[architecture_of(name)][0]:<12}"
+    print(f"{textwrap.fill(head + origin, 80, subsequent_indent=' ' * len(head))}\n  {digest}\n  {where}")
 
 
 def get(args: argparse.Namespace) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -70,8 +71,12 @@ def test_the_list_before_and_after_a_download(server: Server, capsys: Output) ->
     assert server.asked == []
     assert run("get", "hardnet++") == 0
     capsys.readouterr()
+    weights.PUBLIC["hardnet++"] = replace(weights.PUBLIC["hardnet++"], licence="many conditions, " * 8)
     assert run("list") == 0
-    assert f"  {weights.public_path('hardnet++')}, {len(server.content) / 1e6:.1f} MB\n" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert f"\n{' ' * 34}many conditions, many" in out
+    assert all(len(line) <= 80 for line in out.splitlines() if not line.startswith("  /"))
+    assert f"  {weights.public_path('hardnet++')}, {len(server.content) / 1e6:.1f} MB\n" in out
 
 
 def test_get_continues_and_copies(server: Server, checkpoint: Path, tmp_path: Path, capsys: Output) -> None:
