@@ -10,7 +10,7 @@ from torch import nn
 
 from posfeat_hloc import weights
 from posfeat_hloc.errors import WeightsError
-from posfeat_hloc.networks.loading import load_l2net, load_posfeat
+from posfeat_hloc.networks.loading import load_d2net, load_disk, load_l2net, load_posfeat, load_superpoint
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Identity:
     """What weights turned out to be.
 
     Attributes:
-        architecture: ``hardnet``, ``sosnet`` or ``posfeat``, as names of weights begin.
+        architecture: one of :data:`LOADERS`, as names of weights begin.
         name: for people, with the trunk where there is one.
         parameters: their number.
     """
@@ -45,6 +45,9 @@ LOADERS: dict[str, tuple[str, Loader]] = {
     "hardnet": ("HardNet", _l2net("hardnet", "HardNet")),
     "sosnet": ("SOSNet", _l2net("sosnet", "SOSNet")),
     "posfeat": ("PoSFeat", _posfeat),
+    "superpoint": ("SuperPoint", lambda source: ("SuperPoint", [load_superpoint(source)[0]])),
+    "d2net": ("D2-Net", lambda source: ("D2-Net", [load_d2net(source)[0]])),
+    "disk": ("DISK", lambda source: ("DISK", [load_disk(source)[0]])),
 }
 """Architecture -> its name for people, and what loads a name or path as one."""
 

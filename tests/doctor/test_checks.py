@@ -23,13 +23,13 @@ def statuses() -> dict[str, str]:
 
 def test_weights_of_the_package_and_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
-    assert statuses() == {"hardnet": "ok", "sosnet": "ok", "others, public": "ok"}
-    assert stored_weights.checks()[-1][1]().text.startswith("5 not downloaded")
+    assert statuses() == dict.fromkeys([*weights.BUNDLED, "others, public"], "ok")
+    assert stored_weights.checks()[-1][1]().text.startswith(f"{len(weights.PUBLIC)} not downloaded")
     path = weights.public_path("sosnet-liberty")
     path.parent.mkdir()
     path.write_bytes(b"broken")
     assert statuses()["sosnet-liberty"] == "warn"
-    assert stored_weights.checks()[-1][1]().text.startswith("4 not downloaded")
+    assert stored_weights.checks()[-1][1]().text.startswith(f"{len(weights.PUBLIC) - 1} not downloaded")
     monkeypatch.setitem(weights.BUNDLED, "hardnet", weights.Bundled("hardnet.safetensors", "0" * 64))
     assert statuses()["hardnet"] == "fail"
     assert "were altered" in stored_weights.check_bundled("hardnet").text
