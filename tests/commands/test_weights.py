@@ -46,6 +46,7 @@ def server(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server
     with web_server(checkpoint.read_bytes()) as running:
         entry = weights.Public(running.url("HardNet%2B%2B.pth"), weights.git_blob(checkpoint), "MIT licence")
         monkeypatch.setattr(weights, "PUBLIC", {"hardnet++": entry})
+        monkeypatch.setattr(weights, "BUNDLED", {name: weights.BUNDLED[name] for name in ("hardnet", "sosnet")})
         monkeypatch.setattr("torch.hub.get_dir", lambda: str(checkpoint.parent / "hub"))
         yield running
 
