@@ -39,7 +39,7 @@ from posfeat_hloc.resume import Made, hash_of
 from posfeat_hloc.retrieval import describe_images, retrieve
 from posfeat_hloc.stores import FeatureStore
 
-DEFAULT_FEATURE = "posfeat-small"
+DEFAULT_FEATURE = "d2d-hardnet-subpixel"
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -16,7 +16,7 @@ from posfeat_hloc.hloc_plugin.registration import PREFIX, Confs
 from posfeat_hloc.mapping.pairs import read_pairs
 from posfeat_hloc.stores import FeatureStore
 
-DEFAULT_CONF = "posfeat-small"
+DEFAULT_CONF = "d2d-hardnet-subpixel"
 DEFAULT_MATCHER = confs.default_matchers[DEFAULT_CONF]
 ENGINES = ("posfeat_hloc", "hloc")
 

@@ -28,7 +28,7 @@ from posfeat_hloc.training.facets import Camera, Facet, render
 from posfeat_hloc.training.planes import PlanesOptions, random_scene
 from posfeat_hloc.training.posed_pairs import Array, Photograph
 
-FEATURE = "posfeat-small"
+FEATURE = "d2d-hardnet-subpixel"
 SIZE = (480, 360)
 VIEWS = 4
 MAX_ROTATION = 0.5
