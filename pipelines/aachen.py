@@ -1,6 +1,6 @@
 """Aachen Day-Night, from the folder of the data set to the file for visuallocalization.net.
 
-    python -m pipelines.aachen --feature posfeat --dataset aachen_v1.1
+    python -m pipelines.aachen --feature posfeat-small --dataset aachen_v1.1
 
 Two protocols: ``hloc`` (database pairs by covisibility, query pairs by retrieval, PnP; day and night) and
 ``challenge`` (the local feature challenge: given pairs, registration by COLMAP; night). Versions and folder layouts are

@@ -32,7 +32,7 @@ def make(args: argparse.Namespace) -> bool:
         PosfeatError: for anything a user can mend.
     """
     command = (
-        f"python -m pipelines.aachen --feature posfeat --dataset {args.output} --ground-truth {args.output / TRUTH}"
+        f"python -m pipelines.aachen --feature posfeat-small --dataset {args.output} --ground-truth {args.output / TRUTH}"
     )
     if args.from_model is not None:
         model, images = args.from_model
