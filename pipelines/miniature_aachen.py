@@ -31,7 +31,8 @@ def make(args: argparse.Namespace) -> bool:
     Raises:
         PosfeatError: for anything a user can mend.
     """
-    command = f"python -m pipelines.aachen --feature posfeat-small --dataset {args.output} --ground-truth {args.output / TRUTH}"
+    command = f"python -m pipelines.aachen --feature posfeat-small --dataset {args.output}"
+    command += f" --ground-truth {args.output / TRUTH}"
     if args.from_model is not None:
         model, images = args.from_model
         queries, size = hold_out(args.output, model, images, args.every, args.seed, args.layout)
