@@ -15,15 +15,14 @@ import sys
 from copy import deepcopy
 from pathlib import Path
 
+from pipelines.argument_types import positive, thresholds
 from pipelines.colmap_log import send_colmap_log_to
-from pipelines.sfm import positive
 from posfeat_hloc import confs, weights
 from posfeat_hloc.aachen.estimate import as_table, estimate
 from posfeat_hloc.aachen.layout import PROTOCOLS, VERSIONS, Dataset, open_dataset
 from posfeat_hloc.aachen.protocols import ProtocolOptions, run_protocol
-from posfeat_hloc.aachen.report import THRESHOLDS, Threshold
 from posfeat_hloc.errors import ConfigurationError
-from posfeat_hloc.evaluation.poses import read_true_poses
+from posfeat_hloc.evaluation.poses import THRESHOLDS, read_true_poses
 from posfeat_hloc.exits import exit_code
 
 
@@ -88,16 +87,6 @@ def _describe(dataset: Dataset, feature: str) -> str:
     )
 
 
-def _thresholds(text: str) -> tuple[Threshold, ...]:
-    try:
-        pairs = [[float(value) for value in part.split(",")] for part in text.split()]
-        if not pairs or any(len(pair) != 2 or min(pair) < 0 for pair in pairs):
-            raise ValueError("not pairs of numbers")
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list like '0.25,2 0.5,5'") from error
-    return tuple((distance, angle) for distance, angle in pairs)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m pipelines.aachen", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -122,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
         help="query and database image a line, as hloc publishes; no retrieval then")  # fmt: skip
     add("--ground-truth", type=Path, metavar="FILE",
         help="poses of queries ('name qw qx qy qz tx ty tz' a line, or a COLMAP model); recall is printed")  # fmt: skip
-    add("--thresholds", type=_thresholds, default=THRESHOLDS, metavar="'D,A D,A ...'",
+    add("--thresholds", type=thresholds, default=THRESHOLDS, metavar="'D,A D,A ...'",
         help="distances and degrees of the recall (default: 0.25,2 0.5,5 5,10, the benchmark's)")  # fmt: skip
     add("--seed", type=int, default=0, help="of all random choices (default: %(default)s)")
     add("--repeat", type=positive, default=1, metavar="N",

@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from pipelines import sfm
-from pipelines.feature_list import positive, read_weights
+from pipelines.argument_types import positive
+from pipelines.feature_list import read_weights
 from pipelines.summary import Run
 from pipelines.tables import Column, Table, Value
 from posfeat_hloc import confs

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipelines.argument_types import positive
 from pipelines.sfm import DEFAULT_FEATURE
 from posfeat_hloc import confs
 from posfeat_hloc.errors import ConfigurationError
@@ -48,13 +49,6 @@ def add_feature_options(parser: argparse.ArgumentParser) -> None:
     add("--top-k", type=positive, metavar="K", help="match the K keypoints with the highest scores (default: all)")
     add("--device", default="auto", help="torch device: auto, cpu, cuda, cuda:1, ... (default: %(default)s)")
     add("--quiet", action="store_true", help="no progress bars")
-
-
-def positive(text: str) -> int:
-    """An option that counts something."""
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive whole number")
-    return int(text)
 
 
 def choose_features(texts: Sequence[str], weights: Sequence[str] = ()) -> list[FeatureChoice]:

@@ -14,11 +14,11 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipelines.argument_types import positive, thresholds
 from pipelines.localize_summary import LocalizationRun, as_json, as_text
-from pipelines.sfm import positive
 from posfeat_hloc import confs, extractors
 from posfeat_hloc.errors import ConfigurationError
-from posfeat_hloc.evaluation.poses import localization_errors, read_true_poses
+from posfeat_hloc.evaluation.poses import THRESHOLDS, localization_errors, read_true_poses
 from posfeat_hloc.exits import exit_code
 from posfeat_hloc.extract_features import extract
 from posfeat_hloc.images import list_images
@@ -32,8 +32,6 @@ from posfeat_hloc.mapping.pairs import Pair, read_pairs, write_pairs
 from posfeat_hloc.match_features import match
 from posfeat_hloc.retrieval import describe_images, retrieve
 from posfeat_hloc.stores import FeatureStore, GlobalDescriptorStore
-
-THRESHOLDS = ((0.25, 2.0), (0.5, 5.0), (5.0, 10.0))  # of visuallocalization.net for Aachen
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -174,16 +172,6 @@ def _output(args: argparse.Namespace) -> Path:
     return given or Path("outputs") / f"{args.map.resolve().name}-{args.queries.resolve().stem}"
 
 
-def _thresholds(text: str) -> tuple[tuple[float, float], ...]:
-    try:
-        pairs = [[float(value) for value in part.split(",")] for part in text.split()]
-        if not pairs or any(len(pair) != 2 or min(pair) < 0 for pair in pairs):
-            raise ValueError
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list like '0.25,2 0.5,5 5,10'") from None
-    return tuple((distance, angle) for distance, angle in pairs)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m pipelines.localize", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -219,7 +207,7 @@ def _parser() -> argparse.ArgumentParser:
         help="names in poses.txt: without folders, with the last one, or whole (default: %(default)s)")  # fmt: skip
     add("--ground-truth", type=Path, metavar="FILE|MODEL",
         help="true poses: 'name qw qx qy qz tx ty tz' a line, or a COLMAP model in the map's frame")  # fmt: skip
-    add("--thresholds", type=_thresholds, default=THRESHOLDS, metavar="'D,A D,A ...'",
+    add("--thresholds", type=thresholds, default=THRESHOLDS, metavar="'D,A D,A ...'",
         help="distances and degrees for recall (default: 0.25,2 0.5,5 5,10)")  # fmt: skip
     add("--device", default="auto", help="torch device: auto, cpu, cuda, cuda:1, ... (default: %(default)s)")
     add("--seed", type=int, default=0, help="of all random choices (default: %(default)s)")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import platform
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -19,6 +18,7 @@ from posfeat_hloc import __version__
 from posfeat_hloc.evaluation.poses import PoseErrors, recall
 from posfeat_hloc.localization.records import Localized
 from posfeat_hloc.localization.sparse_map import SparseMap
+from posfeat_hloc.timing import timed
 
 Thresholds = Sequence[tuple[float, float]]
 
@@ -47,14 +47,9 @@ class LocalizationRun:
     errors: PoseErrors | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
+    def stage(self, name: str) -> AbstractContextManager[None]:
         """Time a stage."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = time.perf_counter() - start
+        return timed(self.seconds, name)
 
     @property
     def localized(self) -> int:

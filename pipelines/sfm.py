@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pycolmap
 
+from pipelines.argument_types import positive
 from pipelines.colmap_log import send_colmap_log_to
 from pipelines.summary import Run, as_json, as_text, explain_unregistered
 from posfeat_hloc import confs, weights
@@ -183,14 +184,6 @@ def _floats(text: str) -> tuple[float, ...]:
         return tuple(float(part) for part in text.replace(",", " ").split())
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers") from error
-
-
-def positive(text: str) -> int:
-    """A number of things on a command line."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not a positive number")
-    return value
 
 
 def _parser() -> argparse.ArgumentParser:

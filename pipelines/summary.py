@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import platform
 import shlex
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from posfeat_hloc import __version__
 from posfeat_hloc.extract_features import ExtractionReport
 from posfeat_hloc.mapping.database import DatabaseReport
 from posfeat_hloc.mapping.reconstruction import ModelSummary, read_model
+from posfeat_hloc.timing import timed
 
 
 @dataclass
@@ -43,14 +42,9 @@ class Run:
     seconds: dict[str, float] = field(default_factory=dict)
     kept: set[str] = field(default_factory=set)
 
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
+    def stage(self, name: str) -> AbstractContextManager[None]:
         """Time a stage."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = time.perf_counter() - start
+        return timed(self.seconds, name)
 
 
 def explain_unregistered(run: Run) -> dict[str, str]:

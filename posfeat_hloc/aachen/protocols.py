@@ -20,8 +20,8 @@ from posfeat_hloc.aachen.nvm import convert_nvm
 from posfeat_hloc.aachen.pair_choice import ChosenPairs, choose_pairs, model_key
 from posfeat_hloc.aachen.prepared_database import read_prepared
 from posfeat_hloc.aachen.registration import register_queries
-from posfeat_hloc.aachen.report import THRESHOLDS, Report, Threshold, Trial
-from posfeat_hloc.evaluation.poses import TrueCamera, localization_errors, recall
+from posfeat_hloc.aachen.report import Report, Trial
+from posfeat_hloc.evaluation.poses import THRESHOLDS, Threshold, TrueCamera, localization_errors, recall
 from posfeat_hloc.extract_features import extract, fingerprint
 from posfeat_hloc.localization.localize import localize
 from posfeat_hloc.localization.options import LocalizationOptions

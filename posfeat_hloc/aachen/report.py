@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import platform
 import statistics
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -14,13 +13,10 @@ import pycolmap
 
 from posfeat_hloc import __version__
 from posfeat_hloc.aachen.layout import Dataset
+from posfeat_hloc.evaluation.poses import Threshold
 from posfeat_hloc.extract_features import ExtractionReport
 from posfeat_hloc.mapping.reconstruction import ModelSummary
-
-Threshold = tuple[float, float]
-
-THRESHOLDS: tuple[Threshold, ...] = ((0.25, 2.0), (0.5, 5.0), (5.0, 10.0))
-"""Metres and degrees, as on the benchmark's site since v1.1; the papers have (0.5, 2), (1, 5), (5, 10)."""
+from posfeat_hloc.timing import timed
 
 _LISTED = 10
 
@@ -73,14 +69,9 @@ class Report:
     seconds: dict[str, float] = field(default_factory=dict)
     kept: dict[str, bool] = field(default_factory=dict)
 
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
+    def stage(self, name: str) -> AbstractContextManager[None]:
         """Add to the time of a stage."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+        return timed(self.seconds, name)
 
     def note_kept(self, stage: str, kept: bool) -> None:
         """A stage counts as kept when each of its parts does."""

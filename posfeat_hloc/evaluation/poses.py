@@ -14,6 +14,12 @@ from posfeat_hloc.errors import MappingError
 from posfeat_hloc.localization.results import read_results
 from posfeat_hloc.mapping.reconstruction import read_model
 
+Threshold = tuple[float, float]
+"""Distance, in the unit of the map, and degrees."""
+
+THRESHOLDS: tuple[Threshold, ...] = ((0.25, 2.0), (0.5, 5.0), (5.0, 10.0))
+"""Of visuallocalization.net for Aachen, in metres, since v1.1; the papers have (0.5, 2), (1, 5), (5, 10)."""
+
 
 @dataclass(frozen=True)
 class TrueCamera:

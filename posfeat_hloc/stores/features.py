@@ -8,7 +8,6 @@ is half a pixel wide above x = 512 and two pixels above 2048; it reads float32 a
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 
 import h5py
 import numpy as np
@@ -16,13 +15,13 @@ from numpy.typing import NDArray
 
 from posfeat_hloc.errors import StoreError
 from posfeat_hloc.features import Features
-from posfeat_hloc.stores.hdf5 import Hdf5Store
+from posfeat_hloc.stores.images import ImageStore
 
 _DATASETS = ("keypoints", "descriptors", "image_size")
 _SCORES = ("scores", "keypoint_scores")  # files of some hloc extractors use the second name, or have none
 
 
-class FeatureStore(Hdf5Store):
+class FeatureStore(ImageStore):
     """Read and write the features of many images; see :class:`Hdf5Store` for how it is opened."""
 
     def write(
@@ -53,27 +52,15 @@ class FeatureStore(Hdf5Store):
         group.attrs["source"] = source
         group.attrs["digest"] = _digest(features)
 
-    def is_current(self, name: str, source: str) -> bool:
-        """Whether complete features of this very image file are stored."""
-        with self._damage(f"the source of {name!r}"):
-            return name in self and bool(self.file[name].attrs.get("source") == source)
-
-    def names(self) -> list[str]:
-        """Names of all images with complete features, sorted."""
-        with self._damage("the list of images"):
-            return sorted(self._walk(self.file, ""))
-
-    def _walk(self, group: h5py.Group, prefix: str) -> Iterator[str]:
-        for key, item in group.items():
-            if isinstance(item, h5py.Group):
-                if _is_complete(item):
-                    yield prefix + key
-                yield from self._walk(item, f"{prefix}{key}/")
-
-    def __contains__(self, name: str) -> bool:
-        with self._damage(f"the group of {name!r}"):
-            item = self.file.get(name)
-            return isinstance(item, h5py.Group) and _is_complete(item)
+    @staticmethod
+    def _is_complete(group: h5py.Group) -> bool:
+        """All datasets are there and agree in the number of points (hloc's crashes leave groups that do not)."""
+        if not all(isinstance(group.get(key), h5py.Dataset) for key in _DATASETS):
+            return False
+        keypoints, descriptors = group["keypoints"], group["descriptors"]
+        if keypoints.ndim != 2 or descriptors.ndim != 2 or len(keypoints) != descriptors.shape[1]:
+            return False
+        return all(group[key].shape == (len(keypoints),) for key in _SCORES if key in group)
 
     def keypoints(self, name: str) -> NDArray[np.float32]:
         """``(N, 2)`` keypoints of an image."""
@@ -115,16 +102,6 @@ class FeatureStore(Hdf5Store):
     def _check(self, name: str) -> None:
         if name not in self:
             raise StoreError(f"{self.path}: holds no complete features of {name!r}; extract them first")
-
-
-def _is_complete(group: h5py.Group) -> bool:
-    """All datasets are there and agree in the number of points (hloc's crashes leave groups that do not)."""
-    if not all(isinstance(group.get(key), h5py.Dataset) for key in _DATASETS):
-        return False
-    keypoints, descriptors = group["keypoints"], group["descriptors"]
-    if keypoints.ndim != 2 or descriptors.ndim != 2 or len(keypoints) != descriptors.shape[1]:
-        return False
-    return all(group[key].shape == (len(keypoints),) for key in _SCORES if key in group)
 
 
 def _digest(features: Features) -> str:

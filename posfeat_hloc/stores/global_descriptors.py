@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import h5py
@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posfeat_hloc.errors import StoreError
-from posfeat_hloc.stores.hdf5 import Hdf5Store
+from posfeat_hloc.stores.images import ImageStore
 
 _KEY = "global_descriptor"
 _VOCABULARY = "vocabulary"  # an attribute, because hloc takes every dataset of a file for part of an image
 
 
-class GlobalDescriptorStore(Hdf5Store):
+class GlobalDescriptorStore(ImageStore):
     """Read and write one vector for each image; see :class:`Hdf5Store` for how it is opened."""
 
     def write(self, name: str, descriptor: NDArray[np.float32], source: str = "") -> None:
@@ -34,27 +34,10 @@ class GlobalDescriptorStore(Hdf5Store):
         group.create_dataset(_KEY, data=descriptor.astype(np.float16))
         group.attrs["source"] = source
 
-    def is_current(self, name: str, source: str) -> bool:
-        """Whether the descriptor of this very image file is stored."""
-        with self._damage(f"the source of {name!r}"):
-            return name in self and bool(self.file[name].attrs.get("source") == source)
-
-    def names(self) -> list[str]:
-        """Names of all images with a descriptor, sorted."""
-        with self._damage("the list of images"):
-            return sorted(self._walk(self.file, ""))
-
-    def _walk(self, group: h5py.Group, prefix: str) -> Iterator[str]:
-        for key, item in group.items():
-            if isinstance(item, h5py.Group):
-                if _KEY in item:
-                    yield prefix + key
-                yield from self._walk(item, f"{prefix}{key}/")
-
-    def __contains__(self, name: str) -> bool:
-        with self._damage(f"the group of {name!r}"):
-            item = self.file.get(name)
-            return isinstance(item, h5py.Group) and isinstance(item.get(_KEY), h5py.Dataset)
+    @staticmethod
+    def _is_complete(group: h5py.Group) -> bool:
+        """The descriptor is all there is."""
+        return isinstance(group.get(_KEY), h5py.Dataset)
 
     @property
     def vocabulary(self) -> NDArray[np.float32] | None:
