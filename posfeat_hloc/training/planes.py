@@ -42,11 +42,11 @@ class PlanesOptions:
     """Part of the objects that are boxes."""
     field_of_view: tuple[float, float] = (40.0, 75.0)
     """Horizontal, in degrees; drawn for each camera."""
-    baseline: tuple[float, float] = (0.08, 0.6)
+    baseline: tuple[float, float] = (0.08, 0.8)
     """Shortest and longest, as a part of the depth of the point that both cameras look at."""
     roll: float = 12.0
     """Standard deviation of the turn about the optical axis, in degrees."""
-    min_overlap: float = 0.35
+    min_overlap: float = 0.25
     """Smallest part of either view that the other sees as well."""
     max_photographs: int = 400
     """Of a larger folder, this many are used; all are kept in memory, some 2 MB each."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
@@ -45,7 +46,7 @@ class TrainOptions:
     """Of SGD, with Nesterov's form; 0 for plain SGD."""
     learning_rate: float = 1e-3
     decay_after: float = 0.9
-    """After this part of the steps the rate is divided by ten."""
+    """After this part of the steps the rate is divided by ten; ``warmup`` follows half a cosine down to zero instead."""
     precision: str = "auto"
     """``fp32``, ``bf16``, or ``auto``: bf16 where the hardware computes it."""
     seed: int = 0
@@ -62,6 +63,12 @@ class TrainOptions:
     data: tuple[str, ...] = ()
     """What the source was made of, in words; a run is resumed on the same data only."""
     loss: LossOptions = field(default_factory=LossOptions)
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step."""
+        if self.stage == "warmup":
+            return self.learning_rate * (1 + math.cos(math.pi * step / self.steps)) / 2
+        return self.learning_rate * (1.0 if step < self.decay_after * self.steps else 0.1)
 
     def __post_init__(self) -> None:
         """Refuse values that cannot be, with a ConfigurationError."""
@@ -209,7 +216,7 @@ class PoSFeatTrainer:
     def _train_step(self, objective: nn.Module, micro: list[Batch]) -> dict[str, float]:
         opt = self.options
         for group in self.optimizer.param_groups:
-            group["lr"] = opt.learning_rate * (1.0 if self.step < opt.decay_after * opt.steps else 0.1)
+            group["lr"] = opt.rate(self.step)
         objective.train()
         self.optimizer.zero_grad()
         reports = []

@@ -217,6 +217,11 @@ def test_the_rate_falls_at_the_end(source: RandomMix[PosedPair], tmp_path: Path)
     assert rates == pytest.approx([1e-3, 1e-3, 1e-4])
 
 
+def test_the_rate_of_the_warm_up_follows_a_cosine() -> None:
+    options = replace(OPTIONS, stage="warmup", steps=100, learning_rate=2e-3)
+    assert [options.rate(step) for step in (0, 25, 50, 100)] == pytest.approx([2e-3, 1e-3 * (1 + 2**-0.5), 1e-3, 0])
+
+
 def test_training_teaches_matching(source: RandomMix[PosedPair], tmp_path: Path) -> None:
     """A few steps of the warm-up on one pair: its points are told apart."""
     fixed = source.sample(np.random.default_rng([0, 0]))
