@@ -36,6 +36,7 @@ from posfeat_hloc.mapping.reconstruction import (
     summarize,
 )
 from posfeat_hloc.match_features import match
+from posfeat_hloc.memory import memory_size
 from posfeat_hloc.resume import Made, hash_of
 from posfeat_hloc.retrieval import describe_images, retrieve
 from posfeat_hloc.stores import FeatureStore
@@ -87,7 +88,7 @@ def sfm(args: argparse.Namespace) -> Run:
     run.pairs = len(pairs)
     write_pairs(output / "pairs.txt", pairs)
     with run.stage("match"):
-        report = match(matcher_conf, pairs, features, matches, args.device, progress=not args.quiet)
+        report = match(matcher_conf, pairs, features, matches, args.device, progress=not args.quiet, memory=args.memory)
     _note_kept(run, "match", report.matched == 0)
 
     database, sparse = output / "database.db", output / "sparse"
@@ -218,6 +219,8 @@ def _parser() -> argparse.ArgumentParser:
         help="known intrinsics, in the order of the model; they are not refined")  # fmt: skip
     add("--mapper", choices=MAPPERS, default="incremental", help="default: %(default)s")
     add("--device", default="auto", help="torch device: auto, cpu, cuda, cuda:1, ... (default: %(default)s)")
+    add("--memory", type=memory_size, default="1G", metavar="SIZE",
+        help="for descriptors while matching, e.g. 500M or 2G; more saves reading (default: %(default)s)")  # fmt: skip
     add("--seed", type=int, default=0, help="of all random choices (default: %(default)s)")
     add("--threads", type=int, default=-1, metavar="N",
         help="for COLMAP; 1 makes runs repeatable to the last digit (default: all cores)")  # fmt: skip

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import time
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from posfeat_hloc import matchers
+from posfeat_hloc.descriptor_cache import CACHE_BYTES, DescriptorCache, blocks_for_reuse
 from posfeat_hloc.errors import StoreError
 from posfeat_hloc.extract_features import choose_device
+from posfeat_hloc.features import Matches
 from posfeat_hloc.mapping.pairs import Pair, read_pairs, unique_pairs
 from posfeat_hloc.memory import return_large_blocks
 from posfeat_hloc.stores import FeatureStore, MatchStore
@@ -22,8 +28,8 @@ from posfeat_hloc.stores.matches import DIRECTED
 
 Conf = dict[str, Any]
 
-CACHE_BYTES = 1 << 30
-"""Descriptors kept in memory; beyond this the least recently used are read again."""
+COMMIT_SECONDS = 1.0
+"""A killed run loses the pairs of at most this time, and those in hand."""
 
 
 @dataclass
@@ -43,6 +49,7 @@ def main(
     features_ref: Path | None = None,
     overwrite: bool = False,
     device: str = "auto",
+    memory: int = CACHE_BYTES,
 ) -> Path:
     """Match as ``hloc.match_features.main`` does, and return the path of the file.
 
@@ -53,6 +60,7 @@ def main(
         export_dir: folder of the match file, named as hloc names it, unless ``matches`` is given.
         features_ref: file of the second image of each pair; the same file when None.
         overwrite: match again what is there.
+        memory: bytes of descriptors kept in memory.
     """
     if matches is None:
         folder = Path(export_dir) if export_dir is not None else features.parent
@@ -64,7 +72,7 @@ def main(
             found = read_pairs(pairs, known, store.names())
     else:
         found = read_pairs(pairs, known)
-    match(conf, found, features, matches, device, overwrite, reference=features_ref)
+    match(conf, found, features, matches, device, overwrite, reference=features_ref, memory=memory)
     return matches
 
 
@@ -77,6 +85,7 @@ def match(
     overwrite: bool = False,
     progress: bool = True,
     reference: Path | None = None,
+    memory: int = CACHE_BYTES,
 ) -> MatchingReport:
     """Match what is missing or outdated in ``path``.
 
@@ -84,7 +93,12 @@ def match(
     are different images.
 
     A pair counts as done when its matches were made from the very features that are stored now (files that hloc wrote
-    hold nothing to tell that by: there, any matches count). Memory does not grow with the number of pairs.
+    hold nothing to tell that by: there, any matches count). On a CPU, as many pairs are matched at a time as torch has
+    threads.
+
+    Args:
+        memory: bytes of descriptors kept in memory. Where all do not fit, pairs are ordered so that most images are
+            still read once or a few times.
 
     Raises:
         ConfigurationError: a conf that does not exist.
@@ -94,9 +108,9 @@ def match(
     return_large_blocks()
     target = choose_device(device)
     matcher = matchers.create(conf["model"])
-    batch_size = 8 if target.startswith("cuda") else 1  # on a CPU one product already fills the cores
     report = MatchingReport()
-    record = {"model": conf["model"]} | ({} if reference is None else {DIRECTED: True})
+    model = {key: value for key, value in conf["model"].items() if key != "precision"}  # does not change matches
+    record = {"model": model} | ({} if reference is None else {DIRECTED: True})
     with (
         FeatureStore(features) as source0,
         FeatureStore(reference or features) as source1,
@@ -104,63 +118,113 @@ def match(
     ):
         pairs = unique_pairs(pairs) if reference is None else list(dict.fromkeys(pairs))
         names0, names1 = {a for a, _ in pairs}, {b for _, b in pairs}
-        digests0 = _digests(source0, names0 if reference is not None else names0 | names1)
-        digests1 = digests0 if reference is None else _digests(source1, names1)
-        todo = [(a, b) for a, b in pairs if overwrite or not store.is_current(a, b, (digests0[a], digests1[b]))]
+        images0 = _Images(source0, names0 if reference is not None else names0 | names1)
+        images1 = images0 if reference is None else _Images(source1, names1, len(images0.names))
+        todo = [
+            (a, b)
+            for a, b in sorted(pairs)
+            if overwrite or not store.is_current(a, b, (images0.digests[a], images1.digests[b]))
+        ]
         report.reused = len(pairs) - len(todo)
-        descriptors0 = DescriptorCache(source0, CACHE_BYTES)
-        descriptors1 = descriptors0 if reference is None else DescriptorCache(source1, CACHE_BYTES)
-        with tqdm(total=len(todo), desc="match", unit="pair", disable=not progress or not todo) as bar:
-            for batch in _batches(sorted(todo), batch_size):
-                read = [(descriptors0[a], descriptors1[b]) for a, b in batch]
-                _check_lengths(batch[0], read[0], features, reference)
-                for (a, b), found in zip(batch, matchers.match_batch(matcher, read, target), strict=True):
-                    store.write(a, b, found, len(descriptors1[b]), (digests0[a], digests1[b]))
-                store.commit()
-                report.matched += len(batch)
-                bar.update(len(batch))
+        committed = time.monotonic()
+        with (
+            tqdm(total=len(todo), desc="match", unit="pair", disable=not progress or not todo) as bar,
+            closing(_match_all(matcher, todo, images0, images1, memory, target)) as results,
+        ):
+            for (a, b), count, found in results:
+                store.write(a, b, found, count, (images0.digests[a], images1.digests[b]))
+                if time.monotonic() - committed >= COMMIT_SECONDS:
+                    store.commit()
+                    committed = time.monotonic()
+                report.matched += 1
+                bar.update()
+            store.commit()
     return report
 
 
-def _digests(store: FeatureStore, names: set[str]) -> dict[str, str]:
-    if missing := sorted(name for name in names if name not in store):
-        raise StoreError(f"{store.path}: holds no features of {missing[0]!r} ({len(missing)} images of the pairs)")
-    return {name: store.digest(name) for name in names}
+class _Images:
+    """What is known of images of a file before their descriptors are read; they are numbered from ``first`` on."""
+
+    def __init__(self, store: FeatureStore, names: set[str], first: int = 0) -> None:
+        if missing := sorted(name for name in names if name not in store):
+            raise StoreError(f"{store.path}: holds no features of {missing[0]!r} ({len(missing)} images of the pairs)")
+        self.store = store
+        self.names = sorted(names)
+        self.number = {name: first + i for i, name in enumerate(self.names)}
+        self.digests = {name: store.digest(name) for name in self.names}
+        self.sizes = [store.descriptor_bytes(name) for name in self.names]
+
+
+_Read = list[tuple[NDArray[np.float16], NDArray[np.float16]]]
+
+
+def _match_all(
+    matcher: matchers.Matcher, pairs: list[Pair], images0: _Images, images1: _Images, memory: int, device: str
+) -> Iterator[tuple[Pair, int, Matches]]:
+    """Yield each pair with the number of keypoints in its second image and its matches, in an order that reads little.
+
+    This thread reads ahead while others match.
+    """
+    on_cpu = not device.startswith("cuda")
+    size = 1 if on_cpu else 8
+    ahead: deque[tuple[list[Pair], _Read, Future[list[Matches]]]] = deque()
+    with _threads(torch.get_num_threads() if on_cpu else 1) as (pool, workers):
+        for batch, read in _read_in_order(pairs, images0, images1, memory, size):
+            ahead.append((batch, read, pool.submit(matchers.match_batch, matcher, read, device)))
+            if len(ahead) > 2 * workers:
+                yield from _finished(*ahead.popleft())
+        while ahead:
+            yield from _finished(*ahead.popleft())
+
+
+def _finished(batch: list[Pair], read: _Read, future: Future[list[Matches]]) -> Iterator[tuple[Pair, int, Matches]]:
+    for pair, (_, descriptors1), found in zip(batch, read, future.result(), strict=True):
+        yield pair, len(descriptors1), found
+
+
+@contextmanager
+def _threads(workers: int) -> Iterator[tuple[ThreadPoolExecutor, int]]:
+    """Threads that compute without further threads of torch; what waits is dropped when the block fails."""
+    threads = torch.get_num_threads()
+    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        yield pool, workers
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)  # torch takes the last number set as that of all later threads
+
+
+def _read_in_order(
+    pairs: list[Pair], images0: _Images, images1: _Images, memory: int, size: int
+) -> Iterator[tuple[list[Pair], _Read]]:
+    """Yield batches of pairs with their descriptors, ordered for reuse within ``memory`` bytes."""
+    directed = images1 is not images0
+    names = images0.names + (images1.names if directed else [])
+    sizes = np.array(images0.sizes + (images1.sizes if directed else []), np.int64)
+    numbers = np.array([(images0.number[a], images1.number[b]) for a, b in pairs], np.int64).reshape(-1, 2)
+
+    def read(image: int) -> NDArray[np.float16]:
+        return (images0 if image < len(images0.names) else images1).store.descriptors(names[image])
+
+    cache = DescriptorCache(read, memory)
+    for block in blocks_for_reuse(numbers, sizes, memory):
+        cache.pinned = block.images
+        for start in range(0, len(block.pairs), size):
+            rows = block.pairs[start : start + size].tolist()
+            batch = [pairs[row] for row in rows]
+            arrays = [(cache[int(numbers[row, 0])], cache[int(numbers[row, 1])]) for row in rows]
+            for pair, read_now in zip(batch, arrays, strict=True):
+                _check_lengths(pair, read_now, images0.store.path, images1.store.path)
+            yield batch, arrays
 
 
 def _check_lengths(
-    pair: Pair, arrays: tuple[NDArray[np.float16], NDArray[np.float16]], features: Path, reference: Path | None
+    pair: Pair, arrays: tuple[NDArray[np.float16], NDArray[np.float16]], features: Path, reference: Path
 ) -> None:
     """Descriptors of different lengths come from different features."""
     length0, length1 = (array.shape[1] for array in arrays)
     if length0 != length1 and all(map(len, arrays)):
         raise StoreError(
-            f"{features} has descriptors of {length0} numbers for {pair[0]!r}, {reference or features} has "
+            f"{features} has descriptors of {length0} numbers for {pair[0]!r}, {reference} has "
             f"descriptors of {length1} for {pair[1]!r}: different features; extract both with one configuration"
         )
-
-
-def _batches(pairs: list[Pair], size: int) -> Iterator[list[Pair]]:
-    for start in range(0, len(pairs), size):
-        yield pairs[start : start + size]
-
-
-class DescriptorCache:
-    """Descriptors by image name, read once while they fit into a number of bytes."""
-
-    def __init__(self, store: FeatureStore, limit: int) -> None:
-        self.store = store
-        self.limit = limit
-        self.size = 0
-        self.arrays: OrderedDict[str, NDArray[np.float16]] = OrderedDict()
-
-    def __getitem__(self, name: str) -> NDArray[np.float16]:
-        if name in self.arrays:
-            self.arrays.move_to_end(name)
-            return self.arrays[name]
-        array = np.ascontiguousarray(self.store.descriptors(name))
-        self.arrays[name] = array
-        self.size += array.nbytes
-        while self.size > self.limit and len(self.arrays) > 2:
-            self.size -= self.arrays.popitem(last=False)[1].nbytes
-        return array

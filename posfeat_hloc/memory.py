@@ -1,12 +1,25 @@
-"""Memory that is freed goes back to the system."""
+"""Amounts of memory, and memory that is freed."""
 
 from __future__ import annotations
 
+import argparse
 import ctypes
 import platform
+import re
 
 _M_MMAP_THRESHOLD = -3  # malloc.h
 _LARGE = 1 << 20
+
+
+_UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
+
+
+def memory_size(text: str) -> int:
+    """Bytes that an option such as ``500M``, ``2G`` or ``1.5G`` means (multiples of 1024)."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    if found is None or float(found[1]) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an amount of memory like 500M or 2G")
+    return int(float(found[1]) * (1 << _UNITS[found[2].upper()]))
 
 
 def return_large_blocks() -> None:

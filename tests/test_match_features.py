@@ -194,6 +194,7 @@ def test_interrupted_run_is_continued(tmp_path: Path, features: Path, monkeypatc
         return real(*args)
 
     monkeypatch.setattr(match_features.matchers, "match_batch", interrupt)
+    monkeypatch.setattr(match_features, "COMMIT_SECONDS", 0)
     with pytest.raises(KeyboardInterrupt):
         run(PAIRS, features, tmp_path / "m.h5")
     assert run(PAIRS, features, tmp_path / "m.h5") == MatchingReport(matched=6, reused=4)

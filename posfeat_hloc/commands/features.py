@@ -14,6 +14,7 @@ from posfeat_hloc.hloc_plugin import register
 from posfeat_hloc.hloc_plugin.installation import load, version
 from posfeat_hloc.hloc_plugin.registration import PREFIX, Confs
 from posfeat_hloc.mapping.pairs import read_pairs
+from posfeat_hloc.memory import memory_size
 from posfeat_hloc.stores import FeatureStore
 
 DEFAULT_CONF = "d2d-hardnet-subpixel"
@@ -43,6 +44,8 @@ def add_match(command: argparse.ArgumentParser) -> None:
     add("--export_dir", type=Path, metavar="DIR", help="folder of the match file, and of the features given by name")
     add("--features", default=f"feats-{DEFAULT_CONF}", metavar="NAME|FILE", help="default: %(default)s")
     add("--matches", type=Path, metavar="FILE", help="the match file (default: named as hloc names it)")
+    add("--memory", type=memory_size, default="1G", metavar="SIZE",
+        help="for descriptors, e.g. 500M or 2G; more saves reading (default: %(default)s; not for --engine hloc)")  # fmt: skip
     _add_common(command, match, DEFAULT_MATCHER)
 
 
@@ -82,7 +85,8 @@ def match(args: argparse.Namespace) -> bool:
         _run_hloc("match", args, conf, args.pairs, features, matches=path, overwrite=args.overwrite)
     else:
         path.parent.mkdir(parents=True, exist_ok=True)
-        match_features.main(conf, args.pairs, features, matches=path, overwrite=args.overwrite, device=args.device)
+        options = {"overwrite": args.overwrite, "device": args.device, "memory": args.memory}
+        match_features.main(conf, args.pairs, features, matches=path, **options)
     print(f"matches: {path}")
     return True
 

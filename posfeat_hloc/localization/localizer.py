@@ -14,6 +14,7 @@ import pycolmap
 from numpy.typing import NDArray
 
 from posfeat_hloc import confs, extractors, matchers
+from posfeat_hloc.descriptor_cache import CACHE_BYTES, DescriptorCache
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.extract_features import choose_device, extract_pixels
 from posfeat_hloc.localization.map_folder import open_map
@@ -23,7 +24,6 @@ from posfeat_hloc.localization.pose_problem import PoseProblem
 from posfeat_hloc.localization.queries import Query, guess_camera
 from posfeat_hloc.localization.records import Localized
 from posfeat_hloc.localization.sparse_map import SparseMap
-from posfeat_hloc.match_features import CACHE_BYTES, DescriptorCache
 from posfeat_hloc.stores import FeatureStore
 
 
@@ -88,7 +88,7 @@ class Localizer:
         described = next(iter(parts.descriptors.values()), None)
         self._retrieval = None if described is None else MapRetrieval(described, self.map.names, self._device)
         self._store = FeatureStore(parts.features)
-        self._descriptors = DescriptorCache(self._store, CACHE_BYTES)
+        self._descriptors = DescriptorCache(self._store.descriptors, CACHE_BYTES)
         try:
             self.map.check_features(self._store)
         except BaseException:

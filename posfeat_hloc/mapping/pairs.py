@@ -36,10 +36,10 @@ def sequential_pairs(names: Iterable[str], overlap: int = 10, quadratic: bool = 
 
 def unique_pairs(pairs: Iterable[Pair]) -> list[Pair]:
     """Each unordered pair once, in the order of its first appearance; an image with itself is dropped."""
-    seen: dict[frozenset[str], Pair] = {}
+    seen: dict[Pair, Pair] = {}
     for pair in pairs:
         if pair[0] != pair[1]:
-            seen.setdefault(frozenset(pair), pair)
+            seen.setdefault(pair if pair[0] < pair[1] else (pair[1], pair[0]), pair)
     return list(seen.values())
 
 

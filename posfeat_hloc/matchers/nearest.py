@@ -8,7 +8,12 @@ import torch
 from torch import Tensor
 
 from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.matchers import screening
 from posfeat_hloc.matchers.similarity import similarity_blocks
+from posfeat_hloc.networks.precision import has_fast_bf16
+
+SCREENED_PRODUCTS = 1 << 20
+"""``auto`` screens pairs with at least this many products: 1024 x 1024."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,9 @@ class Options:
     NN-ratio computes: it tests both directions before its mutual check)."""
     max_distance: float | None = None
     """Keep a match only when its distance is at most this."""
+    precision: str = "auto"
+    """``fp32``: all products in float32. ``bf16``: half-precision products choose those that are computed in float32,
+    with the same matches (:mod:`posfeat_hloc.matchers.screening`). ``auto``: the latter for large images on a CPU with bf16."""
 
 
 class Matcher:
@@ -34,44 +42,77 @@ class Matcher:
             raise ConfigurationError(f"ratio_sides must be 'one' or 'both', not {options.ratio_sides!r}")
         if options.ratio is not None and not 0 < options.ratio <= 1:
             raise ConfigurationError(f"ratio must be in (0, 1], not {options.ratio}")
+        if options.precision not in ("auto", "bf16", "fp32"):
+            raise ConfigurationError(f"precision must be auto, bf16 or fp32, not {options.precision!r}")
         self.options = options
 
     def __call__(self, descriptors0: Tensor, descriptors1: Tensor) -> tuple[Tensor, Tensor]:
         """Match ``(B, N, D)`` to ``(B, M, D)``; see :class:`posfeat_hloc.matchers.Matcher`."""
         opt = self.options
         both = opt.ratio is not None and opt.ratio_sides == "both"
-        index, rows, columns = _two_nearest(descriptors0, descriptors1, opt.ratio is not None, both)
-        keep = torch.ones_like(index, dtype=torch.bool)
-        if opt.mutual:
-            keep &= _is_mutual(index, rows, columns)
+        find = _find_screened if self._screens(descriptors0, descriptors1) else _find
+        found = find(descriptors0, descriptors1, opt.ratio is not None, both)
+        keep = found.mutual if opt.mutual else torch.ones_like(found.mutual)
         if opt.ratio is not None:
-            keep &= _passes_ratio(rows, opt.ratio)
+            keep = keep & _passes_ratio(found.rows, opt.ratio)
             if both:
-                keep &= _passes_ratio(columns, opt.ratio).gather(1, index)
+                keep = keep & _passes_ratio(found.columns, opt.ratio).gather(1, found.index)
+        best = found.rows.best
         if opt.max_distance is not None:
-            keep &= 2 - 2 * rows.best <= opt.max_distance**2
-        return torch.where(keep, index, -1), torch.where(keep, (rows.best + 1) / 2, 0)
+            keep = keep & (2 - 2 * best <= opt.max_distance**2)
+        return torch.where(keep, found.index, -1), torch.where(keep, (best + 1) / 2, 0)
+
+    def _screens(self, descriptors0: Tensor, descriptors1: Tensor) -> bool:
+        if self.options.precision != "auto":
+            return self.options.precision == "bf16"
+        large = descriptors0.shape[1] * descriptors1.shape[1] >= SCREENED_PRODUCTS
+        return large and descriptors0.device.type == "cpu" and has_fast_bf16(descriptors0.device)
 
 
 @dataclass
 class _Nearest:
-    """The highest and second highest cosine of each descriptor, ``(B, N)``."""
+    """The highest and, where asked for, second highest cosine of each descriptor, ``(B, N)``."""
 
     best: Tensor
     second: Tensor
 
 
-def _two_nearest(
-    descriptors0: Tensor, descriptors1: Tensor, row_second: bool, column_second: bool
-) -> tuple[Tensor, _Nearest, _Nearest]:
-    """Nearest neighbours along both axes of the similarity matrix in one pass over its blocks.
+@dataclass
+class _Found:
+    """The nearest neighbour of each row of the similarity matrix, ``(B, N)``, and whether each is the other's."""
 
-    Returns:
-        ``(B, N)`` index of the nearest neighbour of each row, and the highest cosines of rows and of columns; the
-        second ones only where asked for.
-    """
+    index: Tensor
+    mutual: Tensor
+    rows: _Nearest
+    columns: _Nearest
+
+
+def _find_screened(descriptors0: Tensor, descriptors1: Tensor, row_second: bool, column_second: bool) -> _Found:
+    """As :func:`_find`, from half-precision products where these suffice."""
+    parts = []
+    for one, two in zip(descriptors0.split(1), descriptors1.split(1), strict=True):
+        nearest = screening.nearest(one[0], two[0], row_second, column_second)
+        if nearest is None:
+            parts.append(_find(one, two, row_second, column_second))
+            continue
+        rows, columns = nearest
+        mutual = columns.index[rows.index] == torch.arange(len(rows.index), device=rows.index.device)
+        highest = (_Nearest(side.best[None], side.second[None]) for side in nearest)
+        parts.append(_Found(rows.index[None], mutual[None], *highest))
+    return _Found(
+        torch.cat([part.index for part in parts]),
+        torch.cat([part.mutual for part in parts]),
+        *(
+            _Nearest(torch.cat([side.best for side in sides]), torch.cat([side.second for side in sides]))
+            for sides in ([part.rows for part in parts], [part.columns for part in parts])
+        ),
+    )
+
+
+def _find(descriptors0: Tensor, descriptors1: Tensor, row_second: bool, column_second: bool) -> _Found:
+    """Nearest neighbours along both axes of the similarity matrix in one pass over its blocks, in float32."""
     batch, n, m = len(descriptors0), descriptors0.shape[1], descriptors1.shape[1]
-    low = descriptors0.new_full((batch, 1), -2.0)
+    low = descriptors0.new_full((batch, 1), -torch.inf)
     index = torch.zeros((batch, n), dtype=torch.int64, device=low.device)
     rows, columns = _Nearest(low.repeat(1, n), low.repeat(1, n)), _Nearest(low.repeat(1, m), low.repeat(1, m))
     for start, block in similarity_blocks(descriptors0, descriptors1):
@@ -89,7 +130,7 @@ def _two_nearest(
         else:
             column_best = block.amax(dim=1)  # six times faster than max, which also finds indices
         columns.best = torch.maximum(columns.best, column_best)
-    return index, rows, columns
+    return _Found(index, _is_mutual(index, rows, columns), rows, columns)
 
 
 def _is_mutual(index: Tensor, rows: _Nearest, columns: _Nearest) -> Tensor:
@@ -106,13 +147,13 @@ def _is_mutual(index: Tensor, rows: _Nearest, columns: _Nearest) -> Tensor:
 
 
 def _max_without(block: Tensor, index: Tensor, dim: int) -> Tensor:
-    """Maximum along ``dim`` with one entry a row (or column) left out; -2 when nothing is left.
+    """Maximum along ``dim`` with one entry a row (or column) left out; -inf when nothing is left.
 
     Two passes of ``max`` are several times faster on a CPU than one ``topk``.
     """
     index = index.unsqueeze(dim)
     kept = block.gather(dim, index)
-    block.scatter_(dim, index, -2.0)
+    block.scatter_(dim, index, -torch.inf)
     result = block.amax(dim=dim)
     block.scatter_(dim, index, kept)
     return result
@@ -124,4 +165,4 @@ def _passes_ratio(nearest: _Nearest, ratio: float) -> Tensor:
     Squared distances below 1e-6 are rounding of float32, positive or negative, and count as equal.
     """
     first, second = (2 - 2 * nearest.best).clamp_min(1e-6), (2 - 2 * nearest.second).clamp_min(1e-6)
-    return (first <= ratio**2 * second) | (nearest.second < -1.5)
+    return (first <= ratio**2 * second) | torch.isneginf(nearest.second)

@@ -70,6 +70,12 @@ class FeatureStore(ImageStore):
         """``(N, D)`` descriptors of an image, in half precision as stored."""
         return np.asarray(self._read(name, "descriptors"), np.float16).T
 
+    def descriptor_bytes(self, name: str) -> int:
+        """Memory that :meth:`descriptors` of an image takes; does not read them."""
+        self._check(name)
+        with self._damage(f"descriptors of {name!r}"):
+            return int(self.file[name]["descriptors"].size) * np.dtype(np.float16).itemsize
+
     def image_size(self, name: str) -> tuple[int, int]:
         """(width, height) of the image the keypoints refer to."""
         width, height = self._read(name, "image_size").astype(int).tolist()
