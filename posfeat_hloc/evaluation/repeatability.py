@@ -33,7 +33,7 @@ def repeatability(
         threshold: in pixels of image 1.
     """
     there = project(keypoints0, homography)
-    back = project(keypoints1, np.linalg.inv(homography))
+    back = project(keypoints1, np.asarray(np.linalg.inv(homography), np.float64))
     seen0 = there[_inside(there, size1)]
     seen1 = np.asarray(keypoints1, np.float64)[_inside(back, size0)]
     if min(len(seen0), len(seen1)) == 0:
