@@ -73,7 +73,11 @@ def sweep_radius(args: argparse.Namespace) -> bool:
 
 
 def cross_repeatability(args: argparse.Namespace) -> bool:
-    """Keypoints of one detector looked for among those of another (D2D Table 5)."""
+    """Keypoints of one detector looked for among those of another (D2D Table 5).
+
+    The paper says that numbers are relative to the diagonal, not to which of its two: here the source's own detector
+    on both images. With all keypoints that is close to the table on other images, too.
+    """
     found = find_sequences(args.dataset)
     choices = choose_features(args.features, args.weights)
     files = extract_sequences(args, choices, found, results_folder(args))
@@ -92,9 +96,10 @@ def cross_repeatability(args: argparse.Namespace) -> bool:
         own = shares[source_label, source_label]
         published = published_cell("D2D Table 5", paper[other], paper[source_label])
         table.rows.append([source_label, other, share, share / own if own else None, published])
+    keypoints = f"the {args.top_k} strongest" if args.top_k else "all"
     notes = [
         f"repeatability: mutual nearest points at most {args.threshold:g} px apart, over the smaller number in the "
-        f"common part, of the {args.top_k} strongest of an image; relative: to the source's own detector on both"
+        f"common part, of {keypoints} keypoints of an image; relative: to the source's own detector on both"
     ]
     return _finish(args, table, "repeatability", notes)
 
@@ -129,7 +134,7 @@ def _values(result: MmaResult) -> list[Value]:
 
 
 def _shares(
-    sequence: ImageSequence, store0: FeatureStore, store1: FeatureStore, top_k: int, threshold: float
+    sequence: ImageSequence, store0: FeatureStore, store1: FeatureStore, top_k: int | None, threshold: float
 ) -> list[float]:
     """Repeatability of each pair of a sequence."""
     first = sequence.images[0]

@@ -62,7 +62,6 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=saliency.cross_repeatability, trains=False)
     add_dataset_options(command)
     add_feature_options(command, saliency.D2D_FEATURES)
-    command.set_defaults(top_k=1000)
     command.add_argument("--threshold", type=float, default=THRESHOLD, metavar="PX",
         help="farther apart, two points are not the same (default: %(default)g)")  # fmt: skip
 
