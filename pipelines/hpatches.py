@@ -42,17 +42,8 @@ def hpatches(args: argparse.Namespace) -> bool:
     found = find_sequences(args.dataset)
     choices = choose_features(args.features, args.weights)
     published = _published(args.published, found)
-    output = args.output or Path("outputs") / f"{args.dataset.resolve().name}-mma"
-    output.mkdir(parents=True, exist_ok=True)
-
-    names = [name for sequence in found.sequences for name in sequence.images]
-    progress = not args.quiet
-    extracted = [feature_file(c, args.dataset, names, output / "features", args.device, progress) for c in choices]
-    _drop_unreadable(found, {name: why for _, skipped in extracted for name, why in skipped.items()})
-    results = {
-        c.label: _evaluate(args, c, file, found, output) for c, (file, _) in zip(choices, extracted, strict=True)
-    }
-
+    output = results_folder(args)
+    results = measure_features(args, choices, found, output)
     table, each = summary_table(results, published), sequence_table(results)
     table.write(output, "mma")
     each.write(output, "sequences")
@@ -60,6 +51,45 @@ def hpatches(args: argparse.Namespace) -> bool:
     undrawn = plot_mma(output / "mma.png", results, published, f"{args.dataset.resolve().name}, {_count(found)}")
     print("\n".join(_report(args, found, results, table, each, output, undrawn)))
     return True
+
+
+def results_folder(args: argparse.Namespace) -> Path:
+    """Where results go; made when it is missing."""
+    output: Path = args.output or Path("outputs") / f"{args.dataset.resolve().name}-mma"
+    output.mkdir(parents=True, exist_ok=True)
+    return output
+
+
+def measure_features(
+    args: argparse.Namespace, choices: Sequence[FeatureChoice], found: SequenceSet, output: Path
+) -> dict[str, MmaResult]:
+    """Label -> accuracy of each feature, extracted and matched where an earlier run did not do it.
+
+    Args:
+        args: the options of :func:`add_dataset_options` and of :func:`pipelines.feature_list.add_feature_options`.
+        choices: features.
+        found: sequences; those with an unreadable image are taken out.
+        output: folder for ``features/`` and ``measured/``.
+    """
+    extracted = extract_sequences(args, choices, found, output)
+    return {choice.label: _evaluate(args, choice, extracted[choice.label], found, output) for choice in choices}
+
+
+def extract_sequences(
+    args: argparse.Namespace, choices: Sequence[FeatureChoice], found: SequenceSet, output: Path
+) -> dict[str, Path]:
+    """Label -> feature file; sequences with an unreadable image are taken out of ``found``."""
+    names = [name for sequence in found.sequences for name in sequence.images]
+    files: dict[str, Path] = {}
+    skipped: dict[str, str] = {}
+    for choice in choices:
+        progress = not args.quiet
+        files[choice.label], reasons = feature_file(
+            choice, args.dataset, names, output / "features", args.device, progress
+        )
+        skipped |= reasons
+    _drop_unreadable(found, skipped)
+    return files
 
 
 def _published(wanted: Sequence[str] | None, found: SequenceSet) -> dict[str, MmaResult]:
@@ -168,21 +198,21 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m pipelines.hpatches", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    add = parser.add_argument
-    add(
-        "--dataset",
-        type=Path,
-        required=True,
-        metavar="DIR",
-        help="folder of sequences: HPatches, Oxford affine, or both",
-    )
-    add("--matcher", choices=list(confs.matchers), default="NN-mutual", help="default: %(default)s, the protocol's")
-    add("--published", nargs="*", metavar="METHOD",
+    add_dataset_options(parser)
+    parser.add_argument("--published", nargs="*", metavar="METHOD",
         help="published curves to show beside HPatches (default: all; give no name for none)")  # fmt: skip
-    add("--output", type=Path, metavar="DIR", help="folder of results (default: outputs/<name of the data set>-mma)")
-    add("--latex", action="store_true", help="print the table as LaTeX (it is written to mma.tex in any case)")
     add_feature_options(parser)
     return parser
+
+
+def add_dataset_options(parser: argparse.ArgumentParser) -> None:
+    """``--dataset``, ``--matcher``, ``--output`` and ``--latex``."""
+    add = parser.add_argument
+    add("--dataset", type=Path, required=True, metavar="DIR",
+        help="folder of sequences: HPatches, Oxford affine, or both")  # fmt: skip
+    add("--matcher", choices=list(confs.matchers), default="NN-mutual", help="default: %(default)s, the protocol's")
+    add("--output", type=Path, metavar="DIR", help="folder of results (default: outputs/<name of the data set>-mma)")
+    add("--latex", action="store_true", help="print the table as LaTeX (a .tex file is written in any case)")
 
 
 if __name__ == "__main__":

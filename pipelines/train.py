@@ -63,13 +63,18 @@ EXPLICIT = ("steps", "batch", "optimizer", "learning_rate")
 
 def main(argv: list[str] | None = None) -> int:
     """Parse the command line, train a stage; returns the exit code."""
-    args = _parser().parse_args(argv)
+    args = arguments(argv)
     try:
         resume = "the same command goes on from the last checkpoint, if there is one"
         return exit_code(lambda: train(args), args.output, resume)
     finally:
         if distributed.is_initialized():
             distributed.destroy_process_group()
+
+
+def arguments(argv: list[str] | None) -> argparse.Namespace:
+    """What :func:`train` takes, from a command line; for commands that make several runs, too."""
+    return _parser().parse_args(argv)
 
 
 def train(args: argparse.Namespace) -> bool:

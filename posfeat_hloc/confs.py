@@ -184,6 +184,8 @@ extractors: dict[str, Conf] = {
     "disk": {"output": "feats-disk", "model": _DISK, "preprocessing": _COLOUR},
     # keypoints of one, dense descriptors of another; --weights are the descriptors'
     "sift-superpoint": _mixed("sift-superpoint", _SIFT, "superpoint", _GREY),
+    # OpenCV's SIFT keypoints in its own settings, all of them, with CAPS's descriptors; give its weights by their path
+    "sift-caps": _mixed("sift-caps", {"name": "sift", "max_keypoints": 1_000_000}, "caps", _PUBLISHED),
     "d2d-hardnet-posfeat": _mixed("d2d-hardnet-posfeat", _d2d_over("hardnet", "grid")["model"], "posfeat"),
     "disk-posfeat": _mixed("disk-posfeat", _DISK, "posfeat"),
     "posfeat-disk": _mixed("posfeat-disk", _POSFEAT, "disk"),
@@ -234,6 +236,7 @@ default_matchers: dict[str, str] = {
     "d2d-d2net": "NN-mutual",
     "disk": "NN-mutual",
     "sift-superpoint": "NN-mutual",
+    "sift-caps": "NN-mutual",
     "d2d-hardnet-posfeat": "NN-mutual",
     "disk-posfeat": "NN-mutual",
     "posfeat-disk": "NN-mutual",

@@ -32,6 +32,8 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     weights.save(folder / "superpoint.safetensors", random_superpoint().state_dict(), {})
     weights.save(folder / "d2net.safetensors", random_d2net().state_dict(), {})
     save_random_disk(folder / "disk-depth.pth")
+    caps = calibrated_posfeat().backbone.state_dict()
+    weights.save(folder / "caps.safetensors", {f"net.{name}": tensor for name, tensor in caps.items()}, {})
     return {path.stem: str(path) for path in folder.iterdir()}
 
 

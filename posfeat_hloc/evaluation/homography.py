@@ -9,6 +9,13 @@ THRESHOLDS = np.arange(1, 11)
 """Pixels, as in D2-Net, D2D and PoSFeat."""
 
 
+def project(points: NDArray[np.floating], homography: NDArray[np.float64]) -> NDArray[np.float64]:
+    """``(N, 2)`` points through a 3x3 homography; not finite where it sends them to infinity."""
+    mapped = np.c_[points.astype(np.float64), np.ones(len(points))] @ homography.T
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(mapped[:, :2] / mapped[:, 2:], np.float64)
+
+
 def match_errors(
     keypoints0: NDArray[np.floating],
     keypoints1: NDArray[np.floating],
@@ -25,11 +32,8 @@ def match_errors(
     Returns:
         ``(M,)`` pixels; not finite where the homography sends a point to infinity, which no threshold reaches.
     """
-    points = keypoints0[pairs[:, 0]].astype(np.float64)
-    projected = np.c_[points, np.ones(len(points))] @ homography.T
-    with np.errstate(divide="ignore", invalid="ignore"):
-        projected = projected[:, :2] / projected[:, 2:]
-        return np.asarray(np.linalg.norm(projected - keypoints1[pairs[:, 1]], axis=1), np.float64)
+    distances = np.linalg.norm(project(keypoints0[pairs[:, 0]], homography) - keypoints1[pairs[:, 1]], axis=1)
+    return np.asarray(distances, np.float64)
 
 
 def matching_accuracy(errors: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -41,6 +41,11 @@ class MmaResult:
         """Mutual matches for each keypoint (D2D figure 4); 0 without keypoints."""
         return self.matches / self.keypoints if self.keypoints else 0.0
 
+    @property
+    def mean(self) -> float:
+        """Mean of the overall curve over 1 to 10 px, in percent (D2D Table 3)."""
+        return 100 * float(self.curves["overall"].mean())
+
     def score(self, group: str) -> float | None:
         """MMAscore of a group (PoSFeat eq. 12); None when it has no pairs."""
         return mma_score(self.curves[group]) if group in self.curves else None

@@ -1,8 +1,8 @@
-"""Plots of accuracy over pixel thresholds, as D2D figure 4 and PoSFeat figure 5."""
+"""Plots of accuracy: over pixel thresholds, as D2D figure 4 and PoSFeat figure 5, and over an option."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from posfeat_hloc.evaluation.homography import THRESHOLDS
@@ -46,6 +46,31 @@ def plot_mma(path: Path, ours: Mapping[str, MmaResult], published: Mapping[str, 
     figure.legend([handles[i] for i in order], [labels[i] for i in order], loc="outside right upper", fontsize=8,
                   title="keypoints / matches; thin: published" if published else "keypoints / matches")  # fmt: skip
     figure.suptitle(title)
+    figure.savefig(path, dpi=150)
+    return ""
+
+
+def plot_sweep(
+    path: Path, values: Sequence[float], curves: Mapping[str, Sequence[float]], option: str, measure: str, title: str
+) -> str:
+    """Draw what a measure makes of the values of an option, a line for each feature (D2D figure 7).
+
+    Returns:
+        why nothing was drawn; empty when ``path`` was written.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        return MISSING
+    figure = Figure(figsize=(5.6, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    panel = figure.subplots()
+    for name, curve in curves.items():
+        panel.plot(values, curve, "o-", lw=2, ms=4, label=name)
+    panel.set(title=title, xlabel=option, ylabel=measure, xticks=values)
+    panel.grid(alpha=0.3)
+    panel.legend(fontsize=8)
     figure.savefig(path, dpi=150)
     return ""
 

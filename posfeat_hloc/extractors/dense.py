@@ -17,9 +17,9 @@ from posfeat_hloc.detection.sampling import read_descriptors
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.extractors import disk
 from posfeat_hloc.extractors.posfeat import pad
-from posfeat_hloc.networks import d2net, l2net, superpoint
+from posfeat_hloc.networks import d2net, l2net, resunet, superpoint
 from posfeat_hloc.networks.interpolation import interpolate_cells
-from posfeat_hloc.networks.loading import load_d2net, load_disk, load_l2net, load_posfeat, load_superpoint
+from posfeat_hloc.networks.loading import load_caps, load_d2net, load_disk, load_l2net, load_posfeat, load_superpoint
 from posfeat_hloc.networks.precision import inference_precision
 from posfeat_hloc.networks.streaming import describe
 
@@ -150,12 +150,44 @@ class _Disk:
         return F.normalize(interpolate_cells(dense, keypoints.to(dense)), dim=1)
 
 
-NETWORKS: dict[str, type[_L2Net | _PoSFeat | _SuperPoint | _D2Net | _Disk]] = {
+class _Caps:
+    """CAPS's coarse and fine map, read at the keypoints and joined (Wang et al. 2020).
+
+    Its authors' code runs on torch 1.2, whose ``grid_sample`` puts the first and the last pixel on the centres of the
+    first and the last cell, and compares by the scalar product of what is joined; here the whole has length one.
+    """
+
+    grayscale, dimension, min_size = False, 2 * resunet.DIMENSION, resunet.MULTIPLE
+
+    def __init__(self, options: DenseOptions, device: torch.device) -> None:
+        self.options, self.device = options, device
+        self.network, self.weights_sha256 = load_caps(options.weights)
+        self.network.to(device)
+
+    @torch.inference_mode()
+    def __call__(self, image: Tensor, keypoints: Tensor) -> Tensor:
+        with inference_precision(self.device, self.options.precision):
+            maps = self.network(image[None].to(self.device))
+        coarse, fine = (
+            interpolate_cells(dense[0].float(), _by_corners(keypoints, image, dense)).float()
+            for dense in (maps.global_map, maps.local_map)
+        )
+        return F.normalize(torch.cat([coarse, fine], dim=1), dim=1)
+
+
+def _by_corners(keypoints: Tensor, image: Tensor, dense: Tensor) -> Tensor:
+    """Map coordinates of ``(N, 2)`` pixels where the corner pixels are the corner cells."""
+    cells, pixels = (torch.tensor([t.shape[-1] - 1, t.shape[-2] - 1], device=dense.device) for t in (dense, image))
+    return keypoints.to(dense.device) * (cells / pixels)
+
+
+NETWORKS: dict[str, type[_L2Net | _PoSFeat | _SuperPoint | _D2Net | _Disk | _Caps]] = {
     "hardnet": _L2Net,
     "sosnet": _L2Net,
     "posfeat": _PoSFeat,
     "superpoint": _SuperPoint,
     "d2net": _D2Net,
     "disk": _Disk,
+    "caps": _Caps,
 }
 """Name in a conf -> what describes."""

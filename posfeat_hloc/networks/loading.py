@@ -112,6 +112,33 @@ def load_posfeat(name_or_path: str, trunk: str | None = None, with_head: bool = 
     return LoadedPoSFeat(backbone.eval(), head, convention, checkpoint.sha256)
 
 
+def load_caps(name_or_path: str) -> tuple[ResUNet, str]:
+    """CAPS's network, which is PoSFeat's description network, in evaluation mode, and the SHA-256 of its weights.
+
+    Args:
+        name_or_path: the path of a checkpoint of the authors' code: names begin with ``net.``.
+
+    Raises:
+        WeightsError: the weights are missing, or those of another network.
+    """
+    if name_or_path == "caps" and not Path(name_or_path).exists():
+        raise WeightsError(
+            "CAPS's weights do not come with this package: get the pretrained model (MIT licence) to which "
+            "https://github.com/qianqianwang68/caps links and pass --weights with its path (in a conf: the option "
+            "'weights')"
+        )
+    checkpoint = weights.load(name_or_path)
+    tensors = {name.removeprefix("net."): t for name, t in checkpoint.tensors.items() if name.startswith("net.")}
+    first = tensors.get("layer1.0.conv1.weight")
+    trunk = trunk_of(tensors, 0 if first is None else len(first))
+    if trunk is None or len(tensors) < len(checkpoint.tensors):
+        raise WeightsError(f"{name_or_path}: these are not the weights of CAPS (tensors net.* of a ResNet's U-Net)")
+    with torch.device("meta"):
+        network = ResUNet(trunk)
+    _load_strictly(network, _as_float(tensors), name_or_path, f"CAPS on {trunk}")
+    return network.eval(), checkpoint.sha256
+
+
 def load_superpoint(name_or_path: str) -> tuple[SuperPoint, str]:
     """SuperPoint in evaluation mode, and the SHA-256 of its weights.
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from posfeat_hloc.evaluation.published import published_mma, published_models
+from posfeat_hloc.evaluation.published import published_cell, published_mma, published_models
 
 TABLE_1 = {  # PoSFeat Table 1: MMAscore overall, illumination, viewpoint
     "PoSFeat": (0.775, 0.826, 0.728), "DISK (8k)": (0.763, 0.813, 0.716), "ASLFeat": (0.739, 0.795, 0.687),
@@ -41,3 +41,17 @@ def test_published_models_are_found_by_the_letters_of_a_name():
     for name in ("Fountain", "Herzjesu", "South Building", "Madrid Metropolis", "Gendarmenmarkt", "Tower of London"):
         for row in published_models(name):
             assert 0 < row.registered <= row.images
+
+
+def test_ablation_tables():
+    """D2D's two terms together are better than either alone for each network; the diagonal of Table 5 is one."""
+    networks = ("SuperPoint", "D2-Net", "HardNet", "SOSNet")
+    for network in networks:
+        one, other, both = (published_cell("D2D Table 3", t, network) for t in ("absolute", "relative", "both"))
+        assert max(one, other) < both
+        assert published_cell("D2D Table 5", network, network) == 1
+    assert published_cell("D2D Table 5", "D2-Net", "SuperPoint") == 1.136  # destination, source
+    assert max(
+        (published_cell("PoSFeat Table 4", n, w), n, w) for n in ("75", "100", "125") for w in ("0.075", "0.1", "0.125")
+    ) == (0.7748, "100", "0.1")
+    assert published_cell("PoSFeat Table 4", "50", "0.1") is None

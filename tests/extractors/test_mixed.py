@@ -19,7 +19,7 @@ from posfeat_hloc.networks.loading import load_posfeat, save_posfeat
 from tests.extractors.test_disk import random_disk, save_random_disk
 from tests.networks.test_d2net import random_d2net
 from tests.networks.test_l2net import as_tensor, bilinear_by_hand, calibrated_network, textured_image
-from tests.networks.test_resunet import calibrated_posfeat, colour_image
+from tests.networks.test_resunet import calibrated_posfeat, colour_image, maps_by_hand
 from tests.networks.test_superpoint import random_superpoint
 
 CPU = torch.device("cpu")
@@ -33,6 +33,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     weights.save(folder / "d2net.safetensors", random_d2net().state_dict(), {})
     save_posfeat(folder / "posfeat.safetensors", calibrated_posfeat(), "published")
     save_random_disk(folder / "disk.pth")
+    caps = calibrated_posfeat().backbone.state_dict()
+    weights.save(folder / "caps.safetensors", {f"net.{name}": tensor for name, tensor in caps.items()}, {})
     return folder
 
 
@@ -115,7 +117,7 @@ def test_the_head_of_posfeat_is_not_needed(folder: Path, tmp_path: Path) -> None
     assert len(found(colour_image(48, 53, 1))[0]) > 0
 
 
-@pytest.mark.parametrize("network", ["hardnet", "superpoint", "d2net", "disk", "posfeat"])
+@pytest.mark.parametrize("network", ["hardnet", "superpoint", "d2net", "disk", "posfeat", "caps"])
 def test_tiny_and_flat_images(network: str, folder: Path) -> None:
     extract = Extractor(Options({"name": "sift"}, network, path_of(folder, network)), CPU)
     channels = 1 if extract.grayscale else 3
@@ -128,7 +130,7 @@ def test_what_is_refused(folder: Path) -> None:
     def build(**options: Any) -> Extractor:
         return Extractor(Options(**options), CPU)
 
-    with pytest.raises(ConfigurationError, match=r"descriptor must be one of hardnet, .*disk, not 'rootsift'"):
+    with pytest.raises(ConfigurationError, match=r"descriptor must be one of hardnet, .*disk, caps, not 'rootsift'"):
         build(keypoints={"name": "sift"}, descriptor="rootsift")
     with pytest.raises(ConfigurationError, match="keypoints must be the model of a conf"):
         build(keypoints={"max_keypoints": 3})
@@ -142,3 +144,18 @@ def test_grey_images_stay_as_they_are(folder: Path) -> None:
     found = Extractor(options, CPU)(image)[0]
     read = dense.create(dense.DenseOptions("hardnet", path_of(folder, "hardnet"), "fp32"), CPU)
     np.testing.assert_array_equal(found.descriptors, read(image[0], torch.from_numpy(found.keypoints)))
+
+
+def test_caps_joins_both_maps_with_corner_pixels_on_corner_cells(folder: Path) -> None:
+    """Against grid_sample as torch 1.2 had it: pixels over (size - 1) to [-1, 1], corners aligned."""
+    image = colour_image(58, 71, 2)[0]
+    keypoints = torch.tensor([[0.0, 0.0], [70.0, 57.0], [12.3, 40.6], [35.0, 28.5]])
+    read = dense.create(dense.DenseOptions("caps", path_of(folder, "caps"), "fp32"), CPU)
+    found = read(image, keypoints)
+    state = weights.load(path_of(folder, "caps")).tensors
+    fine, _, coarse = maps_by_hand({name[4:]: tensor for name, tensor in state.items()}, image[None])
+    grid = (2 * keypoints / torch.tensor([70.0, 57.0]) - 1).double()[None, None]
+    joined = torch.cat([F.grid_sample(m, grid, align_corners=True)[0, :, 0] for m in (coarse, fine)])
+    torch.testing.assert_close(found.double(), F.normalize(joined, dim=0).T, rtol=0, atol=2e-4)
+    torch.testing.assert_close(joined[:128, 0], coarse[0, :, 0, 0])
+    torch.testing.assert_close(joined[128:, 1], fine[0, :, -1, -1])

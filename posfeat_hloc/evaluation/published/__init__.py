@@ -60,6 +60,18 @@ def published_models(dataset: str) -> list[PublishedModel]:
     return [_model(row) for row in _rows("eth.csv") if letters.startswith(_letters(row["dataset"]))]
 
 
+def published_cell(table: str, row: str, column: str) -> float | None:
+    """A number of one of the papers' ablation tables; None where the paper has none.
+
+    Args:
+        table: ``D2D Table 3`` (row: saliency, column: network; mean MMA in percent), ``D2D Table 5`` (row: detector of
+            the destination image, column: of the source image) or ``PoSFeat Table 4`` (row: N_line, column: w_patch).
+        row, column: as the paper names them; saliencies as :data:`posfeat_hloc.detection.d2d.TERMS`.
+    """
+    cells = (r["value"] for r in _rows("ablations.csv") if (r["table"], r["row"], r["column"]) == (table, row, column))
+    return next((float(value) for value in cells), None)
+
+
 def _model(row: dict[str, str]) -> PublishedModel:
     return PublishedModel(
         dataset=row["dataset"],

@@ -1,0 +1,154 @@
+"""D2D's ablations: its two saliencies (Table 3), the window of the second (figure 7), other detectors (Table 5)."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from pipelines.feature_list import FeatureChoice, choose_features
+from pipelines.hpatches import extract_sequences, measure_features, results_folder
+from pipelines.tables import Column, Table, Value
+from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.evaluation.mma import MmaResult
+from posfeat_hloc.evaluation.pairs import strongest
+from posfeat_hloc.evaluation.plots import plot_sweep
+from posfeat_hloc.evaluation.published import published_cell
+from posfeat_hloc.evaluation.repeatability import repeatability
+from posfeat_hloc.evaluation.sequences import ImageSequence, find_sequences
+from posfeat_hloc.stores import FeatureStore
+
+D2D_FEATURES = ("d2d-hardnet", "d2d-sosnet", "d2d-superpoint")
+"""What these ablations are about, as far as weights are at hand or can be fetched."""
+
+RADII = (1, 3, 5, 7, 10)
+PAPERS_RADIUS = 5
+"""The default of all extractors; named without it, its features are those of Table 3, and extracted once."""
+
+_STRIDES = {"hardnet": 4, "sosnet": 4, "superpoint": 8, "d2net": 4}
+_PAPER = {"hardnet": "HardNet", "sosnet": "SOSNet", "superpoint": "SuperPoint", "d2net": "D2-Net"}
+_MEASURES = [
+    Column("mean MMA %", ".2f"), Column("MMAscore", ".3f"), Column("MMA@3", ".3f"), Column("keypoints", ".0f"),
+    Column("matches", ".0f"), Column("ratio", ".3f"),
+]  # fmt: skip
+
+
+def compare_terms(args: argparse.Namespace) -> bool:
+    """S_AS, S_RS and both, each as the score that chooses keypoints (D2D Table 3)."""
+    texts = {
+        (feature, terms): feature if terms == "both" else f"{feature}:terms={terms}"
+        for feature in args.features
+        for terms in ("absolute", "relative", "both")
+    }
+    choices, results = _measure(args, list(texts.values()))
+    table = Table([Column("feature"), Column("saliency"), *_MEASURES, Column("D2D Table 3 (HPatches)", ".2f")])
+    names = {"absolute": "S_AS alone", "relative": "S_RS alone", "both": "both"}
+    for (feature, terms), text in texts.items():
+        published = published_cell("D2D Table 3", terms, _PAPER[network_of(choices[text])])
+        table.rows.append([feature, names[terms], *_values(results[text]), published])
+    return _finish(args, table, "terms", [])
+
+
+def sweep_radius(args: argparse.Namespace) -> bool:
+    """Several r_RS with S_RS alone as the score, as in D2D figure 7."""
+    texts = {
+        (feature, radius): f"{feature}:terms=relative" + (f":radius={radius}" if radius != PAPERS_RADIUS else "")
+        for feature in args.features
+        for radius in args.radii
+    }
+    choices, results = _measure(args, list(texts.values()))
+    table = Table([Column("feature"), Column("r_RS", "d"), Column("pixels", "d"), *_MEASURES])
+    curves: dict[str, list[float]] = {feature: [] for feature in args.features}
+    for (feature, radius), text in texts.items():
+        stride = _STRIDES[network_of(choices[text])]
+        table.rows.append([feature, radius, stride * radius, *_values(results[text])])
+        curves[feature].append(results[text].mean)
+    title = f"S_RS alone, {args.dataset.resolve().name}"
+    undrawn = plot_sweep(
+        results_folder(args) / "radius.png", args.radii, curves, "r_RS [cells]", "mean MMA, 1 to 10 px [%]", title
+    )
+    notes = ["D2D prints figure 7 as curves only; its best r_RS for HardNet and SOSNet is 5"]
+    return _finish(args, table, "radius", [*notes, f"no plot was drawn: {undrawn}" if undrawn else "plot: radius.png"])
+
+
+def cross_repeatability(args: argparse.Namespace) -> bool:
+    """Keypoints of one detector looked for among those of another (D2D Table 5).
+
+    The paper says that numbers are relative to the diagonal, not to which of its two: here the source's own detector
+    on both images. With all keypoints that is close to the table on other images, too.
+    """
+    found = find_sequences(args.dataset)
+    choices = choose_features(args.features, args.weights)
+    files = extract_sequences(args, choices, found, results_folder(args))
+    shares = {}
+    for source in choices:
+        for destination in choices:
+            with FeatureStore(files[source.label]) as store0, FeatureStore(files[destination.label]) as store1:
+                values = [_shares(s, store0, store1, args.top_k, args.threshold) for s in found.sequences]
+            shares[source.label, destination.label] = float(np.mean(np.concatenate(values)))
+    table = Table(
+        [Column("source"), Column("destination"), Column("repeatability", ".3f"), Column("relative", ".3f"),
+         Column("D2D Table 5 (HPatches)", ".3f")]
+    )  # fmt: skip
+    paper = {choice.label: _PAPER.get(network_of(choice), "") if is_d2d(choice) else "" for choice in choices}
+    for (source_label, other), share in shares.items():
+        own = shares[source_label, source_label]
+        published = published_cell("D2D Table 5", paper[other], paper[source_label])
+        table.rows.append([source_label, other, share, share / own if own else None, published])
+    keypoints = f"the {args.top_k} strongest" if args.top_k else "all"
+    notes = [
+        f"repeatability: mutual nearest points at most {args.threshold:g} px apart, over the smaller number in the "
+        f"common part, of {keypoints} keypoints of an image; relative: to the source's own detector on both"
+    ]
+    return _finish(args, table, "repeatability", notes)
+
+
+def network_of(choice: FeatureChoice) -> str:
+    """The network that a conf's descriptors come from; empty for a feature file."""
+    model = choice.conf["model"] if choice.conf else {}
+    return str(model.get("network", model.get("name", "")))
+
+
+def is_d2d(choice: FeatureChoice) -> bool:
+    """Whether S_D2D has a say in the choice of keypoints."""
+    model = choice.conf["model"] if choice.conf else {}
+    return model.get("name") == "d2d" or model.get("d2d", "off") not in ("off", False)
+
+
+def _measure(
+    args: argparse.Namespace, texts: Sequence[str]
+) -> tuple[dict[str, FeatureChoice], Mapping[str, MmaResult]]:
+    choices = choose_features(texts, args.weights)
+    for choice in choices:
+        if not is_d2d(choice):
+            raise ConfigurationError(f"--features: {choice.label.partition(':')[0]} has no S_D2D; take d2d-*")
+    found = find_sequences(args.dataset)
+    results = measure_features(args, choices, found, results_folder(args))
+    return {choice.label: choice for choice in choices}, results
+
+
+def _values(result: MmaResult) -> list[Value]:
+    at_3 = float(result.curves["overall"][2])
+    return [result.mean, result.score("overall"), at_3, result.keypoints, result.matches, result.ratio]
+
+
+def _shares(
+    sequence: ImageSequence, store0: FeatureStore, store1: FeatureStore, top_k: int | None, threshold: float
+) -> list[float]:
+    """Repeatability of each pair of a sequence."""
+    first = sequence.images[0]
+    keypoints0 = strongest(store0.read(first), top_k).keypoints
+    return [
+        repeatability(keypoints0, strongest(store1.read(other), top_k).keypoints, homography,
+                      store0.image_size(first), store1.image_size(other), threshold)
+        for other, homography in zip(sequence.images[1:], sequence.homographies, strict=True)
+    ]  # fmt: skip
+
+
+def _finish(args: argparse.Namespace, table: Table, stem: str, notes: Sequence[str]) -> bool:
+    output = results_folder(args)
+    table.write(output, stem)
+    print(f"\n{table.as_latex() if args.latex else table.as_text()}\n")
+    print("\n".join([*notes, f"files: {output}/ {stem}.csv {stem}.tex"]))
+    return True

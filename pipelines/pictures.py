@@ -1,0 +1,212 @@
+"""The papers' pictures, of your photographs.
+
+python -m pipelines.pictures saliency  --images a.jpg b.jpg                          # D2D figure 3
+python -m pipelines.pictures landmarks --models outputs/photos/sparse/0 --images photos   # PoSFeat figure 1
+python -m pipelines.pictures matches   --images graf/img1.ppm graf/img3.ppm --homography graf/H1to3p   # figure 6
+python -m pipelines.pictures matches   --images photos/a.jpg photos/b.jpg --model outputs/photos/sparse/0
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipelines.argument_types import positive
+from pipelines.feature_list import choose_features
+from pipelines.sfm import DEFAULT_FEATURE
+from posfeat_hloc import confs, drawing, extractors, matchers
+from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.evaluation.homography import match_errors
+from posfeat_hloc.evaluation.saliency_maps import on_pixels, saliency_maps
+from posfeat_hloc.evaluation.sequences import read_homography
+from posfeat_hloc.exits import exit_code
+from posfeat_hloc.extract_features import extract_pixels
+from posfeat_hloc.images import DecodedImage, read_image, resize
+from posfeat_hloc.mapping.model_views import epipolar_distances, landmarks, registered_names
+from posfeat_hloc.mapping.reconstruction import read_model
+from posfeat_hloc.networks.l2net import MIN_SIZE
+from posfeat_hloc.networks.loading import load_l2net
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse the command line and draw; the exit code is 0 when there is a picture."""
+    args = _parser().parse_args(argv)
+    return exit_code(lambda: _write(args.output, args.draw(args)), args.output, "run the same command again")
+
+
+def saliency(args: argparse.Namespace) -> drawing.Picture:
+    """A row for each image: the image, S_AS, S_RS, S_D2D and both differences, cut at zero (D2D figure 3)."""
+    network, _ = load_l2net(args.network, args.weights or args.network)
+    rows = []
+    for path in args.images:
+        pixels = resize(read_image(path, grayscale=True).pixels, confs.RESIZE_MAX)
+        if min(pixels.shape) < MIN_SIZE:
+            raise ConfigurationError(f"{path}: {args.network} needs at least {MIN_SIZE} pixels a side")
+        with torch.inference_mode():
+            raw = network(torch.tensor(pixels)[None, None].float() / 255).float()
+            maps = saliency_maps(raw, args.radius)
+        shown = {name: drawing.heat_map(on_pixels(values, pixels.shape)) for name, values in maps.items()}
+        panels = {path.name: np.repeat(pixels[..., None], 3, axis=2), **shown}
+        small = {title: resize(picture, args.max_size) for title, picture in panels.items()}
+        rows.append(drawing.side_by_side([drawing.titled(picture, title) for title, picture in small.items()]))
+    return drawing.stacked(rows)
+
+
+def draw_landmarks(args: argparse.Namespace) -> drawing.Picture:
+    """A row for each image, a column for each model: keypoints with a 3D point green, others red (PoSFeat figure 1)."""
+    models = [read_model(path) for path in args.models]
+    common = sorted(set.intersection(*(set(registered_names(model)) for model in models)))
+    if not common:
+        raise ConfigurationError(f"no image has a pose in {' and in '.join(str(path) for path in args.models)}")
+    names = args.names or [common[i] for i in np.linspace(0, len(common) - 1, min(3, len(common))).astype(int)]
+    rows = []
+    for name in names:
+        panels = []
+        for path, model in zip(args.models, models, strict=True):
+            keypoints, is_landmark = landmarks(model, name)
+            order = np.argsort(is_landmark, kind="stable")  # landmarks on top
+            # as stored: a model's pixels are not turned
+            stored = cv2.imread(str(args.images / name), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+            if stored is None:
+                raise ConfigurationError(f"{args.images / name}: cannot be read as an image; give the model's --images")
+            picture = resize(np.asarray(stored[..., ::-1], np.uint8), args.max_size)
+            scale = picture.shape[1] / stored.shape[1]
+            colours = np.where(is_landmark[order, None], drawing.RIGHT, drawing.WRONG)
+            drawn = drawing.draw_points(picture, (keypoints[order] + 0.5) * scale - 0.5, colours, 1)
+            text = f"{path}: {name}: {is_landmark.sum()} of {len(keypoints)} keypoints are landmarks"
+            print(text)
+            panels.append(drawing.titled(drawn, text))
+        rows.append(drawing.side_by_side(panels))
+    return drawing.stacked(rows)
+
+
+def draw_matches(args: argparse.Namespace) -> drawing.Picture:
+    """Matched keypoints of two images, coloured by their errors (PoSFeat figure 6)."""
+    (choice,) = choose_features(
+        [args.feature], [f"{args.feature.split(':')[0]}={args.weights}"] if args.weights else []
+    )
+    if choice.conf is None:
+        raise ConfigurationError("--feature: matches are drawn of features that are extracted, not of a file")
+    matcher = args.matcher or confs.default_matchers[args.feature.split(":")[0]]
+    extractor = extractors.create(choice.conf["model"])
+    first, second = (read_image(path) for path in args.images)
+    preprocessing = choice.conf["preprocessing"]
+    features0, features1 = (extract_pixels(extractor, image.pixels, preprocessing) for image in (first, second))
+    pairs = matchers.match(matchers.create(confs.matchers[matcher]["model"]), features0, features1).pairs()
+    points0, points1 = features0.keypoints[pairs[:, 0]], features1.keypoints[pairs[:, 1]]
+    errors = _errors(args, first.to_stored(points0), second.to_stored(points1))
+    within = float(np.mean(errors <= args.right)) if len(errors) else 0.0
+    kind = "homography" if args.homography else "epipolar distance"
+    text = f"{args.feature}: {len(pairs)} matches, {within:.1%} within {args.right:g} px ({kind})"
+    print(text)
+    chosen = np.flatnonzero(errors <= args.right) if args.only_right else np.arange(len(errors))
+    chosen = np.random.default_rng(0).permutation(chosen)[: args.most]
+    chosen = chosen[np.argsort(-np.nan_to_num(errors[chosen], nan=np.inf))]  # the best on top
+    picture0, shown0 = _reduced(first, points0[chosen], args.max_size)
+    picture1, shown1 = _reduced(second, points1[chosen], args.max_size)
+    colours = drawing.error_colours(errors[chosen], args.right)
+    drawn = drawing.draw_matches(picture0, picture1, shown0, shown1, colours, args.lines)
+    return drawing.titled(drawing.with_error_bar(drawn, args.right), text)
+
+
+def _errors(
+    args: argparse.Namespace, points0: NDArray[np.float32], points1: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """Of matched pixels of the files as stored, by the homography or by the model."""
+    if args.homography:
+        same = np.stack([np.arange(len(points0), dtype=np.int64)] * 2, axis=1)
+        return match_errors(points0, points1, same, read_homography(args.homography))
+    model = read_model(args.model)
+    name0, name1 = (_name_in(path, registered_names(model)) for path in args.images)
+    return epipolar_distances(model, name0, name1, points0, points1)
+
+
+def _reduced(
+    image: DecodedImage, points: NDArray[np.float32], max_size: int
+) -> tuple[drawing.Picture, NDArray[np.float64]]:
+    """A picture no larger than a panel, and its points there."""
+    picture = resize(image.pixels, max_size)
+    return picture, (points.astype(np.float64) + 0.5) * (picture.shape[1] / image.pixels.shape[1]) - 0.5
+
+
+def _name_in(path: Path, names: Sequence[str]) -> str:
+    """The model's name of an image file: the longest end of its path that is one."""
+    parts = path.resolve().parts
+    ends = ["/".join(parts[i:]) for i in range(len(parts))]
+    return next((end for end in ends if end in names), path.name)
+
+
+def _write(path: Path, picture: drawing.Picture) -> bool:
+    """Write a picture, at once or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.stem}.partial{path.suffix}")
+    try:
+        written = cv2.imwrite(str(partial), picture[..., ::-1])
+    except cv2.error:
+        written = False
+    if not written:
+        raise ConfigurationError(f"{path}: cannot be written; give a name that ends in .png or .jpg")
+    os.replace(partial, path)
+    print(f"{path}: {picture.shape[1]}x{picture.shape[0]}")
+    return True
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.pictures", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = commands.add_parser("saliency", help="S_AS, S_RS, S_D2D and their differences")
+    add = command.add_argument
+    add("--images", type=Path, nargs="+", required=True, metavar="FILE")
+    add("--network", choices=["hardnet", "sosnet"], default="hardnet", help="default: %(default)s")
+    add("--weights", help="other weights than the package's")
+    add("--radius", type=positive, default=5, help="r_RS in cells (default: %(default)s)")
+    _add_output(command, saliency, "saliency.png", 400)
+
+    command = commands.add_parser("landmarks", help="keypoints that become landmarks of a model, and those that do not")
+    add = command.add_argument
+    add("--models", type=Path, nargs="+", required=True, metavar="DIR", help="COLMAP models, a column each")
+    add("--images", type=Path, required=True, metavar="DIR", help="their photographs")
+    add("--names", nargs="+", metavar="NAME", help="images of the models (default: three)")
+    _add_output(command, draw_landmarks, "landmarks.png", 800)
+
+    command = commands.add_parser("matches", help="matches coloured by their errors")
+    add = command.add_argument
+    add("--images", type=Path, nargs=2, required=True, metavar="FILE")
+    truth = command.add_mutually_exclusive_group(required=True)
+    truth.add_argument(
+        "--homography", type=Path, metavar="FILE", help="from the first image to the second, nine numbers"
+    )
+    truth.add_argument(
+        "--model", type=Path, metavar="DIR", help="COLMAP model with both; errors are epipolar distances"
+    )
+    add("--feature", default=DEFAULT_FEATURE, help="as in pipelines.hpatches, NAME or NAME:OPTION=VALUE")
+    add("--weights", help="other weights for its network")
+    add("--matcher", choices=list(confs.matchers), help="default: the one that suits the feature")
+    add("--right", type=float, default=10.0, metavar="PX", help="error drawn in full red (default: %(default)g)")
+    add("--only-right", action="store_true", help="leave out what is farther off, as the paper does")
+    add("--lines", action="store_true", help="lines between the images as well")
+    add("--most", type=positive, default=2000, metavar="N", help="matches drawn at most (default: %(default)s)")
+    _add_output(command, draw_matches, "matches.png", 800)
+    return parser
+
+
+def _add_output(command: argparse.ArgumentParser, draw: object, name: str, size: int) -> None:
+    command.set_defaults(draw=draw)
+    command.add_argument("--output", type=Path, default=Path(name), metavar="FILE", help="default: %(default)s")
+    command.add_argument("--max-size", type=positive, default=size, metavar="PX",
+        help="longest side of a panel (default: %(default)s)")  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.exit(main())
