@@ -19,7 +19,7 @@ import pycolmap
 
 from pipelines.argument_types import positive
 from pipelines.colmap_log import send_colmap_log_to
-from pipelines.summary import Run, as_json, as_text, explain_unregistered
+from pipelines.summary import Run, as_json, as_text
 from posfeat_hloc import confs, weights
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.exits import exit_code
@@ -27,6 +27,7 @@ from posfeat_hloc.extract_features import extract, fingerprint
 from posfeat_hloc.images import list_images
 from posfeat_hloc.mapping.cameras import MODES, CameraOptions
 from posfeat_hloc.mapping.database import build_database, describe_database, verify
+from posfeat_hloc.mapping.diagnosis import diagnose
 from posfeat_hloc.mapping.pairs import Pair, exhaustive_pairs, read_pairs, sequential_pairs, unique_pairs, write_pairs
 from posfeat_hloc.mapping.reconstruction import (
     MAPPERS,
@@ -110,7 +111,7 @@ def sfm(args: argparse.Namespace) -> Run:
             run.models = [summarize(read_model(folder), folder) for folder in folders]
         else:
             run.models = reconstruct(database, args.images, sparse, mapper, progress=not args.quiet)
-    run.unregistered = explain_unregistered(run)
+    run.diagnosis = diagnose(database, [Path(model.path) for model in run.models], vars(args))
     (output / "summary.json").write_text(json.dumps(as_json(run, vars(args)), indent=2, ensure_ascii=False) + "\n")
     print(as_text(run, args.feature, args.images, output))
     return run
