@@ -30,6 +30,7 @@ class Run:
         pairs: image pairs matched.
         database: contents of the COLMAP database.
         models: largest first.
+        against_truth: errors of the cameras where they are known, see :func:`posfeat_hloc.demo.relative_errors`.
         diagnosis: why images with features are not in the largest model.
         seconds: stage -> time spent in this run.
         kept: stages of which nothing had to be made anew.
@@ -40,6 +41,7 @@ class Run:
     pairs: int = 0
     database: DatabaseReport | None = None
     models: list[ModelSummary] = field(default_factory=list)
+    against_truth: dict[str, float] | None = None
     diagnosis: Diagnosis = field(default_factory=Diagnosis)
     seconds: dict[str, float] = field(default_factory=dict)
     kept: set[str] = field(default_factory=set)
@@ -58,6 +60,7 @@ def as_json(run: Run, command: dict[str, Any]) -> dict[str, Any]:
         "model": best,
         "other_models": [model.as_dict() for model in run.models[1:]],
         "pairs": run.pairs,
+        "against_truth": run.against_truth,
         "verified_pairs": run.database.verified if run.database else 0,
         "verified_matches": run.database.inliers if run.database else 0,
         "cameras": run.database.cameras if run.database else 0,
@@ -91,6 +94,11 @@ def as_text(run: Run, feature: str, images: Path, output: Path) -> str:
             f" --import_path {shlex.quote(best.path)} --image_path {shlex.quote(str(images))}"
             f" --database_path {shlex.quote(str(output / 'database.db'))}",
         ]
+        if (found := run.against_truth) is not None:
+            turned, moved = found["median_rotation"], 100 * found["median_position"]
+            lines.append(
+                f"  off the truth       {turned:.3f} degrees, {moved:.2f} % of the path of the cameras (medians)"
+            )
         for model in run.models[1:]:
             lines.append(f"  another model       {model.path}: {model.registered} images, {model.points} points")
     else:

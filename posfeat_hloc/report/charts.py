@@ -67,7 +67,8 @@ def histogram(path: Path, values: ArrayLike, label: str, count: str, title: str,
         if whole and top - numbers.min() < 40:
             bins = np.arange(numbers.min() - 0.5, np.ceil(top) + 1)
         axes.hist(np.minimum(numbers, bins[-1] - 1e-9), bins=bins.tolist(), color=BLUE, rwidth=0.88)
-        axes.axvline(middle, color=ORANGE, lw=1.4, label=f"median {middle:.3g}")
+        axes.axvline(middle, color=ORANGE, lw=1.4, label=f"median {middle:.4g}")
+        axes.set_ylim(top=1.15 * axes.get_ylim()[1])  # room for the legend
         axes.legend(frameon=False, fontsize=8)
     axes.set_xlabel(label, color=_INK, fontsize=9)
     axes.set_ylabel(count, color=_INK, fontsize=9)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,17 +134,40 @@ def interactive(scene: Scene, div: str) -> Interactive:
         figure.add_scatter3d(x=centres[:, 0], y=centres[:, 1], z=centres[:, 2], mode="markers", text=group.names,
                              hoverinfo="text", name=group.label,
                              marker={"size": 3.5, "color": group.colour})  # fmt: skip
-    hidden = {"visible": False, "showbackground": False}
+    everything = np.concatenate([scene.points, *(group.centres for group in scene.groups)])
+    low, high = everything.min(axis=0) - 2 * size, everything.max(axis=0) + 2 * size
+    axes = {f"{axis}axis": {"visible": False, "range": [low[i], high[i]]} for i, axis in enumerate("xyz")}
+    reach = float((high - low).max())
+    middle, eye = _viewpoint(everything, low, high)
     figure.update_layout(
         height=520, margin={"l": 0, "r": 0, "t": 0, "b": 0}, paper_bgcolor="rgba(0,0,0,0)",
+        modebar={"bgcolor": "rgba(0,0,0,0)", "color": "#94a3b8", "activecolor": BLUE},
         legend={"x": 0.01, "y": 0.99, "bgcolor": "rgba(255,255,255,0.7)", "itemsizing": "constant"},
-        scene={"aspectmode": "data", "xaxis": hidden, "yaxis": hidden, "zaxis": hidden, "dragmode": "orbit",
-               "camera": {"eye": {"x": -0.35, "y": -1.35, "z": 0.55}, "up": {"x": 0, "y": 0, "z": 1}}},
+        scene={**axes, "aspectmode": "manual", "aspectratio": _xyz((high - low) / reach), "dragmode": "orbit",
+               "camera": {"center": _xyz(middle), "eye": _xyz(eye), "up": {"x": 0, "y": 0, "z": 1}}},
     )  # fmt: skip
     shown = (
         f"{len(scene.points)} of {scene.total} points" if len(scene.points) < scene.total else f"{scene.total} points"
     )
-    return Interactive(plotly_html(figure, div), f"Drag to turn, scroll to come nearer. {shown}; names at the cameras.")
+    farther = {"center": _xyz(middle), "eye": _xyz(middle + 1.7 * (eye - middle)), "up": {"x": 0, "y": 0, "z": 1}}
+    narrow = f"if (window.innerWidth < 700) Plotly.relayout('{div}', {{'scene.camera': {json.dumps(farther)}}});"
+    return Interactive(
+        plotly_html(figure, div, tools=True, script=narrow),
+        f"Drag to turn, scroll to come nearer. {shown}; names at the cameras.",
+    )
+
+
+def _viewpoint(everything: Array, low: Array, high: Array) -> tuple[Array, Array]:
+    """What to look at and from where, above and behind the cameras; the longest side of the box is 1."""
+    nearly_all = np.percentile(everything, (5, 95), axis=0)
+    middle = (nearly_all.mean(axis=0) - (low + high) / 2) / (high - low).max()
+    radius = np.linalg.norm(nearly_all[1] - nearly_all[0]) / 2 / (high - low).max()
+    direction = np.array([-0.25, -1.0, 0.45])
+    return middle, middle + 2.1 * radius * direction / np.linalg.norm(direction)
+
+
+def _xyz(vector: Array) -> dict[str, float]:
+    return dict(zip("xyz", vector.tolist(), strict=True))
 
 
 def picture(scene: Scene, path: Path) -> Picture:
@@ -168,10 +192,17 @@ def picture(scene: Scene, path: Path) -> Picture:
     return as_picture(figure, path, "The model from behind and above the cameras.")
 
 
-def plotly_html(figure: go.Figure, div: str) -> str:
-    """A figure as a part of a page that holds plotly's script already."""
-    config = {"displaylogo": False, "responsive": True, "scrollZoom": True}
-    return to_html(figure, full_html=False, include_plotlyjs=False, div_id=div, config=config)
+def plotly_html(figure: go.Figure, div: str, tools: bool = False, script: str | None = None) -> str:
+    """A figure as a part of a page that holds plotly's script already.
+
+    Args:
+        figure: of plotly.
+        div: id of its element, unlike all others of the page.
+        tools: whether it has buttons and zooms by scrolling.
+        script: JavaScript that runs when it is drawn.
+    """
+    config = {"displaylogo": False, "responsive": True, "scrollZoom": tools, "displayModeBar": tools}
+    return to_html(figure, full_html=False, include_plotlyjs=False, div_id=div, config=config, post_script=script)
 
 
 def plotly_script() -> str:
