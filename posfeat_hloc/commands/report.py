@@ -9,7 +9,7 @@ from pathlib import Path
 from posfeat_hloc.errors import ConfigurationError
 
 NEEDED = ("jinja2", "matplotlib", "plotly")
-HINT = 'pip install "posfeat-hloc[report]"'
+HINT = 'pip install ".[report]"'
 
 
 def add_report(command: argparse.ArgumentParser) -> None:

@@ -72,7 +72,7 @@ def open_folder(path: Path, images: Path | None = None) -> RunFolder:
     folder = RunFolder(path, _kind(path, summary), summary, notes=notes)
     if folder.kind == "empty":
         folder.notes.append(f"{path} holds no results of pipelines.sfm, localize, aachen or hpatches.")
-    elif not summary and folder.kind != "hpatches":
+    elif not summary:
         folder.notes.append(
             "The run has not finished: there is no usable summary.json. This page shows what there is so far; the same "
             "command as before goes on."
@@ -100,10 +100,10 @@ def _kind(path: Path, summary: dict[str, Any]) -> str:
         return "aachen"
     if (path / "queries.jsonl").exists() or "localized" in summary:
         return "localize"
-    if (path / "curves.csv").exists() or (path / "measured").is_dir():
+    if "sequences" in summary or (path / "curves.csv").exists() or (path / "measured").is_dir():
         return "hpatches"
     made = ("features.h5", "database.db", "database.partial.db", "pairs.txt", "sparse", "sparse.partial")
-    return "sfm" if summary or any((path / name).exists() for name in made) else "empty"
+    return "sfm" if "images" in summary or any((path / name).exists() for name in made) else "empty"
 
 
 def _images(folder: RunFolder, given: Path | None) -> Path | None:
