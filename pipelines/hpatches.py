@@ -9,13 +9,17 @@ accuracy averaged over pairs; 108 of HPatches' 116 sequences. Run the same comma
 from __future__ import annotations
 
 import argparse
+import json
+import platform
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from pipelines.feature_list import FeatureChoice, add_feature_options, choose_features, feature_file
+from pipelines.report import add_report_option, write_page
 from pipelines.tables import Column, Table, Value
-from posfeat_hloc import confs
+from posfeat_hloc import __version__, confs
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.evaluation.homography import THRESHOLDS, mma_score
 from posfeat_hloc.evaluation.mma import GROUPS, MmaResult, evaluate_mma
@@ -23,6 +27,7 @@ from posfeat_hloc.evaluation.plots import plot_mma
 from posfeat_hloc.evaluation.published import MMA_SOURCE, published_mma
 from posfeat_hloc.evaluation.sequences import SequenceSet, find_sequences
 from posfeat_hloc.exits import exit_code
+from posfeat_hloc.localization.results import write_atomically
 
 HERE = "measured here"
 
@@ -49,7 +54,9 @@ def hpatches(args: argparse.Namespace) -> bool:
     each.write(output, "sequences")
     (output / "curves.csv").write_text(curve_table(results, published).as_csv(), encoding="utf-8")
     undrawn = plot_mma(output / "mma.png", results, published, f"{args.dataset.resolve().name}, {_count(found)}")
+    write_atomically(output / "summary.json", json.dumps(_summary(args, found), indent=2, ensure_ascii=False) + "\n")
     print("\n".join(_report(args, found, results, table, each, output, undrawn)))
+    write_page(output, args)
     return True
 
 
@@ -158,6 +165,16 @@ def curve_table(results: Mapping[str, MmaResult], published: Mapping[str, MmaRes
     return table
 
 
+def _summary(args: argparse.Namespace, found: SequenceSet) -> dict[str, Any]:
+    """What was measured and how, for ``summary.json``; the numbers are in the tables."""
+    return {
+        "sequences": [sequence.name for sequence in found.sequences],
+        "unusable": found.unusable,
+        "command": {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()},
+        "versions": {"posfeat_hloc": __version__, "python": platform.python_version()},
+    }
+
+
 def _count(found: SequenceSet) -> str:
     return f"{len(found.sequences)} sequences"
 
@@ -202,6 +219,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--published", nargs="*", metavar="METHOD",
         help="published curves to show beside HPatches (default: all; give no name for none)")  # fmt: skip
     add_feature_options(parser)
+    add_report_option(parser)
     return parser
 
 

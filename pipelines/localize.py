@@ -16,6 +16,7 @@ from pathlib import Path
 
 from pipelines.argument_types import positive, thresholds
 from pipelines.localize_summary import LocalizationRun, as_json, as_text
+from pipelines.report import add_report_option, write_page
 from posfeat_hloc import confs, extractors
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.evaluation.poses import THRESHOLDS, localization_errors, read_true_poses
@@ -86,6 +87,7 @@ def run(args: argparse.Namespace) -> LocalizationRun:
     summary = as_json(done, args.thresholds, command)
     write_atomically(output / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
     print(as_text(done, args.thresholds, output))
+    write_page(output, args)
     return done
 
 
@@ -214,6 +216,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--threads", type=int, default=-1, metavar="N",
         help="for poses, which do not depend on it (default: all cores)")  # fmt: skip
     add("--quiet", action="store_true", help="no progress bars")
+    add_report_option(parser)
     return parser
 
 

@@ -1,6 +1,7 @@
 """Reconstruct a folder of photographs: features, matches, verification, a COLMAP model.
 
     python -m pipelines.sfm --images photos
+    python -m pipelines.sfm --demo              (no photographs at hand)
 
 Run the same command again to resume: finished images, pairs and stages are kept, and what changed (a photograph, an
 option) is made anew.
@@ -17,9 +18,11 @@ from pathlib import Path
 
 import pycolmap
 
+from pipelines import demo
 from pipelines.argument_types import positive
 from pipelines.colmap_log import send_colmap_log_to
-from pipelines.summary import Run, as_json, as_text, explain_unregistered
+from pipelines.report import add_report_option, write_page
+from pipelines.summary import Run, as_json, as_text
 from posfeat_hloc import confs, weights
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.exits import exit_code
@@ -27,6 +30,7 @@ from posfeat_hloc.extract_features import extract, fingerprint
 from posfeat_hloc.images import list_images
 from posfeat_hloc.mapping.cameras import MODES, CameraOptions
 from posfeat_hloc.mapping.database import build_database, describe_database, verify
+from posfeat_hloc.mapping.diagnosis import diagnose
 from posfeat_hloc.mapping.pairs import Pair, exhaustive_pairs, read_pairs, sequential_pairs, unique_pairs, write_pairs
 from posfeat_hloc.mapping.reconstruction import (
     MAPPERS,
@@ -63,6 +67,7 @@ def sfm(args: argparse.Namespace) -> Run:
         PosfeatError: for anything a user can mend.
     """
     feature_conf, matcher_conf = configurations(args)
+    truth = demo.prepare(args) if args.demo else None
     camera = CameraOptions(args.camera, args.camera_model, args.camera_params)
     mapper = MapperOptions(args.mapper, args.seed, args.threads, refine_intrinsics=args.camera_params is None)
     names = list_images(args.images)
@@ -111,9 +116,12 @@ def sfm(args: argparse.Namespace) -> Run:
             run.models = [summarize(read_model(folder), folder) for folder in folders]
         else:
             run.models = reconstruct(database, args.images, sparse, mapper, progress=not args.quiet)
-    run.unregistered = explain_unregistered(run)
+    if truth is not None and run.models:
+        run.against_truth = demo.compare(Path(run.models[0].path), truth)
+    run.diagnosis = diagnose(database, [Path(model.path) for model in run.models], vars(args))
     (output / "summary.json").write_text(json.dumps(as_json(run, vars(args)), indent=2, ensure_ascii=False) + "\n")
     print(as_text(run, args.feature, args.images, output))
+    write_page(output, args)
     return run
 
 
@@ -192,7 +200,10 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m pipelines.sfm", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--images", type=Path, required=True, metavar="DIR", help="folder of photographs, searched recursively")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--images", type=Path, metavar="DIR", help="folder of photographs, searched recursively")
+    source.add_argument("--demo", action="store_true",
+        help="a rendered town square in place of photographs; says how far the cameras are from the truth")  # fmt: skip
     add("--output", type=Path, metavar="DIR", help="folder of results (default: outputs/<name of images>)")
     add("--feature", choices=list(confs.extractors), default=DEFAULT_FEATURE, help="default: %(default)s")
     add("--matcher", choices=list(confs.matchers), help="default: the one that suits the feature")
@@ -225,6 +236,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--threads", type=int, default=-1, metavar="N",
         help="for COLMAP; 1 makes runs repeatable to the last digit (default: all cores)")  # fmt: skip
     add("--quiet", action="store_true", help="no progress bars")
+    add_report_option(parser)
     return parser
 
 

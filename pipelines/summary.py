@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import platform
 import shlex
+import textwrap
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ import pycolmap
 from posfeat_hloc import __version__
 from posfeat_hloc.extract_features import ExtractionReport
 from posfeat_hloc.mapping.database import DatabaseReport
-from posfeat_hloc.mapping.reconstruction import ModelSummary, read_model
+from posfeat_hloc.mapping.diagnosis import Diagnosis
+from posfeat_hloc.mapping.reconstruction import ModelSummary
 from posfeat_hloc.timing import timed
 
 
@@ -28,7 +30,8 @@ class Run:
         pairs: image pairs matched.
         database: contents of the COLMAP database.
         models: largest first.
-        unregistered: images with features outside the largest model -> what is known about why.
+        against_truth: errors of the cameras where they are known, see :func:`posfeat_hloc.demo.relative_errors`.
+        diagnosis: why images with features are not in the largest model.
         seconds: stage -> time spent in this run.
         kept: stages of which nothing had to be made anew.
     """
@@ -38,35 +41,14 @@ class Run:
     pairs: int = 0
     database: DatabaseReport | None = None
     models: list[ModelSummary] = field(default_factory=list)
-    unregistered: dict[str, str] = field(default_factory=dict)
+    against_truth: dict[str, float] | None = None
+    diagnosis: Diagnosis = field(default_factory=Diagnosis)
     seconds: dict[str, float] = field(default_factory=dict)
     kept: set[str] = field(default_factory=set)
 
     def stage(self, name: str) -> AbstractContextManager[None]:
         """Time a stage."""
         return timed(self.seconds, name)
-
-
-def explain_unregistered(run: Run) -> dict[str, str]:
-    """Images with features that are not in the largest model, each with what is known about them."""
-    if run.database is None:
-        return {}
-    owner = {}
-    for number, model in reversed(list(enumerate(run.models))):
-        for image in read_model(Path(model.path)).images.values():
-            if image.has_pose:
-                owner[image.name] = number
-    result = {}
-    for name, pairs in sorted(run.database.verified_by_image.items()):
-        if owner.get(name) == 0:
-            continue
-        if name in owner:
-            result[name] = f"in model {owner[name]}, which could not be joined to the largest"
-        elif pairs == 0:
-            result[name] = "no verified pair with any other image"
-        else:
-            result[name] = f"{pairs} verified pairs, but too few matches to 3D points"
-    return result
 
 
 def as_json(run: Run, command: dict[str, Any]) -> dict[str, Any]:
@@ -78,13 +60,15 @@ def as_json(run: Run, command: dict[str, Any]) -> dict[str, Any]:
         "model": best,
         "other_models": [model.as_dict() for model in run.models[1:]],
         "pairs": run.pairs,
+        "against_truth": run.against_truth,
         "verified_pairs": run.database.verified if run.database else 0,
         "verified_matches": run.database.inliers if run.database else 0,
         "cameras": run.database.cameras if run.database else 0,
         "seconds": {stage: round(seconds, 3) for stage, seconds in run.seconds.items()},
         "kept_from_earlier_run": sorted(run.kept),
         "skipped": run.extraction.skipped,
-        "unregistered": run.unregistered,
+        "unregistered": _unregistered(run),
+        "likely_causes": [asdict(cause) for cause in run.diagnosis.causes],
         "notes": run.extraction.notes,
         "command": {k: str(v) if isinstance(v, Path) else v for k, v in command.items()},
         "versions": {
@@ -110,6 +94,11 @@ def as_text(run: Run, feature: str, images: Path, output: Path) -> str:
             f" --import_path {shlex.quote(best.path)} --image_path {shlex.quote(str(images))}"
             f" --database_path {shlex.quote(str(output / 'database.db'))}",
         ]
+        if (found := run.against_truth) is not None:
+            turned, moved = found["median_rotation"], 100 * found["median_position"]
+            lines.append(
+                f"  off the truth       {turned:.3f} degrees, {moved:.2f} % of the path of the cameras (medians)"
+            )
         for model in run.models[1:]:
             lines.append(f"  another model       {model.path}: {model.registered} images, {model.points} points")
     else:
@@ -122,12 +111,19 @@ def as_text(run: Run, feature: str, images: Path, output: Path) -> str:
     lines.append(f"  time                {times}")
     for title, items in (
         ("could not be read", run.extraction.skipped),
-        ("not in this model", run.unregistered),
+        ("not in this model", _unregistered(run)),
         ("note", run.extraction.notes),
     ):
         lines += listing(title, items)
+    for cause in run.diagnosis.causes:
+        text = f"{cause.name} ({len(cause.images)} images); try {cause.advice}"
+        lines.append(textwrap.fill(text, 80, initial_indent="  likely cause        ", subsequent_indent=22 * " "))
     lines.append(f"  details             {output / 'summary.json'}")
     return "\n".join(lines)
+
+
+def _unregistered(run: Run) -> dict[str, str]:
+    return {name: str(reason) for name, reason in run.diagnosis.reasons.items()}
 
 
 def listing(title: str, items: dict[str, str], limit: int = 10) -> list[str]:

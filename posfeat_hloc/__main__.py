@@ -4,6 +4,7 @@
     python -m posfeat_hloc match --export_dir results --pairs pairs.txt
     python -m posfeat_hloc list
     python -m posfeat_hloc weights list
+    python -m posfeat_hloc report outputs/photos
     python -m posfeat_hloc doctor
 
 The options of extract and match are those of `python -m hloc.extract_features`
@@ -25,6 +26,7 @@ COMMANDS = {
     "match": ("features", "matches of pairs of images"),
     "list": ("features", "the confs, one line each"),
     "weights": ("weights", "list, get, verify and convert weights"),
+    "report": ("report", "a page about a finished or unfinished run"),
     "doctor": ("doctor", "check this installation"),
 }
 """Command -> the module of ``posfeat_hloc.commands`` with its ``add_<command>``, and what it is for."""

@@ -76,8 +76,12 @@ def random_pose(rng: np.random.Generator) -> pycolmap.Rigid3d:
     """World to camera of somebody on the square who looks towards the far houses."""
     centre = np.array([rng.uniform(-6, 6), rng.uniform(-0.3, 0.3), rng.uniform(-3, 2.5)])
     target = np.array([rng.uniform(-6, 6), rng.uniform(-1.8, 0.2), 11.0])
+    return pose_towards(centre, target, rng.normal(0, 0.05))
+
+
+def pose_towards(centre: Array, target: Array, roll: float = 0.0) -> pycolmap.Rigid3d:
+    """World to camera at ``centre`` looking at ``target``, ``(3,)`` each; y is down, ``roll`` in radians."""
     forward = (target - centre) / np.linalg.norm(target - centre)
-    roll = rng.normal(0, 0.05)
     right = np.cross([np.sin(roll), np.cos(roll), 0.0], forward)
     right /= np.linalg.norm(right)
     rotation = np.stack([right, np.cross(forward, right), forward])

@@ -95,7 +95,9 @@ def test_a_replaced_photograph_is_not_reused(scene, tmp_path):
     assert changed == {"view_05.png"}
     found = summary(tmp_path / "out")
     assert found["registered"] == 5
-    assert found["unregistered"] == {"view_05.png": "no verified pair with any other image"}
+    assert list(found["unregistered"]) == ["view_05.png"]
+    assert found["unregistered"]["view_05.png"].startswith("too few keypoints: 0, where")
+    assert found["likely_causes"][0]["images"] == ["view_05.png"]
     assert "0 keypoints" in found["notes"]["view_05.png"]
 
 

@@ -1,0 +1,34 @@
+"""The page at the end of a run."""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from pathlib import Path
+
+from posfeat_hloc.commands.report import HINT, missing
+
+
+def add_report_option(parser: argparse.ArgumentParser) -> None:
+    """``--no-report``."""
+    parser.add_argument("--no-report", action="store_true", help="do not write report.html, a page about the run")
+
+
+def write_page(output: Path, args: argparse.Namespace) -> None:
+    """Write ``report.html`` unless the user does not want it, and print where it is, or why there is none.
+
+    A run whose results are written never fails for its page.
+    """
+    if args.no_report:
+        return
+    if lacking := missing():
+        print(f"  report              none: {', '.join(lacking)} not installed ({HINT})")
+        return
+    from posfeat_hloc.report.page import write_report
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of matplotlib, about glyphs that its fonts lack
+            print(f"  report              {write_report(output)}")
+    except Exception as error:
+        print(f"  report              none: {type(error).__name__}: {error}")

@@ -1,0 +1,34 @@
+"""``report``: the page of a finished, or unfinished, run."""
+
+from __future__ import annotations
+
+import argparse
+from importlib.util import find_spec
+from pathlib import Path
+
+from posfeat_hloc.errors import ConfigurationError
+
+NEEDED = ("jinja2", "matplotlib", "plotly")
+HINT = 'pip install ".[report]"'
+
+
+def add_report(command: argparse.ArgumentParser) -> None:
+    """The options of ``report``."""
+    command.set_defaults(run=report)
+    command.add_argument("output", type=Path, metavar="OUTPUT_DIR", help="output folder of sfm, localize, ...")
+    command.add_argument("--images", type=Path, metavar="DIR", help="the photographs, where they have moved")
+
+
+def report(args: argparse.Namespace) -> bool:
+    """Write the page and say where."""
+    if lacking := missing():
+        raise ConfigurationError(f"the report needs {', '.join(lacking)}: {HINT}")
+    from posfeat_hloc.report.page import write_report
+
+    print(write_report(args.output, args.images))
+    return True
+
+
+def missing() -> list[str]:
+    """Packages that the page needs and that are not installed."""
+    return [name for name in NEEDED if find_spec(name) is None]

@@ -1,0 +1,116 @@
+"""Photographs in the page: small, as JPEG, with keypoints and matches drawn on them."""
+
+from __future__ import annotations
+
+import colorsys
+from base64 import b64encode
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from posfeat_hloc.errors import ImageError
+from posfeat_hloc.images import read_image, resize
+
+Pixels = NDArray[np.uint8]
+Array = NDArray[np.float64]
+
+USED, UNUSED = (45, 212, 191), (251, 146, 60)
+"""Colours of keypoints that are part of a 3D point, and of others."""
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """A small photograph, turned as it is stored.
+
+    Attributes:
+        pixels: ``(h, w, 3)`` uint8.
+        scale: ``(2,)``, small pixels for a pixel of the photograph, along x and y.
+    """
+
+    pixels: Pixels
+    scale: Array
+
+    def places(self, keypoints: Array) -> Array:
+        """``(N, 2)`` pixels of the photograph, (0, 0) the centre of the first, as pixels of the thumbnail."""
+        return np.asarray((keypoints + 0.5) * self.scale - 0.5, np.float64)
+
+
+def thumbnail(path: Path, side: int) -> Thumbnail:
+    """Read a photograph so small that its longer side has ``side`` pixels; raises ImageError."""
+    try:
+        with Image.open(path) as file:
+            width, height = file.size
+            if file.format == "JPEG" and file.mode in ("RGB", "L"):  # decoded at a fraction of its size: fast
+                file.draft(None, (2 * side, 2 * side))
+                pixels = np.asarray(file.convert("RGB"), np.uint8)
+            else:
+                pixels = read_image(path, upright=False).pixels
+    except ImageError:
+        raise
+    except Exception as error:  # decoders raise anything on damaged files
+        raise ImageError(f"{path}: cannot be decoded ({error})") from error
+    small = resize(pixels, side)
+    return Thumbnail(small, np.array([small.shape[1] / width, small.shape[0] / height]))
+
+
+def with_keypoints(small: Thumbnail, keypoints: Array, used: NDArray[np.bool_] | None, limit: int) -> Pixels:
+    """Draw at most ``limit`` keypoints, evenly chosen; those with a 3D point in another colour.
+
+    Args:
+        small: the photograph.
+        keypoints: ``(N, 2)`` in pixels of the photograph.
+        used: ``(N,)``, part of a 3D point; None where there is no model.
+        limit: of the drawn ones.
+    """
+    picture = small.pixels.copy()
+    chosen = np.unique(np.linspace(0, max(0, len(keypoints) - 1), min(limit, len(keypoints))).astype(int))
+    flags = np.zeros(len(keypoints), bool) if used is None else used
+    chosen = chosen[np.argsort(flags[chosen], kind="stable")]  # used ones on top
+    for (x, y), flag in zip(small.places(keypoints[chosen]), flags[chosen], strict=True):
+        _dot(picture, x, y, USED if flag else UNUSED)
+    return picture
+
+
+def with_matches(small0: Thumbnail, small1: Thumbnail, points0: Array, points1: Array, limit: int) -> Pixels:
+    """Two photographs side by side with at most ``limit`` lines between points, ``(K, 2)`` in each."""
+    height = max(small0.pixels.shape[0], small1.pixels.shape[0])
+    gap = 6
+    offset = small0.pixels.shape[1] + gap
+    canvas = np.full((height, offset + small1.pixels.shape[1], 3), 255, np.uint8)
+    canvas[: small0.pixels.shape[0], : small0.pixels.shape[1]] = small0.pixels
+    canvas[: small1.pixels.shape[0], offset:] = small1.pixels
+    chosen = np.random.default_rng(0).permutation(len(points0))[:limit]
+    starts = small0.places(points0[chosen])
+    ends = small1.places(points1[chosen]) + np.array([offset, 0])
+    for number, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        red, green, blue = colorsys.hsv_to_rgb(number * 0.618 % 1, 0.75, 0.95)
+        colour = (round(255 * red), round(255 * green), round(255 * blue))
+        first, last = ((round(float(x) * 16), round(float(y) * 16)) for x, y in (start, end))
+        cv2.line(canvas, first, last, colour, 1, cv2.LINE_AA, shift=4)
+        for x, y in (start, end):
+            _dot(canvas, x, y, colour)
+    return canvas
+
+
+def as_heat(scores: Array, size: tuple[int, int]) -> Pixels:
+    """A score map in colours, from its 1st to its 99.5th percentile, stretched to ``size`` (w, h)."""
+    low, high = np.percentile(scores, (1, 99.5))
+    grey = np.clip((scores - low) / max(float(high - low), 1e-12) * 255, 0, 255).astype(np.uint8)
+    coloured = cv2.applyColorMap(cv2.resize(grey, size, interpolation=cv2.INTER_LINEAR), cv2.COLORMAP_VIRIDIS)
+    return np.asarray(coloured[..., ::-1], np.uint8)
+
+
+def jpeg_uri(pixels: Pixels, quality: int = 78) -> str:
+    """A data URI of a JPEG."""
+    buffer = BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, format="JPEG", quality=quality, optimize=True)
+    return f"data:image/jpeg;base64,{b64encode(buffer.getvalue()).decode()}"
+
+
+def _dot(picture: Pixels, x: float, y: float, colour: tuple[int, int, int]) -> None:
+    cv2.circle(picture, (round(x * 16), round(y * 16)), 24, colour, -1, cv2.LINE_AA, shift=4)

@@ -1,0 +1,221 @@
+"""Points and cameras of a model, to be turned in the page, and as PNG."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import plotly.graph_objects as go
+import pycolmap
+from numpy.typing import NDArray
+from plotly.io import to_html
+
+from posfeat_hloc.report.charts import BLUE, as_picture, new_figure
+from posfeat_hloc.report.content import Interactive, Picture
+
+Array = NDArray[np.float64]
+
+MAX_POINTS = 20_000
+"""Points drawn at most; chosen at random, always the same ones."""
+
+
+@dataclass(frozen=True)
+class Cameras:
+    """Cameras of one kind.
+
+    Attributes:
+        label: in the legend.
+        names: of the images.
+        centres: ``(N, 3)``.
+        rotations: ``(N, 3, 3)`` world to camera.
+        colour: of the frusta.
+    """
+
+    label: str
+    names: list[str]
+    centres: Array
+    rotations: Array
+    colour: str = BLUE
+
+    @classmethod
+    def of_model(cls, model: pycolmap.Reconstruction, label: str = "cameras") -> Cameras:
+        """All cameras with a pose."""
+        images = sorted((image for image in model.images.values() if image.has_pose), key=lambda image: image.name)
+        poses = {image.name: image.cam_from_world() for image in images}
+        return cls.of_poses(poses, label)
+
+    @classmethod
+    def of_poses(cls, poses: dict[str, pycolmap.Rigid3d], label: str, colour: str = BLUE) -> Cameras:
+        """Cameras with these poses, world to camera."""
+        centres = np.array([pose.inverse().translation for pose in poses.values()]).reshape(-1, 3)
+        rotations = np.array([pose.rotation.matrix() for pose in poses.values()]).reshape(-1, 3, 3)
+        return cls(label, list(poses), centres, rotations, colour)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What is drawn, turned so that z is up as the photographers held their cameras.
+
+    Attributes:
+        points: ``(N, 3)``.
+        colours: ``(N, 3)`` uint8.
+        total: points of the model.
+        groups: cameras.
+    """
+
+    points: Array
+    colours: NDArray[np.uint8]
+    total: int
+    groups: Sequence[Cameras]
+
+
+def make_scene(model: pycolmap.Reconstruction, groups: Sequence[Cameras]) -> Scene:
+    """Choose the points to draw, and turn all of it upright.
+
+    Points far outside the box that holds nearly all others are left out: a few of them would shrink the rest to a dot.
+    """
+    points = np.array([point.xyz for point in model.points3D.values()]).reshape(-1, 3)
+    colours = np.array([point.color for point in model.points3D.values()], np.uint8).reshape(-1, 3)
+    total = len(points)
+    shown = [group for group in groups if group.names]
+    frame = upright(np.concatenate([group.rotations for group in shown])) if shown else np.eye(3)
+    centres = np.concatenate([group.centres for group in shown]) if shown else np.zeros((0, 3))
+    if total:
+        low, high = np.percentile(points, (2, 98), axis=0)
+        if len(centres):
+            low, high = np.minimum(low, centres.min(axis=0)), np.maximum(high, centres.max(axis=0))
+        margin = 0.15 * (high - low)
+        inside = np.flatnonzero(((points >= low - margin) & (points <= high + margin)).all(axis=1))
+        chosen = np.random.default_rng(0).permutation(inside)[:MAX_POINTS]
+        points, colours = points[chosen], colours[chosen]
+    turned = [Cameras(g.label, g.names, g.centres @ frame.T, g.rotations @ frame.T, g.colour) for g in shown]
+    return Scene(points @ frame.T, colours, total, turned)
+
+
+def upright(rotations: Array) -> Array:
+    """``(3, 3)``: from the world to x right, y forward, z up, by the mean of the cameras' axes ``(N, 3, 3)``."""
+    up = -rotations[:, 1].sum(axis=0)
+    if np.linalg.norm(up) < 1e-9:
+        return np.eye(3)
+    up = up / np.linalg.norm(up)
+    forward = rotations[:, 2].sum(axis=0)
+    forward = forward - (forward @ up) * up
+    if np.linalg.norm(forward) < 1e-9 * len(rotations):  # cameras all around
+        forward = np.linalg.svd(up[None])[2][1]
+    forward = forward / np.linalg.norm(forward)
+    return np.stack([np.cross(forward, up), forward, up])
+
+
+def frusta(cameras: Cameras, size: float) -> Array:
+    """``(N, 11, 3)``: the edges of each camera's pyramid, ``size`` half as wide as the image, as one stroke."""
+    corners = np.array([[0, 0, 0], [-1, -0.7, 1.4], [1, -0.7, 1.4], [1, 0.7, 1.4], [-1, 0.7, 1.4]]) * size
+    stroke = corners[[0, 1, 2, 0, 3, 4, 0, 1, 4, 3, 2]]
+    return np.asarray(np.einsum("nij,ki->nkj", cameras.rotations, stroke) + cameras.centres[:, None], np.float64)
+
+
+def interactive(scene: Scene, div: str) -> Interactive:
+    """The scene to be turned, with the names of the images at their cameras."""
+    x, y, z = scene.points.astype(np.float32).T
+    colours = [f"rgb({r},{g},{b})" for r, g, b in scene.colours.tolist()]
+    figure = go.Figure(
+        go.Scatter3d(x=x, y=y, z=z, mode="markers", name="points", hoverinfo="skip",
+                     marker={"size": 1.6, "color": colours})
+    )  # fmt: skip
+    size = _camera_size(scene)
+    for group in scene.groups:
+        gaps = np.full((len(group.names), 1, 3), np.nan)
+        line = np.concatenate([frusta(group, size), gaps], axis=1).reshape(-1, 3).astype(np.float32)
+        figure.add_scatter3d(x=line[:, 0], y=line[:, 1], z=line[:, 2], mode="lines", hoverinfo="skip",
+                             line={"color": group.colour, "width": 2}, showlegend=False)  # fmt: skip
+        centres = group.centres.astype(np.float32)
+        figure.add_scatter3d(x=centres[:, 0], y=centres[:, 1], z=centres[:, 2], mode="markers", text=group.names,
+                             hoverinfo="text", name=group.label,
+                             marker={"size": 3.5, "color": group.colour})  # fmt: skip
+    everything = np.concatenate([scene.points, *(group.centres for group in scene.groups)])
+    low, high = everything.min(axis=0) - 2 * size, everything.max(axis=0) + 2 * size
+    axes = {f"{axis}axis": {"visible": False, "range": [low[i], high[i]]} for i, axis in enumerate("xyz")}
+    reach = float((high - low).max())
+    middle, eye = _viewpoint(everything, low, high)
+    figure.update_layout(
+        height=520, margin={"l": 0, "r": 0, "t": 0, "b": 0}, paper_bgcolor="rgba(0,0,0,0)",
+        modebar={"bgcolor": "rgba(0,0,0,0)", "color": "#94a3b8", "activecolor": BLUE},
+        legend={"x": 0.01, "y": 0.99, "bgcolor": "rgba(255,255,255,0.7)", "itemsizing": "constant"},
+        scene={**axes, "aspectmode": "manual", "aspectratio": _xyz((high - low) / reach), "dragmode": "orbit",
+               "camera": {"center": _xyz(middle), "eye": _xyz(eye), "up": {"x": 0, "y": 0, "z": 1}}},
+    )  # fmt: skip
+    shown = (
+        f"{len(scene.points)} of {scene.total} points" if len(scene.points) < scene.total else f"{scene.total} points"
+    )
+    farther = {"center": _xyz(middle), "eye": _xyz(middle + 1.7 * (eye - middle)), "up": {"x": 0, "y": 0, "z": 1}}
+    narrow = f"if (window.innerWidth < 700) Plotly.relayout('{div}', {{'scene.camera': {json.dumps(farther)}}});"
+    return Interactive(
+        plotly_html(figure, div, tools=True, script=narrow),
+        f"Drag to turn, scroll to come nearer. {shown}; names at the cameras.",
+    )
+
+
+def _viewpoint(everything: Array, low: Array, high: Array) -> tuple[Array, Array]:
+    """What to look at and from where, above and behind the cameras; the longest side of the box is 1."""
+    nearly_all = np.percentile(everything, (5, 95), axis=0)
+    middle = (nearly_all.mean(axis=0) - (low + high) / 2) / (high - low).max()
+    radius = np.linalg.norm(nearly_all[1] - nearly_all[0]) / 2 / (high - low).max()
+    direction = np.array([-0.25, -1.0, 0.45])
+    return middle, middle + 2.1 * radius * direction / np.linalg.norm(direction)
+
+
+def _xyz(vector: Array) -> dict[str, float]:
+    return dict(zip("xyz", vector.tolist(), strict=True))
+
+
+def picture(scene: Scene, path: Path) -> Picture:
+    """The scene from above and behind, as PNG."""
+    figure = new_figure(7.2, 4.6)
+    axes = figure.subplots()
+    tilt = np.radians(25)
+    view = np.array([[1, 0, 0], [0, np.sin(tilt), np.cos(tilt)], [0, np.cos(tilt), -np.sin(tilt)]])
+    seen = scene.points @ view.T
+    order = np.argsort(-seen[:, 2])
+    axes.scatter(seen[order, 0], seen[order, 1], c=scene.colours[order] / 255, s=1.2, lw=0)
+    size = _camera_size(scene)
+    for group in scene.groups:
+        for line in frusta(group, size) @ view.T:
+            axes.plot(line[:, 0], line[:, 1], color=group.colour, lw=0.7)
+        axes.scatter([], [], c=group.colour, s=14, label=f"{group.label} ({len(group.names)})")
+    axes.set(aspect="equal", xticks=[], yticks=[])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    if scene.groups:
+        axes.legend(frameon=False, fontsize=8)
+    return as_picture(figure, path, "The model from behind and above the cameras.")
+
+
+def plotly_html(figure: go.Figure, div: str, tools: bool = False, script: str | None = None) -> str:
+    """A figure as a part of a page that holds plotly's script already.
+
+    Args:
+        figure: of plotly.
+        div: id of its element, unlike all others of the page.
+        tools: whether it has buttons and zooms by scrolling.
+        script: JavaScript that runs when it is drawn.
+    """
+    config = {"displaylogo": False, "responsive": True, "scrollZoom": tools, "displayModeBar": tools}
+    return to_html(figure, full_html=False, include_plotlyjs=False, div_id=div, config=config, post_script=script)
+
+
+def plotly_script() -> str:
+    """plotly.js, whole: 4.8 MB, so that the page needs no network."""
+    from plotly.offline import get_plotlyjs
+
+    return get_plotlyjs()
+
+
+def _camera_size(scene: Scene) -> float:
+    """Half the width of a drawn frustum: small beside the scene, and beside the distance of neighbouring cameras."""
+    everything = np.concatenate([scene.points, *(group.centres for group in scene.groups)])
+    if not len(everything):
+        return 1.0
+    extent = float(np.linalg.norm(np.percentile(everything, 95, axis=0) - np.percentile(everything, 5, axis=0)))
+    return 0.018 * max(extent, 1e-9)

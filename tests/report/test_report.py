@@ -1,0 +1,187 @@
+"""The page of a reconstruction: from a finished run, from what is left of one, and from nothing."""
+
+import json
+import re
+import shlex
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("plotly", reason='the report needs pip install ".[report]"')
+pytest.importorskip("matplotlib")
+pytest.importorskip("jinja2")
+
+from pipelines import report as hook
+from pipelines import sfm
+from posfeat_hloc.__main__ import main
+from posfeat_hloc.features import Features
+from posfeat_hloc.report.page import write_report
+from posfeat_hloc.report.repeating import command_line
+from posfeat_hloc.stores import FeatureStore
+from tests.rendering import write_scene
+
+PLOTS = ("model_0", "match_graph", "pair_inliers", "inlier_ratio", "track_length", "reprojection_error", "keypoints",
+         "stage_times")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished run of six views and one that shows nothing."""
+    folder = tmp_path_factory.mktemp("run")
+    write_scene(folder / "photos", 6)
+    Image.fromarray(np.full((300, 400), 90, np.uint8)).save(folder / "photos/z <b>&.png")
+    arguments = ["--images", str(folder / "photos"), "--output", str(folder / "out"), "--feature", "sift", "--quiet"]
+    assert sfm.main([*arguments, "--no-report", "--threads", "1"]) == 0
+    assert not (folder / "out/report.html").exists()
+    return folder
+
+
+@pytest.fixture
+def output(run, tmp_path):
+    """A copy of the run's output that may be spoiled."""
+    return shutil.copytree(run / "out", tmp_path / "out")
+
+
+def page_of(output, images=None):
+    path = write_report(output, images)
+    assert path == output / "report.html"
+    return path.read_text(encoding="utf-8")
+
+
+def text_of(html):
+    """The page without scripts, styles and pictures."""
+    return re.sub(r"(?s)<script.*?</script>|<style.*?</style>|src=\"data:[^\"]*\"", "", html)
+
+
+def test_a_finished_run(run, output):
+    html = page_of(output)
+    summary = json.loads((output / "summary.json").read_text())
+    text = text_of(html)
+    assert "6 of 7" in text
+    assert f"{summary['model']['reprojection_error']:.2f} px" in text
+    assert f"{summary['verified_pairs']} of {summary['pairs']}" in text
+    assert "Likely cause for 1 image: too few keypoints. Try --max-size 3200" in text
+    for title in ("Points and cameras", "Match graph", "Best and worst pairs", "Photographs and keypoints",
+                  "Distributions", "Time", "To repeat this run", "1 images stand alone"):  # fmt: skip
+        assert title in text
+    assert "z &lt;b&gt;&amp;.png" in text
+    assert "<b>&" not in html
+    assert "Score maps" not in text  # SIFT has none
+    for plot in PLOTS:
+        with Image.open(output / f"report/{plot}.png") as picture:
+            assert min(picture.size) > 200
+    assert html.count('src="data:image/jpeg') == 6 + 7  # pairs, and photographs
+
+
+def test_the_page_loads_nothing(output):
+    html = page_of(output)
+    assert not re.search(r"<script[^>]+src=|<link[^>]+href=\"(?!data:)|@import|<img[^>]+src=\"(?!data:)", html)
+    assert len(html) < 8e6
+    assert html.count("Plotly.newPlot(") >= 2
+
+
+def test_writing_again_gives_the_same_page(output):
+    assert page_of(output) == page_of(output)
+
+
+def test_nothing_else_of_the_output_is_touched(output):
+    before = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in output.rglob("*") if p.is_file()}
+    page_of(output)
+    assert {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in before} == before
+    new = {p.relative_to(output).parts[0] for p in output.rglob("*") if p.is_file() and p not in before}
+    assert new == {"report", "report.html"}
+
+
+def test_photographs_that_have_moved(run, output):
+    summary = json.loads((output / "summary.json").read_text())
+    summary["command"]["images"] = "/nowhere/photos"
+    (output / "summary.json").write_text(json.dumps(summary))
+    text = text_of(page_of(output))
+    assert "The photographs are not at /nowhere/photos: pictures are left out. Name their folder by --images." in text
+    assert "Match graph" in text
+    assert "Photographs and keypoints" in text_of(page_of(output, run / "photos"))
+
+
+@pytest.mark.parametrize(
+    ("gone", "said", "left_out"),
+    [
+        (["summary.json"], "The run has not finished", "To the last digit"),
+        (["summary.json", "sparse"], "There is no model.", "Points and cameras"),
+        (["summary.json", "sparse", "database.db"], "The run has not finished", "Match graph"),
+        (["features.h5", "matches.h5"], "Match graph", "Photographs and keypoints"),
+    ],
+)
+def test_what_is_left_of_a_run(output, gone, said, left_out):
+    for name in gone:
+        shutil.rmtree(output / name) if (output / name).is_dir() else (output / name).unlink()
+    text = text_of(page_of(output))
+    assert said in text
+    assert left_out not in text
+
+
+@pytest.mark.parametrize("name", ["summary.json", "database.db", "features.h5", "sparse/0/points3D.bin"])
+def test_damaged_files_are_named(output, name):
+    (output / name).write_bytes(b"\x00 damaged")
+    text = text_of(page_of(output))
+    assert name.partition("/points3D")[0] in text
+    assert "cannot be read" in text or "damaged" in text or "no COLMAP model" in text
+    assert "To repeat this run" in text
+
+
+def test_an_empty_folder(tmp_path, capsys):
+    html = page_of(tmp_path)
+    assert "holds no results" in html
+    assert len(html) < 20_000  # plotly is not there for nothing
+    assert main(["report", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "report.html")
+    assert main(["report", str(tmp_path / "none")]) == 1
+    assert "none: no such folder" in capsys.readouterr().err
+
+
+def test_a_hundred_photographs_stay_below_ten_megabytes(tmp_path):
+    write_scene(tmp_path / "photos", 1)
+    first = Image.open(tmp_path / "photos/view_00.png").resize((1600, 1200))
+    first.convert("RGB").save(tmp_path / "first.jpg")
+    (tmp_path / "photos/view_00.png").unlink()
+    rng = np.random.default_rng(0)
+    found = Features(
+        rng.uniform(0, 1200, (500, 2)).astype(np.float32), np.ones(500, np.float32), np.zeros((500, 8), np.float32)
+    )
+    (tmp_path / "out").mkdir()
+    with FeatureStore(tmp_path / "out/features.h5", {"model": {"name": "test"}}) as store:
+        for i in range(130):
+            (tmp_path / f"photos/{i:03}.jpg").hardlink_to(tmp_path / "first.jpg")
+            store.write(f"{i:03}.jpg", found, (1600, 1200))
+        store.commit()
+    (tmp_path / "out/summary.json").write_text('{"images": 130}')
+    html = page_of(tmp_path / "out", tmp_path / "photos")
+    assert html.count('src="data:image/jpeg') == 65  # every second of 130
+    assert "65 of 130 photographs are shown" in html
+    assert len(html) * 100 / 65 + 5e6 < 10e6  # with plotly
+
+
+def test_the_command_says_what_was_done():
+    given = ["--images", "my photos", "--pairs", "sequential", "--camera", "single", "--camera-model", "PINHOLE"]
+    given += ["--camera-params", "500,500.5,320,240", "--max-size", "800"]
+    args = sfm.arguments(given)
+    line = shlex.split(command_line("sfm", vars(args)))
+    assert line[:3] == ["python", "-m", "pipelines.sfm"]
+    assert sfm.arguments(line[3:]) == args
+
+
+def test_what_is_missing_is_said_in_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("posfeat_hloc.commands.report.NEEDED", ("jinja2", "no_such_package"))
+    hook.write_page(tmp_path, sfm.arguments(["--images", "x"]))
+    said = capsys.readouterr().out
+    assert said == '  report              none: no_such_package not installed (pip install ".[report]")\n'
+    assert main(["report", str(tmp_path)]) == 1
+    assert 'pip install ".[report]"' in capsys.readouterr().err
+
+
+def test_a_page_that_fails_does_not_spoil_the_run(tmp_path, monkeypatch, capsys):
+    hook.write_page(tmp_path / "none", sfm.arguments(["--images", "x"]))
+    assert "report              none: ConfigurationError" in capsys.readouterr().out
+    hook.write_page(tmp_path, sfm.arguments(["--images", "x", "--no-report"]))
+    assert capsys.readouterr().out == ""
