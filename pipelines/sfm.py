@@ -36,6 +36,7 @@ from posfeat_hloc.mapping.reconstruction import (
     summarize,
 )
 from posfeat_hloc.match_features import match
+from posfeat_hloc.output import only_writer, write_atomically
 from posfeat_hloc.resume import Made, hash_of
 from posfeat_hloc.retrieval import describe_images, retrieve
 from posfeat_hloc.stores import FeatureStore
@@ -68,7 +69,20 @@ def sfm(args: argparse.Namespace) -> Run:
     if len(names) < 2:
         raise ConfigurationError(f"{args.images}: holds one image; a reconstruction needs at least two")
     output = args.output or Path("outputs") / args.images.resolve().name
-    output.mkdir(parents=True, exist_ok=True)
+    with only_writer(output):
+        return _run(args, names, output, feature_conf, matcher_conf, camera, mapper)
+
+
+def _run(
+    args: argparse.Namespace,
+    names: list[str],
+    output: Path,
+    feature_conf: confs.Conf,
+    matcher_conf: confs.Conf,
+    camera: CameraOptions,
+    mapper: MapperOptions,
+) -> Run:
+    """The stages, one after the other."""
     send_colmap_log_to(output / "logs")
     run = Run(images=len(names))
 
@@ -111,7 +125,8 @@ def sfm(args: argparse.Namespace) -> Run:
         else:
             run.models = reconstruct(database, args.images, sparse, mapper, progress=not args.quiet)
     run.unregistered = explain_unregistered(run)
-    (output / "summary.json").write_text(json.dumps(as_json(run, vars(args)), indent=2, ensure_ascii=False) + "\n")
+    summary = json.dumps(as_json(run, vars(args)), indent=2, ensure_ascii=False) + "\n"
+    write_atomically(output / "summary.json", summary)
     print(as_text(run, args.feature, args.images, output))
     return run
 

@@ -50,7 +50,8 @@ class Hdf5Store:
                 self.file.attrs[CONFIGURATION] = np.bytes_(wanted)
                 self.commit()
             else:
-                self._check_configuration(self._recorded(), wanted)
+                with self._damage("its configuration"):
+                    self._check_configuration(self._recorded(), wanted)
         except BaseException:
             self.close()
             raise
