@@ -20,7 +20,7 @@ import numpy as np
 
 from posfeat_hloc.errors import StoreError
 from posfeat_hloc.features import Matches
-from posfeat_hloc.stores.hdf5 import Hdf5Store
+from posfeat_hloc.stores.hdf5 import CHECKSUM, Hdf5Store, content_digest, read_texts, write_text
 
 _INT16_MAX = 32767
 DIRECTED = "directed"
@@ -45,23 +45,27 @@ class MatchStore(Hdf5Store):
             count1: keypoints in image 1; beyond 32767 the indices need int32.
             digests: of the features that were matched, for :meth:`is_current`.
         """
-        if not self.directed and (other_order := self._find(name1, name0)) is not None:
-            del self.file[other_order]
-        key = self._key_to_write(name0, name1)
-        if key in self.file:
-            del self.file[key]
-        group = self.file.create_group(key)
-        kind = np.int16 if count1 <= _INT16_MAX else np.int32
-        group.create_dataset("matches0", data=matches.indices.astype(kind))
-        group.create_dataset("matching_scores0", data=matches.scores.astype(np.float16))
-        group.attrs["names"] = [name0, name1]
-        group.attrs["digests"] = list(digests)
+        indices = matches.indices.astype(np.int16 if count1 <= _INT16_MAX else np.int32)
+        scores = matches.scores.astype(np.float16)
+        other_order = None if self.directed else self._find(name1, name0)
+        with self._damage(f"matches of {name0!r} and {name1!r}", "written"):
+            if other_order is not None:
+                del self.file[other_order]
+            key = self._key_to_write(name0, name1)
+            if key in self.file:
+                del self.file[key]
+            group = self.file.create_group(key)
+            group.create_dataset("matches0", data=indices)
+            group.create_dataset("matching_scores0", data=scores)
+            write_text(group, "names", name0, name1)
+            write_text(group, "digests", *digests)
+            write_text(group, CHECKSUM, content_digest(indices, scores))
 
     def is_current(self, name0: str, name1: str, digests: tuple[str, str]) -> bool:
         """Whether complete matches of exactly these features are stored, in this order of the images."""
         key = self._find(name0, name1)
         with self._damage(f"matches {key!r}"):
-            return key is not None and list(self.file[key].attrs.get("digests", [])) == list(digests)
+            return key is not None and read_texts(self.file[key], "digests") == list(digests)
 
     def __contains__(self, pair: tuple[str, str]) -> bool:
         name0, name1 = pair
@@ -105,8 +109,8 @@ class MatchStore(Hdf5Store):
                 group = self.file.get(key)
                 if not isinstance(group, h5py.Group) or not _is_complete(group):
                     continue
-                names = group.attrs.get("names")
-                if names is None or list(names) == [name0, name1]:
+                names = read_texts(group, "names")
+                if names is None or names == [name0, name1]:
                     return key
         return None
 
@@ -115,7 +119,9 @@ class MatchStore(Hdf5Store):
         group = self.file.get(short)
         if group is None:
             return short
-        owner = list(group.attrs.get("names", [name0, name1]))
+        owner = read_texts(group, "names") or []
+        if "names" not in group.attrs:
+            owner = [name0, name1]
         if owner == [name0, name1]:
             return short
         if owner:  # another pair has the short key: both move to long ones
