@@ -23,6 +23,9 @@ from posfeat_hloc.stores.journal import journal_path, recover
 _RESTARTS = 20
 """Groups that may crash or stop HDF5 before the rest of a file is given up."""
 
+_START = 60.0
+"""Seconds that Python may take to start on a busy machine."""
+
 
 @dataclass
 class FileReport:
@@ -153,16 +156,16 @@ def _messages(order: dict[str, Any], limit: float) -> Iterator[list[str]]:
     try:
         process.stdin.write(json.dumps(order).encode() + b"\n")
         process.stdin.close()
-        rest, last = b"", time.monotonic()
+        rest, last, wait = b"", time.monotonic(), max(limit, _START)
         while True:
-            ready, _, _ = select.select([process.stdout], [], [], max(0.0, last + limit - time.monotonic()))
+            ready, _, _ = select.select([process.stdout], [], [], max(0.0, last + wait - time.monotonic()))
             if not ready:
                 yield ["ended", f"takes more than {limit:g} s"]
                 return
             data = os.read(process.stdout.fileno(), 1 << 16)
             if not data:
                 break
-            last = time.monotonic()
+            last, wait = time.monotonic(), limit
             *lines, rest = (rest + data).split(b"\n")
             for line in lines:
                 message = json.loads(line)

@@ -240,6 +240,7 @@ def _say(*words: str) -> None:
 def main() -> None:
     """Do what the first line of standard input asks for, as JSON."""
     order = json.loads(sys.stdin.readline())
+    _say("begin", "open")
     path = Path(order["path"])
     try:
         if "target" in order:
