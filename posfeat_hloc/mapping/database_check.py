@@ -36,9 +36,7 @@ def _contents(connection: sqlite3.Connection) -> dict[str, str]:
     damaged = {}
     names = dict(connection.execute("SELECT image_id, name FROM images"))
     counts: dict[int, int] = dict.fromkeys(names, 0)
-    for image, rows, columns, size in connection.execute(
-        "SELECT image_id, rows, cols, length(data) FROM keypoints"
-    ):
+    for image, rows, columns, size in connection.execute("SELECT image_id, rows, cols, length(data) FROM keypoints"):
         counts[image] = rows
         if image not in names:
             damaged[f"keypoints of image {image}"] = "there is no such image"

@@ -1,4 +1,4 @@
-"""Whether the files of a binary COLMAP model are as long as they say: COLMAP itself never asks, and counts on for ever."""
+"""Whether the files of a binary COLMAP model are as long as they say: COLMAP never asks, and reads on for ever."""
 
 from __future__ import annotations
 

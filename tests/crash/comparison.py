@@ -21,7 +21,9 @@ _NOT_COMPARED = ("seconds", "key", "kept_from_earlier_run", "command", "path", "
 def differences(found: Path, expected: Path) -> list[str]:
     """What is not equal; an empty list where all is."""
     result = [f"{path.name} was left behind" for path in found.rglob("*") if path.suffix in (".partial", ".journal")]
-    result += [f"{path.name} was left behind" for path in found.glob("*.partial*") if not path.name.endswith(".partial")]
+    result += [
+        f"{path.name} was left behind" for path in found.glob("*.partial*") if not path.name.endswith(".partial")
+    ]
     for path in sorted(expected.iterdir()):
         other = found / path.name
         if path.name in ("logs", "tensorboard", "sparse.key"):

@@ -12,7 +12,7 @@ import shutil
 import signal
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -117,16 +117,27 @@ class Workshop:
 
     Args:
         folder: for everything; another workshop in the same folder takes what is there.
+        commands: whose stages are wanted.
+        retrieval: whether pipelines.sfm pairs images by global descriptors.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self, folder: Path, commands: Sequence[str] = ("sfm", "localize", "train"), retrieval: bool = True
+    ) -> None:
         cv2.setNumThreads(1)
         torch.set_num_threads(1)
         self.folder, self.log = folder, folder / "log"
         self.photos, self.queries, self.pictures = folder / "photos", folder / "queries", folder / "pictures"
         if not self.pictures.exists():
             self._do(self._render)
-        self.stages = [*self._sfm_stages(), *self._localize_stages(), self._train_stage()]
+        self.pairs = ["--pairs", "retrieval", "--neighbors", "4"] if retrieval else []
+        self.stages: list[Stage] = []
+        if "sfm" in commands:
+            self.stages += self._sfm_stages()
+        if "localize" in commands:
+            self.stages += self._localize_stages()
+        if "train" in commands:
+            self.stages.append(self._train_stage())
 
     def _render(self) -> int:
         write_scene(folder := self.folder / "all", 7)
@@ -148,7 +159,7 @@ class Workshop:
         """Reconstruct."""
         return sfm.main(
             ["--images", str(self.photos), "--output", str(output), "--feature", "sift", "--max-keypoints", "800",
-             "--pairs", "retrieval", "--neighbors", "4", "--camera", "single", "--camera-model", "SIMPLE_PINHOLE",
+             *self.pairs, "--camera", "single", "--camera-model", "SIMPLE_PINHOLE",
              "--camera-params", f"{FOCAL},{WIDTH / 2},{HEIGHT / 2}", "--quiet", "--threads", "1"]
         )  # fmt: skip
 
@@ -168,9 +179,15 @@ class Workshop:
         )  # fmt: skip
 
     def _sfm_stages(self) -> list[Stage]:
-        made = [("features.h5",), ("global-feats-vlad-hardnet.h5",), ("matches.h5", "pairs.txt"),
-                ("database.db", "database.db.key")]  # fmt: skip
-        names = ["extract", "retrieve", "match", "verify", "map"]
+        made: list[tuple[str, ...]] = [
+            ("features.h5",),
+            ("matches.h5", "pairs.txt"),
+            ("database.db", "database.db.key"),
+        ]
+        names = ["extract", "match", "verify", "map"]
+        if self.pairs:
+            made.insert(1, ("global-feats-vlad-hardnet.h5",))
+            names.insert(1, "retrieve")
         return self._stages_of(names, made, self.sfm, self.folder / "sfm")
 
     def _localize_stages(self) -> list[Stage]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import mmap
 import os
 import random
@@ -91,31 +90,26 @@ def _outcomes(
         os.close(receive)
         _work(reader, numbers, folder, send, current, deadline, seed)
     os.close(send)
-    number, rest = numbers.start, b""
-    try:
-        while True:
-            ready, _, _ = select.select([receive], [], [], limit)
-            if not ready:
-                os.kill(child, signal.SIGKILL)
-                yield struct.unpack("<q", current[:])[0], f"hangs for more than {limit} s"
-                break
-            data = os.read(receive, 1 << 16)
-            if not data:
-                break
-            *lines, rest = (rest + data).split(b"\n")
-            for line in lines:
-                text, _, outcome = line.decode().partition(" ")
-                number = int(text) + 1
-                yield int(text), outcome
-    finally:
-        os.close(receive)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(child, signal.SIGKILL) if not data else None
-        _, status = os.waitpid(child, 0)
-        current_number = struct.unpack("<q", current[:])[0]
-        current.close()
-    if os.WIFSIGNALED(status) and os.WTERMSIG(status) != signal.SIGKILL:
-        yield current_number, f"dies by {signal.Signals(os.WTERMSIG(status)).name}"
+    rest = b""
+    while True:
+        hangs = not select.select([receive], [], [], limit)[0]
+        data = b"" if hangs else os.read(receive, 1 << 16)
+        if not data:
+            break
+        *lines, rest = (rest + data).split(b"\n")
+        for line in lines:
+            number, _, outcome = line.decode().partition(" ")
+            yield int(number), outcome
+    os.close(receive)
+    if hangs:
+        os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    (in_hand,) = struct.unpack("<q", current[:])
+    current.close()
+    if hangs:
+        yield in_hand, f"hangs for more than {limit:g} s"
+    elif os.WIFSIGNALED(status):
+        yield in_hand, f"dies by {signal.Signals(os.WTERMSIG(status)).name}"
 
 
 def _work(

@@ -4,11 +4,26 @@ from __future__ import annotations
 
 import random
 
-_NUMBERS = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 1 << 40, (1 << 64) - 1)
+_NUMBERS = (
+    0,
+    1,
+    2,
+    0x7F,
+    0x80,
+    0xFF,
+    0x7FFF,
+    0x8000,
+    0xFFFF,
+    0x7FFFFFFF,
+    0x80000000,
+    0xFFFFFFFF,
+    1 << 40,
+    (1 << 64) - 1,
+)
 _WORDS = (
-    b"", b"nan", b"-inf", b"1e400", b"-1", b"0", b"1.5", b"99999999999999999999", b"x", b"\xc3\xa9", b"\xff", b"\0", b"#",
-    b"\n", b"\r", b" ", b"\t", b"\x1c", b"\xe2\x80\xa8", b'"', b"{}", b"[]", b"null", b"NaN", b"\xd9\xa3", b"\xc2\xb2", b"1_0",
-    b"True", b"../..", b"/",
+    b"", b"nan", b"-inf", b"1e400", b"-1", b"0", b"1.5", b"99999999999999999999", b"x", b"\xc3\xa9", b"\xff", b"\0",
+    b"#", b"\n", b"\r", b" ", b"\t", b"\x1c", b"\xe2\x80\xa8", b'"', b"{}", b"[]", b"null", b"NaN", b"\xd9\xa3",
+    b"\xc2\xb2", b"1_0", b"True", b"../..", b"/",
 )  # fmt: skip
 
 

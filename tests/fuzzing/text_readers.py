@@ -33,9 +33,12 @@ def readers() -> list[Reader]:
     records = [Localized("a.jpg", pose, 20, 15, 400.0, ("db/1.jpg",), 1, 0.1), Localized("é.jpg", reason="none")]
     log = "".join(json.dumps({**r.as_dict(), "key": "k"}, ensure_ascii=False) + "\n" for r in records)
     camera = "400 0 200\n0 400 150\n0 0 1\n0 0 0\n1 0 0\n0 1 0\n0 0 1\n1 2 3\n400 300\n"
-    dense = "1.jpg 640 480 500 500 320 240 1 0 0 0 1 0 0 0 1 0 0 0\n2.jpg 640 480 500 500 320 240 1 0 0 0 1 0 0 0 1 1 0 0\n"
+    dense = (
+        "1.jpg 640 480 500 500 320 240 1 0 0 0 1 0 0 0 1 0 0 0\n2.jpg 640 480 500 500 320 240 1 0 0 0 1 0 0 0 1 1 0 0\n"
+    )
     return [
-        _text("pairs", "# list\na b.jpg db/1.jpg\ndb/1.jpg db/é.jpg\n", lambda p: (read_pairs(p, NAMES), read_pairs(p))),
+        _text("pairs", "# list\na b.jpg db/1.jpg\ndb/1.jpg db/é.jpg\n", lambda p: read_pairs(p, NAMES)),
+        _text("pairs of any images", "a.jpg db/1.jpg\ndb/1.jpg db/é.jpg\n", read_pairs),
         _text("image names", "a b.jpg\n# x\ndb/é.jpg\n", read_names),
         _text("queries", "a b.jpg PINHOLE 400 300 420 420 200 150\né.jpg SIMPLE_RADIAL 400 300 420.5 200 150 -0.1\n",
               read_queries),
