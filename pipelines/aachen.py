@@ -25,6 +25,7 @@ from posfeat_hloc.aachen.protocols import ProtocolOptions, run_protocol
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.evaluation.poses import THRESHOLDS, read_true_poses
 from posfeat_hloc.exits import exit_code
+from posfeat_hloc.output import only_writer, write_atomically
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -49,10 +50,11 @@ def aachen(args: argparse.Namespace) -> bool:
         print(as_table(estimate(dataset, options)))
         return True
     output = args.output or Path("outputs") / f"aachen-{dataset.version}-{dataset.protocol}-{args.feature}"
-    send_colmap_log_to(output / "logs")
-    report = run_protocol(dataset, options, output, truth, args.thresholds)
     summary = output / "summary.json"
-    summary.write_text(json.dumps(report.as_json(vars(args)), indent=2, ensure_ascii=False) + "\n")
+    with only_writer(output):
+        send_colmap_log_to(output / "logs")
+        report = run_protocol(dataset, options, output, truth, args.thresholds)
+        write_atomically(summary, json.dumps(report.as_json(vars(args)), indent=2, ensure_ascii=False) + "\n")
     print(report.as_text())
     print(f"  details             {summary}")
     write_page(output, args)

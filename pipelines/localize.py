@@ -19,7 +19,7 @@ from pipelines.localize_summary import LocalizationRun, as_json, as_text
 from pipelines.report import add_report_option, write_page
 from posfeat_hloc import confs, extractors
 from posfeat_hloc.errors import ConfigurationError
-from posfeat_hloc.evaluation.poses import THRESHOLDS, localization_errors, read_true_poses
+from posfeat_hloc.evaluation.poses import THRESHOLDS, TrueCamera, localization_errors, read_true_poses
 from posfeat_hloc.exits import exit_code
 from posfeat_hloc.extract_features import extract
 from posfeat_hloc.images import list_images
@@ -27,10 +27,11 @@ from posfeat_hloc.localization.localize import localize
 from posfeat_hloc.localization.map_folder import MapFolder, open_map
 from posfeat_hloc.localization.options import FALLBACKS, LocalizationOptions
 from posfeat_hloc.localization.queries import Query, queries_of_folder, read_queries
-from posfeat_hloc.localization.results import NAMES, result_names, write_atomically, write_results
+from posfeat_hloc.localization.results import NAMES, result_names, write_results
 from posfeat_hloc.localization.sparse_map import SparseMap
 from posfeat_hloc.mapping.pairs import Pair, read_pairs, write_pairs
 from posfeat_hloc.match_features import match
+from posfeat_hloc.output import only_writer, write_atomically
 from posfeat_hloc.retrieval import describe_images, retrieve
 from posfeat_hloc.stores import FeatureStore, GlobalDescriptorStore
 
@@ -60,7 +61,20 @@ def run(args: argparse.Namespace) -> LocalizationRun:
     result_names(asked.names, args.names)  # complains of names that would collide before the work, not after it
     truth = None if args.ground_truth is None else read_true_poses(args.ground_truth, asked.names)
     output = _output(args)
-    output.mkdir(parents=True, exist_ok=True)
+    with only_writer(output):
+        return _run(args, options, parts, sparse, asked, truth, output)
+
+
+def _run(
+    args: argparse.Namespace,
+    options: LocalizationOptions,
+    parts: MapFolder,
+    sparse: SparseMap,
+    asked: _Asked,
+    truth: dict[str, TrueCamera] | None,
+    output: Path,
+) -> LocalizationRun:
+    """The stages, one after the other."""
     done = LocalizationRun(parts.feature, sparse, len(asked.names))
     progress = not args.quiet
 

@@ -41,6 +41,7 @@ from posfeat_hloc.mapping.reconstruction import (
 )
 from posfeat_hloc.match_features import match
 from posfeat_hloc.memory import memory_size
+from posfeat_hloc.output import only_writer, write_atomically
 from posfeat_hloc.resume import Made, hash_of
 from posfeat_hloc.retrieval import describe_images, retrieve
 from posfeat_hloc.stores import FeatureStore
@@ -66,15 +67,22 @@ def sfm(args: argparse.Namespace) -> Run:
     Raises:
         PosfeatError: for anything a user can mend.
     """
-    feature_conf, matcher_conf = configurations(args)
+    configurations(args)  # refuses what cannot be before a folder is made
+    CameraOptions(args.camera, args.camera_model, args.camera_params)
     truth = demo.prepare(args) if args.demo else None
-    camera = CameraOptions(args.camera, args.camera_model, args.camera_params)
-    mapper = MapperOptions(args.mapper, args.seed, args.threads, refine_intrinsics=args.camera_params is None)
     names = list_images(args.images)
     if len(names) < 2:
         raise ConfigurationError(f"{args.images}: holds one image; a reconstruction needs at least two")
     output = args.output or Path("outputs") / args.images.resolve().name
-    output.mkdir(parents=True, exist_ok=True)
+    with only_writer(output):
+        return _run(args, names, output, truth)
+
+
+def _run(args: argparse.Namespace, names: list[str], output: Path, truth: dict[str, TrueCamera] | None) -> Run:
+    """The stages, one after the other."""
+    feature_conf, matcher_conf = configurations(args)
+    camera = CameraOptions(args.camera, args.camera_model, args.camera_params)
+    mapper = MapperOptions(args.mapper, args.seed, args.threads, refine_intrinsics=args.camera_params is None)
     send_colmap_log_to(output / "logs")
     run = Run(images=len(names))
 
@@ -119,7 +127,8 @@ def sfm(args: argparse.Namespace) -> Run:
     if truth is not None and run.models:
         run.against_truth = demo.compare(Path(run.models[0].path), truth)
     run.diagnosis = diagnose(database, [Path(model.path) for model in run.models], vars(args))
-    (output / "summary.json").write_text(json.dumps(as_json(run, vars(args)), indent=2, ensure_ascii=False) + "\n")
+    summary = json.dumps(as_json(run, vars(args)), indent=2, ensure_ascii=False) + "\n"
+    write_atomically(output / "summary.json", summary)
     print(as_text(run, args.feature, args.images, output))
     write_page(output, args)
     return run

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from posfeat_hloc.extract_features import choose_device
 from posfeat_hloc.networks.posfeat import ALL_TRUNKS, CONVENTIONS
 from posfeat_hloc.networks.resunet import STRIDE
 from posfeat_hloc.networks.small import TRUNK as SMALL
+from posfeat_hloc.output import only_writer
 from posfeat_hloc.training.coarse_to_fine import CoarseToFineOptions
 from posfeat_hloc.training.contrastive_warmup import ContrastiveOptions
 from posfeat_hloc.training.detection_loss import DetectionOptions
@@ -66,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
     args = arguments(argv)
     try:
         resume = "the same command goes on from the last checkpoint, if there is one"
-        return exit_code(lambda: train(args), args.output, resume)
+        return exit_code(lambda: _train_alone(args), args.output, resume)
     finally:
         if distributed.is_initialized():
             distributed.destroy_process_group()
@@ -75,6 +77,12 @@ def main(argv: list[str] | None = None) -> int:
 def arguments(argv: list[str] | None) -> argparse.Namespace:
     """What :func:`train` takes, from a command line; for commands that make several runs, too."""
     return _parser().parse_args(argv)
+
+
+def _train_alone(args: argparse.Namespace) -> bool:
+    """Train, with no other run in the folder; of several processes of one run the first keeps others out."""
+    with only_writer(args.output) if os.environ.get("RANK", "0") == "0" else nullcontext():
+        return train(args)
 
 
 def train(args: argparse.Namespace) -> bool:

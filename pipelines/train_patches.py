@@ -21,6 +21,7 @@ from posfeat_hloc.errors import ConfigurationError, ImageError, PosfeatError
 from posfeat_hloc.exits import exit_code
 from posfeat_hloc.images import list_images, read_image, resize
 from posfeat_hloc.networks.l2net import OFFSET, STRIDE
+from posfeat_hloc.output import only_writer, write_atomically
 from posfeat_hloc.training.colmap_views import ColmapOptions, ColmapSource
 from posfeat_hloc.training.patch_descriptors import PatchTrainer, TrainOptions
 from posfeat_hloc.training.synthetic import SyntheticOptions, SyntheticSource
@@ -30,7 +31,13 @@ from posfeat_hloc.training.views import Image, RandomMix, Source, ViewPair, is_h
 def main(argv: list[str] | None = None) -> int:
     """Parse the command line, train, write the weights; returns the exit code."""
     args = _parser().parse_args(argv)
-    return exit_code(lambda: train(args), args.output, "the same command goes on from the last checkpoint")
+    resume = "the same command goes on from the last checkpoint, if there is one"
+    return exit_code(lambda: _train_alone(args), args.output, resume)
+
+
+def _train_alone(args: argparse.Namespace) -> bool:
+    with only_writer(args.output):
+        return train(args)
 
 
 def train(args: argparse.Namespace) -> bool:
@@ -92,7 +99,7 @@ def train(args: argparse.Namespace) -> bool:
     path = args.output / "weights.safetensors"
     digest = weights.save(path, network.published(), metadata)
     metrics = trainer.validate()
-    (args.output / "metrics.json").write_text(json.dumps(metrics | {"sha256": digest}, indent=2) + "\n")
+    write_atomically(args.output / "metrics.json", json.dumps(metrics | {"sha256": digest}, indent=2) + "\n")
     print(f"wrote {path} (SHA-256 {digest})")
     return True
 

@@ -3,6 +3,7 @@
     python -m posfeat_hloc extract --image_dir photos --export_dir results
     python -m posfeat_hloc match --export_dir results --pairs pairs.txt
     python -m posfeat_hloc list
+    python -m posfeat_hloc check results/features.h5 --repair
     python -m posfeat_hloc weights list
     python -m posfeat_hloc report outputs/photos
     python -m posfeat_hloc doctor
@@ -25,6 +26,7 @@ COMMANDS = {
     "extract": ("features", "features of a folder of images"),
     "match": ("features", "matches of pairs of images"),
     "list": ("features", "the confs, one line each"),
+    "check": ("check", "whether stored files are intact, and repair"),
     "weights": ("weights", "list, get, verify and convert weights"),
     "report": ("report", "a page about a finished or unfinished run"),
     "doctor": ("doctor", "check this installation"),

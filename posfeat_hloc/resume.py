@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from posfeat_hloc.output import write_atomically
+
 
 class Made:
     """Remembers from which inputs a file or folder was made, in ``<name>.key`` beside it.
@@ -23,7 +25,7 @@ class Made:
         self.path = path
         self.key = hash_of(inputs)
         self.file = path.with_name(path.name + ".key")
-        self.already = path.exists() and self.file.exists() and self.file.read_text() == self.key
+        self.already = path.exists() and self.file.exists() and self.file.read_bytes() == self.key.encode()
 
     def __enter__(self) -> Made:
         if not self.already:
@@ -32,7 +34,7 @@ class Made:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None and not self.already:
-            self.file.write_text(self.key)
+            write_atomically(self.file, self.key)
 
 
 def hash_of(inputs: Any) -> str:

@@ -100,7 +100,7 @@ def image_names(model: Path) -> list[str]:
         return [line.split(maxsplit=9)[9] for line in lines[::2] if line.strip()]
     except OSError as error:
         raise MappingError(f"{model}: holds no images.bin or images.txt of a COLMAP model") from error
-    except (IndexError, UnicodeDecodeError, struct.error, MemoryError) as error:
+    except (IndexError, ValueError, struct.error, MemoryError) as error:
         raise MappingError(f"{model}: the list of images is damaged ({error}); get the model again") from error
 
 

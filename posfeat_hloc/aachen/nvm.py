@@ -90,6 +90,8 @@ class NvmFile:
                 if len(values) != 7 + 4 * int(values[6]) or not all(0 <= i < len(self.images) for i in images):
                     raise ValueError
                 colour = [int(value) for value in values[3:6]]
+                if not all(0 <= value <= 255 for value in colour):
+                    raise ValueError
             except (ValueError, IndexError, OverflowError) as error:
                 raise self._error("not a 3D point with observations in images of the file") from error
             yield NvmPoint(values[:3], colour, images, values[9::4], values[10::4])

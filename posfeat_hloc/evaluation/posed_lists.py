@@ -152,6 +152,6 @@ def _read_arrays(path: Path) -> dict[str, Any]:
                     stream.seek(0)
                     value = np.lib.format.read_array(stream, allow_pickle=False)
                 arrays[member.removesuffix(".npy")] = value
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
+    except Exception as error:  # a damaged archive, or a pickle in it, raises anything
         raise ConfigurationError(f"{path}: cannot be read as a scene_info file ({error}); expected {FORMS}") from error
     return arrays

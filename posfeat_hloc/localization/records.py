@@ -12,7 +12,7 @@ import numpy as np
 import pycolmap
 
 from posfeat_hloc.errors import ConfigurationError
-from posfeat_hloc.localization.results import write_atomically
+from posfeat_hloc.output import write_atomically
 
 
 @dataclass(frozen=True)
@@ -92,9 +92,9 @@ class Log:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
             self._earlier = _read(path)
-            complete = path.read_bytes().rpartition(b"\n")
-            if complete[2]:
-                write_atomically(path, (complete[0] + complete[1]).decode())
+            complete, end, rest = path.read_bytes().rpartition(b"\n")
+            if rest:
+                write_atomically(path, (complete + end).decode())
         self._file = path.open("a", encoding="utf-8")
 
     def find(self, name: str, key: str) -> Localized | None:
@@ -141,7 +141,7 @@ def read_log(path: Path) -> dict[str, Localized]:
 
 def _read(path: Path) -> dict[tuple[str, str], Localized]:
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+        lines = [line.decode() for line in path.read_bytes().split(b"\n")[:-1]]
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path}: cannot be read as a log of queries ({error})") from error
     records = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 import pycolmap
 
 from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.output import write_atomically
 
 NAMES = ("file", "camera", "path")
 
@@ -79,11 +79,3 @@ def read_results(path: Path) -> dict[str, pycolmap.Rigid3d]:
         rotation = pycolmap.Rotation3d(np.array([x, y, z, w]) / norm)
         poses[name.strip()] = pycolmap.Rigid3d(rotation, np.array(translation))
     return poses
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a text file by a complete new one, or leave it as it was."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)

@@ -58,7 +58,12 @@ class SparseMap:
     def positions(self, ids: NDArray[np.int64]) -> NDArray[np.float64]:
         """``(M, 3)`` of 3D points by their ids."""
         points = self._model.points3D
-        return np.array([points[int(i)].xyz for i in ids], np.float64).reshape(-1, 3)
+        try:
+            return np.array([points[int(i)].xyz for i in ids], np.float64).reshape(-1, 3)
+        except KeyError as error:
+            raise MappingError(
+                f"{self.path}: damaged, an image sees the point {error}, which is not there; get the model again"
+            ) from error
 
     def check_features(self, features: FeatureStore, names: Sequence[str] | None = None) -> None:
         """Check that the model was made from the features of a file.

@@ -34,7 +34,7 @@ def covisibility_pairs(model: Path, count: int) -> list[Pair]:
     images = _registered(reconstruction)
     rows = {image.image_id: row for row, image in enumerate(images)}
     tracks = [
-        np.unique([rows[element.image_id] for element in point.track.elements])
+        np.unique(np.array([rows[element.image_id] for element in point.track.elements], np.int64))
         for point in reconstruction.points3D.values()
     ]
     if not tracks:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pycolmap
 from tqdm import tqdm
 
+from posfeat_hloc.errors import MappingError
 from posfeat_hloc.mapping.cameras import CameraOptions, assign_cameras
 from posfeat_hloc.mapping.pairs import Pair
 from posfeat_hloc.stores import FeatureStore, MatchStore
@@ -56,12 +58,14 @@ def build_database(
     Raises:
         StoreError: features or matches are missing.
         ConfigurationError: images of different sizes were to share a camera.
+        MappingError: the database cannot be written.
     """
     for suffix in ("", "-wal", "-shm"):  # SQLite's own files of a killed run
         path.with_name(path.name + suffix).unlink(missing_ok=True)
     with (
         FeatureStore(features) as feature_store,
         MatchStore(matches) as match_store,
+        _said_of(path, "written"),
         pycolmap.Database.open(path) as db,
         pycolmap.DatabaseTransaction(db),
     ):
@@ -98,12 +102,13 @@ def verify(path: Path, seed: int = 0, threads: int = -1, max_error: float = 4.0)
     options.ransac.max_error = max_error
     verifier = pycolmap.GeometricVerifierOptions()
     verifier.num_threads = threads
-    pycolmap.geometric_verification(path, verifier_options=verifier, two_view_geometry_options=options)
+    with _said_of(path, "verified"):
+        pycolmap.geometric_verification(path, verifier_options=verifier, two_view_geometry_options=options)
 
 
 def describe_database(path: Path) -> DatabaseReport:
-    """Count what a database holds."""
-    with pycolmap.Database.open(path) as db:
+    """Count what a database holds; MappingError for one that is damaged."""
+    with _said_of(path, "read"), pycolmap.Database.open(path) as db:
         names = {image.image_id: image.name for image in db.read_all_images()}
         by_image = dict.fromkeys(names.values(), 0)
         pair_ids, inliers = db.read_two_view_geometry_num_inliers()
@@ -119,6 +124,17 @@ def describe_database(path: Path) -> DatabaseReport:
             verified_by_image=by_image,
             inliers=sum(count for _, count in verified),
         )
+
+
+@contextmanager
+def _said_of(path: Path, done: str) -> Iterator[None]:
+    """Say of which database COLMAP and SQLite complain."""
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:
+        raise MappingError(
+            f"{path}: cannot be {done} ({error}); free some space if the disk is full, else delete it, and run again"
+        ) from error
 
 
 def _trivial_rig(camera: pycolmap.Camera) -> pycolmap.Rig:

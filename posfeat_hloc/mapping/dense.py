@@ -8,6 +8,7 @@ from pathlib import Path
 import pycolmap
 
 from posfeat_hloc.errors import MappingError
+from posfeat_hloc.output import write_atomically
 
 NO_CUDA = "this pycolmap was built without CUDA, which COLMAP's stereo needs; install one that was built with it"
 
@@ -42,10 +43,10 @@ def dense_points(model: Path, images: Path, workspace: Path, key: str) -> int:
     try:
         if not made_from.exists():
             pycolmap.undistort_images(workspace, model, images)
-            made_from.write_text(key)
+            write_atomically(made_from, key)
         pycolmap.patch_match_stereo(workspace)
         fused = pycolmap.stereo_fusion(workspace / "fused.ply", workspace, output_type="ply")
     except (RuntimeError, ValueError) as error:
         raise MappingError(f"{workspace}: COLMAP's stereo failed ({error})") from error
-    count.write_text(str(fused.num_points3D()))
+    write_atomically(count, str(fused.num_points3D()))
     return int(count.read_text())

@@ -7,6 +7,7 @@ from itertools import combinations
 from pathlib import Path
 
 from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.output import write_atomically
 
 Pair = tuple[str, str]
 
@@ -81,7 +82,7 @@ def read_pairs(
 
 def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
     """Write two names a line, as hloc reads them."""
-    path.write_text("".join(f"{a} {b}\n" for a, b in pairs), encoding="utf-8")
+    write_atomically(path, "".join(f"{a} {b}\n" for a, b in pairs))
 
 
 def _split(line: str, known0: set[str] | None, known1: set[str] | None) -> Pair | None:

@@ -12,6 +12,7 @@ import pycolmap
 from tqdm import tqdm
 
 from posfeat_hloc.errors import ConfigurationError, MappingError
+from posfeat_hloc.mapping.model_files import check_lengths
 
 MAPPERS = ("incremental", "global", "hierarchical")
 
@@ -100,7 +101,7 @@ def reconstruct(
     for number, model in enumerate(ranked):
         folder = partial / str(number)
         folder.mkdir()
-        model.write(folder)
+        write_model(model, folder)
         summaries.append(summarize(model, output / str(number)))
     partial.rename(output)
     return summaries
@@ -127,13 +128,26 @@ def _images_per_point(model: pycolmap.Reconstruction) -> float:
 def read_model(path: Path) -> pycolmap.Reconstruction:
     """Read a COLMAP model, binary or text; raises MappingError when the folder holds none."""
     try:
+        if (path / "images.bin").exists():
+            check_lengths(path)
         model = pycolmap.Reconstruction(path)
         if not (path / "images.bin").exists():
             for image_id, name in _names_in_text(path / "images.txt").items():
                 model.images[image_id].name = name
+        for image in model.images.values():
+            _ = image.name  # which is decoded only now
         return model
     except (ValueError, RuntimeError, IndexError, KeyError, OSError) as error:
         raise MappingError(f"{path}: no COLMAP model can be read from this folder ({error})") from error
+
+
+def write_model(model: pycolmap.Reconstruction, folder: Path) -> None:
+    """Write a binary model into a folder; MappingError where the disk is full, which COLMAP does not notice."""
+    try:
+        model.write(folder)
+        check_lengths(folder)
+    except (ValueError, RuntimeError) as error:
+        raise MappingError(f"{folder}: cannot be written ({error}); free some space and rerun") from error
 
 
 def _names_in_text(path: Path) -> dict[int, str]:

@@ -16,7 +16,7 @@ from posfeat_hloc.errors import ConfigurationError, MappingError, StoreError
 from posfeat_hloc.mapping.database import MIN_MATCHES, verify
 from posfeat_hloc.mapping.pairs import Pair, unique_pairs
 from posfeat_hloc.mapping.pose_verification import verify_with_poses
-from posfeat_hloc.mapping.reconstruction import ModelSummary, read_model, summarize
+from posfeat_hloc.mapping.reconstruction import ModelSummary, read_model, summarize, write_model
 from posfeat_hloc.stores import FeatureStore, MatchStore
 
 VERIFICATIONS = ("poses", "ransac")
@@ -96,7 +96,7 @@ def triangulate(
             if len(image.points2D) == 0 and counts[image.name]:  # COLMAP leaves out images without verified pairs
                 xy = _colmap_keypoints(feature_store, image.name)
                 image.points2D = pycolmap.Point2DList([pycolmap.Point2D(point) for point in xy])
-    triangulated.write(partial)
+    write_model(triangulated, partial)
     summary = summarize(triangulated, output)
     shutil.rmtree(output, ignore_errors=True)
     partial.rename(output)

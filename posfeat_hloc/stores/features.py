@@ -7,14 +7,13 @@ is half a pixel wide above x = 512 and two pixels above 2048; it reads float32 a
 
 from __future__ import annotations
 
-import hashlib
-
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from posfeat_hloc.errors import StoreError
 from posfeat_hloc.features import Features
+from posfeat_hloc.stores.hdf5 import content_digest, read_text, write_text
 from posfeat_hloc.stores.images import ImageStore
 
 _DATASETS = ("keypoints", "descriptors", "image_size")
@@ -41,16 +40,17 @@ class FeatureStore(ImageStore):
             uncertainty: standard deviation of the keypoints in pixels of the original image.
             source: what identifies the image file's content, for :meth:`is_current`.
         """
-        if name in self.file:
-            del self.file[name]
-        group = self.file.create_group(name)
-        keypoints = group.create_dataset("keypoints", data=features.keypoints.astype(np.float32))
-        keypoints.attrs["uncertainty"] = uncertainty
-        group.create_dataset("scores", data=features.scores.astype(np.float32))
-        group.create_dataset("descriptors", data=features.descriptors.T.astype(np.float16))
-        group.create_dataset("image_size", data=np.array(image_size, np.int64))
-        group.attrs["source"] = source
-        group.attrs["digest"] = _digest(features)
+        with self._damage(f"the group of {name!r}", "written"):
+            if name in self.file:
+                del self.file[name]
+            group = self.file.create_group(name)
+            keypoints = group.create_dataset("keypoints", data=features.keypoints.astype(np.float32))
+            keypoints.attrs["uncertainty"] = uncertainty
+            group.create_dataset("scores", data=features.scores.astype(np.float32))
+            group.create_dataset("descriptors", data=features.descriptors.T.astype(np.float16))
+            group.create_dataset("image_size", data=np.array(image_size, np.int64))
+            write_text(group, "source", source)
+            write_text(group, "digest", content_digest(features.keypoints, features.descriptors.astype(np.float16)))
 
     @staticmethod
     def _is_complete(group: h5py.Group) -> bool:
@@ -78,7 +78,9 @@ class FeatureStore(ImageStore):
 
     def image_size(self, name: str) -> tuple[int, int]:
         """(width, height) of the image the keypoints refer to."""
-        width, height = self._read(name, "image_size").astype(int).tolist()
+        size = self._read(name, "image_size")
+        with self._damage(f"image_size of {name!r}"):
+            width, height = size.astype(int).tolist()
         return width, height
 
     def read(self, name: str) -> Features:
@@ -92,13 +94,14 @@ class FeatureStore(ImageStore):
     def digest(self, name: str) -> str:
         """Identifies the stored features of an image; empty for files that other programs wrote."""
         with self._damage(f"the digest of {name!r}"):
-            return str(self.file[name].attrs.get("digest", "")) if name in self else ""
+            return (read_text(self.file[name], "digest") or "") if name in self else ""
 
     def uncertainty(self, name: str) -> float | None:
         """Standard deviation of the keypoints in pixels, where the file has it."""
         self._check(name)
-        value = self.file[name]["keypoints"].attrs.get("uncertainty")
-        return None if value is None else float(value)
+        with self._damage(f"the uncertainty of {name!r}"):
+            value = self.file[name]["keypoints"].attrs.get("uncertainty")
+            return None if value is None else float(value)
 
     def _read(self, name: str, dataset: str) -> NDArray[np.generic]:
         self._check(name)
@@ -108,9 +111,3 @@ class FeatureStore(ImageStore):
     def _check(self, name: str) -> None:
         if name not in self:
             raise StoreError(f"{self.path}: holds no complete features of {name!r}; extract them first")
-
-
-def _digest(features: Features) -> str:
-    digest = hashlib.blake2b(np.ascontiguousarray(features.keypoints).tobytes(), digest_size=12)
-    digest.update(np.ascontiguousarray(features.descriptors.astype(np.float16)).tobytes())
-    return digest.hexdigest()

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posfeat_hloc.errors import StoreError
+from posfeat_hloc.stores.hdf5 import CHECKSUM, content_digest, write_text
 from posfeat_hloc.stores.images import ImageStore
 
 _KEY = "global_descriptor"
@@ -28,11 +29,14 @@ class GlobalDescriptorStore(ImageStore):
             descriptor: L2-normalised.
             source: what identifies the image file's content, for :meth:`is_current`.
         """
-        group = self.file.require_group(name)
-        if _KEY in group:
-            del group[_KEY]
-        group.create_dataset(_KEY, data=descriptor.astype(np.float16))
-        group.attrs["source"] = source
+        stored = descriptor.astype(np.float16)
+        with self._damage(f"the group of {name!r}", "written"):
+            group = self.file.require_group(name)
+            if _KEY in group:
+                del group[_KEY]
+            group.create_dataset(_KEY, data=stored)
+            write_text(group, "source", source)
+            write_text(group, CHECKSUM, content_digest(stored))
 
     @staticmethod
     def _is_complete(group: h5py.Group) -> bool:

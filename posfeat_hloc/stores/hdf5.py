@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,12 +13,16 @@ from typing import Any
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from posfeat_hloc.errors import StoreError
 from posfeat_hloc.stores.journal import JournaledFile, recover
 
 CONFIGURATION = "posfeat_hloc"
 """Attribute of the root group: the configuration that all of the file was made with, as JSON."""
+
+CHECKSUM = "checksum"
+"""Attribute of a group: :func:`content_digest` of its datasets, where the group has no other digest of them."""
 
 
 class Hdf5Store:
@@ -46,11 +52,11 @@ class Hdf5Store:
             self.file = self._open(self._journaled, "w" if fresh else "r+")
             wanted = json.dumps(configuration, sort_keys=True)
             if fresh:
-                # of fixed length: the heap that holds other strings sends HDF5 into an endless loop when it is damaged
-                self.file.attrs[CONFIGURATION] = np.bytes_(wanted)
+                write_text(self.file, CONFIGURATION, wanted)
                 self.commit()
             else:
-                self._check_configuration(self._recorded(), wanted)
+                with self._damage("its configuration"):
+                    self._check_configuration(self._recorded(), wanted)
         except BaseException:
             self.close()
             raise
@@ -62,6 +68,8 @@ class Hdf5Store:
             raise StoreError(f"{self.path}: in use by another process; wait for it") from error
         except OSError as error:
             raise StoreError(f"{self.path}: not an HDF5 file, or damaged ({error}); delete it and run again") from error
+        except (RuntimeError, ValueError, KeyError) as error:  # what h5py makes of some damaged headers
+            raise StoreError(f"{self.path}: damaged ({error}); delete it and run again") from error
 
     def _check_configuration(self, found: str | None, wanted: str) -> None:
         if found is None:
@@ -82,31 +90,31 @@ class Hdf5Store:
             return None if found is None else dict(json.loads(found))
 
     def _recorded(self) -> str | None:
-        found = self.file.attrs.get(CONFIGURATION)
-        if isinstance(found, bytes):
-            return found.decode()
-        return found if isinstance(found, str) else None  # as earlier versions wrote it
+        return read_text(self.file, CONFIGURATION)
 
     @contextmanager
-    def _damage(self, what: str) -> Iterator[None]:
-        """Say of which file and what h5py complains while it reads a damaged file."""
+    def _damage(self, what: str, done: str = "read") -> Iterator[None]:
+        """Say of which file and what h5py complains while it reads a damaged file, or writes to it."""
         try:
             yield
         except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
             raise StoreError(
-                f"{self.path}: damaged, {what} cannot be read ({error}); delete it and run again"
+                f"{self.path}: damaged, {what} cannot be {done} ({error}); python -m posfeat_hloc check --repair "
+                "keeps what is intact, or delete it; then run again"
             ) from error
 
     def commit(self) -> None:
         """Make everything written so far permanent."""
-        self.file.flush()
+        with self._damage("what was added", "written"):
+            self.file.flush()
         if self._journaled is not None:
             self._journaled.commit()
 
     def close(self) -> None:
         """Close the file; what was not committed is lost."""
         if hasattr(self, "file"):
-            self.file.close()
+            with contextlib.suppress(RuntimeError, OSError):  # of a damaged file; all that counts is committed
+                self.file.close()
         if self._journaled is not None:
             self._journaled.close()
 
@@ -117,6 +125,39 @@ class Hdf5Store:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def write_text(item: h5py.Group, attribute: str, *texts: str) -> None:
+    """Store one text, or a list of them.
+
+    As strings of fixed length: the heap that holds others sends HDF5 into an endless loop when it is damaged.
+    """
+    encoded = [text.encode() or b"\0" for text in texts]
+    item.attrs[attribute] = np.bytes_(encoded[0]) if len(encoded) == 1 else np.array(encoded)
+
+
+def read_text(item: h5py.Group, attribute: str) -> str | None:
+    """A text that :func:`write_text` or an earlier version stored; None where there is none."""
+    found = item.attrs.get(attribute)
+    if isinstance(found, bytes):
+        return found.decode()
+    return found if isinstance(found, str) else None
+
+
+def read_texts(item: h5py.Group, attribute: str) -> list[str] | None:
+    """A list of texts that :func:`write_text` or an earlier version stored; None where there is none."""
+    found = item.attrs.get(attribute)
+    if found is None:
+        return None
+    return [text.decode() if isinstance(text, bytes) else str(text) for text in np.atleast_1d(found).tolist()]
+
+
+def content_digest(*arrays: NDArray[np.generic]) -> str:
+    """Identifies the content of arrays, 24 hexadecimal digits."""
+    digest = hashlib.blake2b(digest_size=12)
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
 
 
 def _difference(found: str, wanted: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import h5py
 
-from posfeat_hloc.stores.hdf5 import Hdf5Store
+from posfeat_hloc.stores.hdf5 import Hdf5Store, read_text
 
 
 class ImageStore(Hdf5Store):
@@ -15,7 +15,7 @@ class ImageStore(Hdf5Store):
     def is_current(self, name: str, source: str) -> bool:
         """Whether what belongs to this very image file is stored, and complete."""
         with self._damage(f"the source of {name!r}"):
-            return name in self and bool(self.file[name].attrs.get("source") == source)
+            return name in self and read_text(self.file[name], "source") == source
 
     def names(self) -> list[str]:
         """Names of all complete images, sorted."""

@@ -8,6 +8,7 @@ unfinished one.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
@@ -24,6 +25,8 @@ except ImportError:  # Windows has no flock; two writers on one file are not det
 _MAGIC = b"PFJOURN1"
 _HEADER = struct.Struct("<8sQQ32s")  # magic, length of the body, final size of the file, SHA-256 of the body
 _ENTRY = struct.Struct("<QQ")  # offset, length
+
+_LARGEST_COMMIT = 1 << 36  # all of it is in memory
 
 
 class JournaledFile(io.RawIOBase):
@@ -89,6 +92,8 @@ class JournaledFile(io.RawIOBase):
     def readinto(self, buffer) -> int:  # type: ignore[no-untyped-def]
         view = memoryview(buffer).cast("B")
         count = max(0, min(len(view), self._size - self._position))
+        if not count:  # a damaged file sends HDF5 to places that no file has
+            return 0
         start, end = self._position, self._position + count
         data = bytearray(os.pread(self._file.fileno(), count, start))
         data.extend(bytes(count - len(data)))  # a part that exists only in pending writes
@@ -118,6 +123,8 @@ class JournaledFile(io.RawIOBase):
 
     def _grow(self, size: int) -> None:
         """Extend with zeros, also where the disk still holds bytes that were truncated away."""
+        if size > self._size_on_disk() + _LARGEST_COMMIT:
+            raise OSError(errno.EFBIG, f"the file is damaged: it claims to end at byte {size}")
         stale = min(size, self._size_on_disk()) - self._size
         if stale > 0:
             self._pending.append((self._size, bytes(stale)))

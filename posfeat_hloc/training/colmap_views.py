@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pycolmap
 from numpy.typing import NDArray
 
 from posfeat_hloc.errors import MappingError
 from posfeat_hloc.images import read_image
+from posfeat_hloc.mapping.reconstruction import read_model
 from posfeat_hloc.training.views import Image, ViewPair, change_light, inside, transform, warp
 
 
@@ -52,10 +52,7 @@ class ColmapSource:
 
     def __init__(self, model: Path, images: Path, options: ColmapOptions, keep_images: set[str] | None = None) -> None:
         self.options = options
-        try:
-            reconstruction = pycolmap.Reconstruction(model)
-        except (ValueError, RuntimeError) as error:
-            raise MappingError(f"{model}: no COLMAP model can be read from this folder ({error})") from error
+        reconstruction = read_model(model)
         self.observations: dict[int, dict[int, NDArray[np.float64]]] = defaultdict(dict)
         names: dict[int, str] = {}
         for point_id, point in reconstruction.points3D.items():

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from posfeat_hloc.errors import ConfigurationError, ImageError, MappingError
 from posfeat_hloc.images import read_image
+from posfeat_hloc.mapping.reconstruction import read_model
 from posfeat_hloc.training.posed_pairs import (
     MAX_ROTATION,
     SIZE,
@@ -80,10 +81,7 @@ class ColmapPairSource:
         self, model: Path, images: Path, options: ColmapPairOptions, keep: Callable[[str], bool] | None = None
     ) -> None:
         self.model, self.folder, self.options = model, images, options
-        try:
-            reconstruction = pycolmap.Reconstruction(model)
-        except (ValueError, RuntimeError) as error:
-            raise MappingError(f"{model}: no COLMAP model can be read from this folder ({error})") from error
+        reconstruction = read_model(model)
         posed = sorted(
             (image for image in reconstruction.images.values() if image.has_pose), key=lambda image: image.name
         )

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from posfeat_hloc.errors import ConfigurationError, TrainingError
+from posfeat_hloc.output import write_atomically
 
 
 class RunFolder:
@@ -99,8 +100,9 @@ class RunFolder:
     def _drop_lines_after(self, step: int) -> None:
         """Forget what a killed run logged after its last checkpoint; those steps are made again."""
         if self.log_file.exists():
-            lines = [line for line in self.log_file.read_text().splitlines() if _logged_step(line) <= step]
-            self.log_file.write_text("".join(line + "\n" for line in lines))
+            text = self.log_file.read_text(encoding="utf-8", errors="replace")
+            lines = [line for line in text.split("\n") if _logged_step(line) <= step]
+            write_atomically(self.log_file, "".join(line + "\n" for line in lines))
 
 
 def _logged_step(line: str) -> float:

@@ -1,0 +1,83 @@
+"""``check``: whether stored files are intact, and a way to keep what is."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from posfeat_hloc.errors import PosfeatError
+from posfeat_hloc.stores.checking import FileReport, check_file, repair_file
+
+_SHOWN = 20
+
+
+def add_check(command: argparse.ArgumentParser) -> None:
+    """The options of ``check``."""
+    add = command.add_argument
+    add("files", type=Path, nargs="+", metavar="FILE",
+        help="features, matches or global descriptors, ours or hloc's; or a COLMAP database")  # fmt: skip
+    add("--features", type=Path, nargs="+", default=[], metavar="FILE",
+        help="what matches were made from: tells indices of keypoints that are not there; two files for matches of "
+        "queries and a map")  # fmt: skip
+    add("--repair", action="store_true",
+        help="replace a damaged file by one with all that is intact; the old one is kept as FILE.damaged")  # fmt: skip
+    add("--time-limit", type=float, default=20.0, metavar="S",
+        help="seconds without progress after which a group counts as unreadable (default: %(default)s)")  # fmt: skip
+    command.set_defaults(run=check)
+
+
+def check(args: argparse.Namespace) -> bool:
+    """Check all files and say what is damaged; whether all are intact, or have been repaired."""
+    results = []
+    for path in args.files:
+        try:
+            results.append(_check_one(path, args))
+        except PosfeatError as error:  # the other files are checked none the less
+            print(f"{error}")
+            results.append(False)
+    return all(results)
+
+
+def _check_one(path: Path, args: argparse.Namespace) -> bool:
+    from posfeat_hloc.mapping.database_check import check_database, is_database  # COLMAP, which HDF5 needs not
+
+    if is_database(path):
+        damaged = check_database(path)
+        print(f"{path}: COLMAP database, {'damaged' if damaged else 'intact'}")
+        _list(damaged)
+        if damaged:
+            print("  delete it and run the same command again: it is made anew from features and matches")
+        return not damaged
+    report = check_file(path, args.features, args.time_limit)
+    _describe(report)
+    if not report.damaged:
+        return True
+    if not args.repair:
+        print(
+            "  --repair keeps what is intact; the command that made the file makes the rest anew"
+            if report.intact
+            else "  nothing can be kept: delete it and run the same command again"
+        )
+        return False
+    kept = repair_file(report, args.time_limit)
+    print(f"  repaired: {path} holds the {len(report.intact)} intact groups, {kept.name} is the damaged file")
+    if "configuration" in report.damaged:
+        print("  nothing can be added to it, because its configuration is lost: it can only be read")
+        return False
+    print("  now run the command again that made it: it makes the rest anew")
+    return True
+
+
+def _describe(report: FileReport) -> None:
+    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(report.kinds.items())) or "nothing"
+    print(f"{report.path}: {kinds} intact, {len(report.damaged) or 'nothing'} damaged")
+    for note in report.notes:
+        print(f"  note: {note}")
+    _list(report.damaged)
+
+
+def _list(damaged: dict[str, str]) -> None:
+    for name, problem in list(damaged.items())[:_SHOWN]:
+        print(f"  damaged: {name}: {problem}")
+    if len(damaged) > _SHOWN:
+        print(f"  ... and {len(damaged) - _SHOWN} more")
