@@ -1,8 +1,10 @@
-"""Features and matches by hloc's command lines, weights, and a check of this installation.
+"""Features and matches by hloc's command lines, models for other programs, weights,
+and a check of this installation.
 
     python -m posfeat_hloc extract --image_dir photos --export_dir results
     python -m posfeat_hloc match --export_dir results --pairs pairs.txt
     python -m posfeat_hloc list
+    python -m posfeat_hloc export outputs/photos --format transforms
     python -m posfeat_hloc weights list
     python -m posfeat_hloc doctor
 
@@ -24,6 +26,7 @@ COMMANDS = {
     "extract": ("features", "features of a folder of images"),
     "match": ("features", "matches of pairs of images"),
     "list": ("features", "the confs, one line each"),
+    "export": ("export", "a model as text, PLY or transforms.json"),
     "weights": ("weights", "list, get, verify and convert weights"),
     "doctor": ("doctor", "check this installation"),
 }
