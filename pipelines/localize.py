@@ -65,7 +65,9 @@ def run(args: argparse.Namespace) -> LocalizationRun:
 
     features, matches = output / "features.h5", output / "matches.h5"
     with done.stage("extract"):
-        report = extract(parts.conf, asked.images, features, asked.names, args.device, progress=progress)
+        report = extract(
+            parts.conf, asked.images, features, asked.names, args.device, progress=progress, masks=args.masks
+        )
     done.skipped = report.skipped
     queries = asked.queries or _guessed(asked.images, features, report.names)
     with done.stage("pairs"):
@@ -183,6 +185,8 @@ def _parser() -> argparse.ArgumentParser:
         "focal lengths come from EXIF or are estimated")  # fmt: skip
     add("--images", type=Path, metavar="DIR", help="folder of a list's photographs (default: the folder of the list)")
     add("--output", type=Path, metavar="DIR", help="folder of results (default: outputs/<map>-<queries>)")
+    add("--masks", type=Path, metavar="DIR",
+        help="no keypoints of queries where DIR/<query name>.png (or the same stem) is black")  # fmt: skip
     add("--map-features", type=Path, metavar="FILE", help="features the map was made from (default: its features.h5)")
     add("--feature", choices=list(confs.extractors),
         help="the map's feature; needed only where its file does not record it")  # fmt: skip

@@ -19,15 +19,20 @@ import pycolmap
 
 from pipelines.argument_types import positive
 from pipelines.colmap_log import send_colmap_log_to
+from pipelines.sfm_inputs import complete, gps_positions, open_inputs, tell_georeference
+from pipelines.sfm_pairs import LOOPS, NEIGHBORS, choose_pairs
 from pipelines.summary import Run, as_json, as_text, explain_unregistered
 from posfeat_hloc import confs, weights
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.exits import exit_code
+from posfeat_hloc.export import FORMATS, export
 from posfeat_hloc.extract_features import extract, fingerprint
 from posfeat_hloc.images import list_images
 from posfeat_hloc.mapping.cameras import MODES, CameraOptions
 from posfeat_hloc.mapping.database import build_database, describe_database, verify
-from posfeat_hloc.mapping.pairs import Pair, exhaustive_pairs, read_pairs, sequential_pairs, unique_pairs, write_pairs
+from posfeat_hloc.mapping.georeference import georeference, read_georeference
+from posfeat_hloc.mapping.gps import local_positions, write_priors
+from posfeat_hloc.mapping.pairs import Pair, write_pairs
 from posfeat_hloc.mapping.reconstruction import (
     MAPPERS,
     MapperOptions,
@@ -37,8 +42,8 @@ from posfeat_hloc.mapping.reconstruction import (
 )
 from posfeat_hloc.match_features import match
 from posfeat_hloc.resume import Made, hash_of
-from posfeat_hloc.retrieval import describe_images, retrieve
 from posfeat_hloc.stores import FeatureStore
+from posfeat_hloc.video.frames import COUNT, STEP
 
 DEFAULT_FEATURE = "d2d-hardnet-subpixel"
 
@@ -52,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def arguments(argv: list[str] | None) -> argparse.Namespace:
     """What :func:`sfm` takes, from a command line; for commands that make several reconstructions, too."""
-    return _parser().parse_args(argv)
+    return complete(_parser().parse_args(argv))
 
 
 def sfm(args: argparse.Namespace) -> Run:
@@ -64,36 +69,39 @@ def sfm(args: argparse.Namespace) -> Run:
     feature_conf, matcher_conf = configurations(args)
     camera = CameraOptions(args.camera, args.camera_model, args.camera_params)
     mapper = MapperOptions(args.mapper, args.seed, args.threads, refine_intrinsics=args.camera_params is None)
+    run = Run()
+    output = open_inputs(args, run)
     names = list_images(args.images)
+    run.images = len(names)
     if len(names) < 2:
         raise ConfigurationError(f"{args.images}: holds one image; a reconstruction needs at least two")
-    output = args.output or Path("outputs") / args.images.resolve().name
     output.mkdir(parents=True, exist_ok=True)
     send_colmap_log_to(output / "logs")
-    run = Run(images=len(names))
+    gps = gps_positions(args, names, run)
+    positions = local_positions(gps) if args.gps or args.pairs == "gps" else None
 
     features, matches = output / "features.h5", output / "matches.h5"
     with run.stage("extract"):
-        run.extraction = extract(feature_conf, args.images, features, names, args.device, progress=not args.quiet)
-    _note_kept(run, "extract", not run.extraction.extracted)
+        run.extraction = extract(
+            feature_conf, args.images, features, names, args.device, progress=not args.quiet, masks=args.masks
+        )
+    run.note_kept("extract", not run.extraction.extracted)
     usable = run.extraction.names
     if len(usable) < 2:
         reasons = "; ".join(run.extraction.skipped.values())
         raise ConfigurationError(f"{args.images}: fewer than two images can be read ({reasons})")
 
-    pairs = (
-        retrieved_pairs(args, usable, output, run) if args.pairs == "retrieval" else choose_pairs(args, usable, names)
-    )
+    pairs = choose_pairs(args, usable, names, output, run, positions)
     run.pairs = len(pairs)
     write_pairs(output / "pairs.txt", pairs)
     with run.stage("match"):
         report = match(matcher_conf, pairs, features, matches, args.device, progress=not args.quiet)
-    _note_kept(run, "match", report.matched == 0)
+    run.note_kept("match", report.matched == 0)
 
     database, sparse = output / "database.db", output / "sparse"
     key = _key(args, features, usable, pairs, matcher_conf, camera)
     with run.stage("verify"), Made(database, key) as made:
-        _note_kept(run, "verify", made.already)
+        run.note_kept("verify", made.already)
         if not made.already:
             partial = output / "database.partial.db"
             build_database(partial, args.images, features, matches, usable, pairs, camera, progress=not args.quiet)
@@ -102,23 +110,28 @@ def sfm(args: argparse.Namespace) -> Run:
             verify(partial, args.seed, args.threads)
             partial.rename(database)
     run.database = describe_database(database)
+    placed = [{name: asdict(position) for name, position in gps.items()}] if args.gps else []
+    if args.gps:
+        write_priors(database, gps)
 
-    with run.stage("map"), Made(sparse, [key, asdict(mapper)]) as made:
-        _note_kept(run, "map", made.already)
+    with run.stage("map"), Made(sparse, [key, asdict(mapper), *placed]) as made:
+        run.note_kept("map", made.already)
         if made.already:
             folders = sorted((p for p in sparse.iterdir() if p.is_dir()), key=lambda p: int(p.name))
             run.models = [summarize(read_model(folder), folder) for folder in folders]
         else:
             run.models = reconstruct(database, args.images, sparse, mapper, progress=not args.quiet)
+            if args.gps and positions is not None:
+                georeference(sparse, positions, args.seed)
+    if args.gps and run.models:
+        tell_georeference(read_georeference(sparse), run)
+    if args.export and run.models:
+        written = export(Path(run.models[0].path), dict.fromkeys(args.export), output / "export", args.images)
+        run.remarks["exported"] = ", ".join(map(str, written))
     run.unregistered = explain_unregistered(run)
     (output / "summary.json").write_text(json.dumps(as_json(run, vars(args)), indent=2, ensure_ascii=False) + "\n")
     print(as_text(run, args.feature, args.images, output))
     return run
-
-
-def _note_kept(run: Run, stage: str, kept: bool) -> None:
-    if kept:
-        run.kept.add(stage)
 
 
 def configurations(args: argparse.Namespace) -> tuple[confs.Conf, confs.Conf]:
@@ -134,35 +147,6 @@ def configurations(args: argparse.Namespace) -> tuple[confs.Conf, confs.Conf]:
         feature["model"]["weights"] = args.weights
     matcher = args.matcher or confs.default_matchers[args.feature]
     return feature, deepcopy(confs.matchers[matcher])
-
-
-def choose_pairs(args: argparse.Namespace, usable: list[str], names: list[str]) -> list[Pair]:
-    """Pairs of images that have features."""
-    if args.pairs == "exhaustive":
-        return exhaustive_pairs(usable)
-    if args.pairs == "sequential":
-        return sequential_pairs(usable, args.overlap)
-    have = set(usable)
-    pairs = [pair for pair in read_pairs(Path(args.pairs), names) if have.issuperset(pair)]
-    if not pairs:
-        raise ConfigurationError(f"{args.pairs}: none of its pairs has two readable images")
-    return pairs
-
-
-def retrieved_pairs(args: argparse.Namespace, usable: list[str], output: Path, run: Run) -> list[Pair]:
-    """Each image with the most similar others, by global descriptors kept in the output folder."""
-    conf = confs.retrieval[args.retrieval]
-    path = output / f"{conf['output']}.h5"
-    with run.stage("retrieve"):
-        report = describe_images(conf, args.images, path, usable, args.device, progress=not args.quiet)
-        if len(report.names) < 2:
-            reasons = "; ".join(report.skipped.values())
-            raise ConfigurationError(f"{args.images}: fewer than two images can be described ({reasons})")
-        pairs = unique_pairs(retrieve(path, path, args.neighbors, report.names, report.names))
-    _note_kept(run, "retrieve", not report.extracted)
-    for name, reason in report.skipped.items():
-        run.extraction.notes[name] = "; ".join(filter(None, [run.extraction.notes.get(name), f"not paired: {reason}"]))
-    return pairs
 
 
 def _key(
@@ -190,9 +174,22 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m pipelines.sfm", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    add = parser.add_argument
-    add("--images", type=Path, required=True, metavar="DIR", help="folder of photographs, searched recursively")
-    add("--output", type=Path, metavar="DIR", help="folder of results (default: outputs/<name of images>)")
+    group = parser.add_argument_group("input")
+    add, source = group.add_argument, group.add_mutually_exclusive_group(required=True)
+    source.add_argument("--images", type=Path, metavar="DIR", help="folder of photographs, searched recursively")
+    source.add_argument("--video", type=Path, nargs="+", metavar="FILE",
+        help="videos, whose sharp frames go to OUTPUT/images; neighbours in time and similar frames are matched, and "
+        "each video has one camera, if not told otherwise")  # fmt: skip
+    add("--frames", type=positive, default=COUNT, metavar="N",
+        help="at most so many of all --video files (default: %(default)s)")  # fmt: skip
+    add("--motion", type=float, default=100 * STEP, metavar="PERCENT",
+        help="of its width that the picture moves between two frames of a --video (default: %(default)g)")  # fmt: skip
+    add("--masks", type=Path, metavar="DIR",
+        help="no keypoints where DIR/<image name>.png (or the same stem) is black")  # fmt: skip
+    add("--gps", action="store_true",
+        help="put the model where EXIF says that photographs were taken, in metres east, north and up")  # fmt: skip
+
+    add = parser.add_argument_group("features and matches").add_argument
     add("--feature", choices=list(confs.extractors), default=DEFAULT_FEATURE, help="default: %(default)s")
     add("--matcher", choices=list(confs.matchers), help="default: the one that suits the feature")
     add("--weights", metavar="NAME|FILE",
@@ -201,22 +198,37 @@ def _parser() -> argparse.ArgumentParser:
     add("--max-size", type=positive, metavar="PX",
         help=f"shrink images to this longest side for extraction (default: {confs.RESIZE_MAX})")  # fmt: skip
     add("--max-keypoints", type=positive, metavar="N", help="keypoints in an image (default: 8192)")
-    add("--pairs", default="exhaustive", metavar="exhaustive|sequential|retrieval|FILE",
-        help="which images are matched: all with all, neighbours in the order of names, similar ones, or those that a "
-        "FILE names, two a line (default: %(default)s)")  # fmt: skip
+
+    add = parser.add_argument_group("pairs").add_argument
+    add("--pairs", metavar="exhaustive|sequential|retrieval|gps|FILE",
+        help="which images are matched: all with all, neighbours in the order of names, similar ones, near ones by "
+        "GPS, or those that a FILE names, two a line (default: exhaustive, of videos sequential)")  # fmt: skip
     add("--overlap", type=positive, default=10, metavar="N",
         help="neighbours on each side for --pairs sequential (default: %(default)s)")  # fmt: skip
-    add("--neighbors", type=positive, default=20, metavar="N",
-        help="most similar images of each for --pairs retrieval (default: %(default)s)")  # fmt: skip
+    add("--loop-closure", action=argparse.BooleanOptionalAction,
+        help="also match similar images further apart, with --pairs sequential (default: of videos)")  # fmt: skip
+    add("--neighbors", type=positive, metavar="N",
+        help="most similar images of each for --pairs retrieval, nearest for gps "
+        f"(default: {NEIGHBORS}), and for --loop-closure (default: {LOOPS})")  # fmt: skip
     add("--retrieval", choices=list(confs.retrieval), default="vlad-hardnet",
-        help="what similarity is, for --pairs retrieval (default: %(default)s)")  # fmt: skip
-    add("--camera", choices=MODES, default="auto",
+        help="what similarity is (default: %(default)s)")  # fmt: skip
+
+    add = parser.add_argument_group("cameras and model").add_argument
+    add("--camera", choices=MODES,
         help="which images share a camera: all (single), those of a folder, none (image), or those whose size and "
-        "EXIF agree (auto, the default)")  # fmt: skip
+        "EXIF agree (auto); default: auto, of videos folder")  # fmt: skip
     add("--camera-model", default="SIMPLE_RADIAL", metavar="MODEL", help="COLMAP model (default: %(default)s)")
     add("--camera-params", type=_floats, metavar="F,CX,CY,K",
         help="known intrinsics, in the order of the model; they are not refined")  # fmt: skip
     add("--mapper", choices=MAPPERS, default="incremental", help="default: %(default)s")
+
+    add = parser.add_argument_group("output").add_argument
+    add("--output", type=Path, metavar="DIR", help="folder of results (default: outputs/<name of images or video>)")
+    add("--export", nargs="+", choices=FORMATS, metavar="|".join(FORMATS),
+        help="the model for other programs, in OUTPUT/export: COLMAP's text, points for viewers, nerfstudio's and "
+        "Gaussian splatting's transforms.json")  # fmt: skip
+
+    add = parser.add_argument
     add("--device", default="auto", help="torch device: auto, cpu, cuda, cuda:1, ... (default: %(default)s)")
     add("--seed", type=int, default=0, help="of all random choices (default: %(default)s)")
     add("--threads", type=int, default=-1, metavar="N",

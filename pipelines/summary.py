@@ -31,6 +31,7 @@ class Run:
         unregistered: images with features outside the largest model -> what is known about why.
         seconds: stage -> time spent in this run.
         kept: stages of which nothing had to be made anew.
+        remarks: title -> one more line of the summary.
     """
 
     images: int = 0
@@ -41,10 +42,16 @@ class Run:
     unregistered: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     kept: set[str] = field(default_factory=set)
+    remarks: dict[str, str] = field(default_factory=dict)
 
     def stage(self, name: str) -> AbstractContextManager[None]:
         """Time a stage."""
         return timed(self.seconds, name)
+
+    def note_kept(self, stage: str, kept: bool) -> None:
+        """Remember whether a stage had nothing to do."""
+        if kept:
+            self.kept.add(stage)
 
 
 def explain_unregistered(run: Run) -> dict[str, str]:
@@ -86,13 +93,21 @@ def as_json(run: Run, command: dict[str, Any]) -> dict[str, Any]:
         "skipped": run.extraction.skipped,
         "unregistered": run.unregistered,
         "notes": run.extraction.notes,
-        "command": {k: str(v) if isinstance(v, Path) else v for k, v in command.items()},
+        "remarks": run.remarks,
+        "command": {k: _plain(v) for k, v in command.items()},
         "versions": {
             "posfeat_hloc": __version__,
             "pycolmap": pycolmap.__version__,
             "python": platform.python_version(),
         },
     }
+
+
+def _plain(value: Any) -> Any:
+    """An option as JSON holds it."""
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
 
 
 def as_text(run: Run, feature: str, images: Path, output: Path) -> str:
@@ -116,6 +131,7 @@ def as_text(run: Run, feature: str, images: Path, output: Path) -> str:
         lines.append(f"no model: none of {run.images} images could be reconstructed")
     if run.database is not None:
         lines.append(f"  verified pairs      {run.database.verified} of {run.pairs}")
+    lines += [f"  {title:<18}  {text}" for title, text in run.remarks.items()]
     times = ", ".join(
         f"{stage} kept" if stage in run.kept else f"{stage} {seconds:.1f} s" for stage, seconds in run.seconds.items()
     )

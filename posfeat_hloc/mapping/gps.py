@@ -141,11 +141,12 @@ def position_pairs(names: Sequence[str], positions: LocalPositions, count: int) 
 
 
 def write_priors(database: Path, positions: Mapping[str, Position]) -> None:
-    """Write positions into a COLMAP database, where COLMAP's own mappers find them.
+    """Write positions into a COLMAP database, in place of those that it has; COLMAP's own mappers find them there.
 
     Heights are taken to be three times as uncertain as places; without an altitude a position is of no use there.
     """
     with pycolmap.Database.open(database) as db, pycolmap.DatabaseTransaction(db):
+        db.clear_pose_priors()
         for image in db.read_all_images():
             position = positions.get(image.name)
             if position is None or position.altitude is None:

@@ -132,6 +132,7 @@ def test_priors_in_a_database_are_those_of_the_images(tmp_path: Path) -> None:
         camera = pycolmap.Camera.create_from_model_name(1, "SIMPLE_PINHOLE", 50.0, 64, 48)
         camera.camera_id = db.write_camera(camera)
         ids = {name: db.write_image(pycolmap.Image(name=name, camera_id=camera.camera_id)) for name in "abc"}
+    write_priors(path, {"b": Position(9, 9, 9), "c": Position(9, 9, 9)})
     write_priors(path, {"a": Position(48, 2, 30, 3), "b": Position(48, 2), "z": Position(1, 1, 1)})
     with pycolmap.Database.open(path) as db:
         (prior,) = db.read_all_pose_priors()
