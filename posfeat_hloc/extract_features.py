@@ -110,7 +110,7 @@ def extract(
     names = list_images(image_dir) if names is None else sorted(set(names))
     return_large_blocks()
     target = choose_device(device)
-    inputs = _Inputs(image_dir, None if masks is None else Masks(masks), turn)
+    inputs = ImageInputs(image_dir, None if masks is None else Masks(masks), turn)
     limit = None if masks is None else extractors.keypoint_limit(conf["model"])
     extractor = extractors.create(conf["model"] if limit is None else extractors.without_limit(conf["model"]), target)
     report = ExtractionReport()
@@ -167,10 +167,15 @@ def picture_tensor(pixels: NDArray[np.uint8], preprocessing: Conf, grayscale: bo
     Raises:
         ImageError: an array of another shape or type, or without pixels.
     """
-    if pixels.dtype != np.uint8 or not (pixels.ndim == 2 or pixels.shape[2:] == (3,)) or pixels.size == 0:
-        raise ImageError(f"an image must be (H, W, 3) or (H, W) uint8, not {pixels.shape} {pixels.dtype}")
+    check_pixels(pixels)
     picture = Image.fromarray(pixels).convert("L" if grayscale else "RGB")
     return _tensor(np.asarray(picture, np.uint8), preprocessing)
+
+
+def check_pixels(pixels: NDArray[np.uint8]) -> None:
+    """Raises ImageError for anything but ``(H, W, 3)`` or ``(H, W)`` uint8 with pixels."""
+    if pixels.dtype != np.uint8 or not (pixels.ndim == 2 or pixels.shape[2:] == (3,)) or pixels.size == 0:
+        raise ImageError(f"an image must be (H, W, 3) or (H, W) uint8, not {pixels.shape} {pixels.dtype}")
 
 
 def choose_device(device: str) -> str:
@@ -232,7 +237,7 @@ class Loaded:
 
 
 @dataclass(frozen=True)
-class _Inputs:
+class ImageInputs:
     """What features are made from.
 
     Attributes:
@@ -275,11 +280,6 @@ def is_storable(name: str, report: ExtractionReport) -> bool:
         report.skipped[printable] = f"{printable}: the name is not valid Unicode; rename the file"
         return False
     return True
-
-
-def reader(preprocessing: Conf, image_dir: Path, grayscale: bool) -> Callable[[str], Loaded]:
-    """A function that decodes and resizes an image of a folder by its name; it raises ImageError."""
-    return _Inputs(image_dir).reader(preprocessing, grayscale)
 
 
 def _tensor(pixels: NDArray[np.uint8], preprocessing: Conf) -> torch.Tensor:

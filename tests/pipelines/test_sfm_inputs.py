@@ -13,10 +13,11 @@ import pycolmap
 import pytest
 from PIL import Image
 
-from pipelines import sfm
+from pipelines import sfm, sfm_pairs
+from pipelines.summary import Run
 from posfeat_hloc.evaluation.poses import TrueCamera, pose_errors
+from posfeat_hloc.extract_features import ExtractionReport
 from posfeat_hloc.mapping.reconstruction import read_model
-from posfeat_hloc.stores import FeatureStore
 from tests.rendering import HEIGHT, WIDTH, View, arc, render, write_scene
 from tests.video.scenes import write_video
 
@@ -157,19 +158,41 @@ def test_videos_that_are_none_end_with_one_line(walk: Path, tmp_path: Path, caps
         assert message in error
 
 
-def test_loops_are_closed_by_similarity(tmp_path: Path) -> None:
+def test_loops_are_closed_by_similarity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A walk out and back: its end is matched with its beginning, which no neighbour in time is."""
-    cameras = arc(5)
-    (tmp_path / "photos").mkdir()
-    for number, view in enumerate([*cameras, *reversed(cameras)]):
-        Image.fromarray(render(view)).save(tmp_path / "photos" / f"{number}.png")
-    options = ["--images", tmp_path / "photos", "--pairs", "sequential", "--overlap", 2, "--neighbors", 1]
-    assert run(tmp_path / "out", *options, "--loop-closure") == 0
-    pairs = {frozenset(map(int, line.replace(".png", "").split())) for line in
-             (tmp_path / "out/pairs.txt").read_text().splitlines()}  # fmt: skip
-    assert {frozenset(pair) for pair in ((0, 9), (1, 8), (2, 7))} <= pairs
-    assert len(pairs) <= 9 + 8 + 10
-    with FeatureStore(tmp_path / "out/features.h5") as store:
-        assert len(store.names()) == 10
-    assert run(tmp_path / "out", *options) == 0
-    assert len((tmp_path / "out/pairs.txt").read_text().splitlines()) == 9 + 8
+    names = [f"{number}.png" for number in range(10)]
+    places = [0, 1, 2, 3, 4, 4, 3, 2, 1, 0]
+    asked = []
+
+    def retrieve(one: Path, other: Path, count: int, *_: list[str]) -> list[tuple[str, str]]:
+        asked.append(count)
+        orders = [sorted(range(10), key=lambda j, i=i: abs(places[i] - places[j])) for i in range(10)]  # type: ignore[misc]
+        return [(names[i], names[j]) for i, order in enumerate(orders) for j in [j for j in order if j != i][:count]]
+
+    monkeypatch.setattr(sfm_pairs, "describe_images", lambda *_, **__: ExtractionReport(extracted=names))
+    monkeypatch.setattr(sfm_pairs, "retrieve", retrieve)
+    options = ["--images", str(tmp_path), "--pairs", "sequential", "--overlap", "2", "--neighbors", "1", "--quiet"]
+    alone = sfm_pairs.choose_pairs(sfm.arguments(options), names, names, tmp_path, Run(), None)
+    assert (len(alone), asked) == (9 + 8, [])
+    done = Run()
+    closing = sfm.arguments([*options, "--loop-closure"])
+    found = sfm_pairs.choose_pairs(closing, names, names, tmp_path, done, None)
+    assert found[: len(alone)] == alone
+    loops = {frozenset(int(name[0]) for name in pair) for pair in found[len(alone) :]}
+    # the turning point is in the overlap, so its images meet the next best
+    assert loops == {frozenset(pair) for pair in ((0, 9), (1, 8), (2, 7), (3, 6), (4, 7), (5, 2))}
+    assert asked == [1 + 2 * 2]  # so many that one is left without the neighbours in time
+    assert set(done.seconds) == {"retrieve"}
+    few = sfm_pairs.choose_pairs(closing, names[:3], names[:3], tmp_path, Run(), None)
+    assert (len(few), len(asked)) == (3, 1)  # nothing is far apart
+
+
+def test_defaults_are_those_of_the_input(tmp_path: Path) -> None:
+    photographs = sfm.arguments(["--images", "x"])
+    assert (photographs.pairs, photographs.camera, photographs.loop_closure) == ("exhaustive", "auto", False)
+    video = sfm.arguments(["--video", "x.mp4"])
+    assert (video.pairs, video.camera, video.loop_closure) == ("sequential", "folder", True)
+    assert not sfm.arguments(["--video", "x.mp4", "--no-loop-closure"]).loop_closure
+    assert not sfm.arguments(["--video", "x.mp4", "--pairs", "exhaustive", "--camera", "auto"]).loop_closure
+    with pytest.raises(SystemExit):
+        sfm.arguments(["--video", "x.mp4", "--images", "x"])
