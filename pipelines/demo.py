@@ -10,19 +10,19 @@ from posfeat_hloc.errors import MappingError
 from posfeat_hloc.evaluation.poses import TrueCamera, pose_errors
 from posfeat_hloc.mapping.reconstruction import read_model
 
+Truth = dict[str, TrueCamera]
+"""The true camera of each image."""
+
 MAX_KEYPOINTS = 2048
 """Unless the user says otherwise: enough for small pictures, and four times faster to match than the default."""
 
 
-def prepare(args: argparse.Namespace) -> dict[str, TrueCamera]:
-    """Render into ``<output>/images``, set the options that follow from it; returns the true cameras."""
-    args.output = args.output or Path("outputs") / "demo"
-    args.images = args.output / "images"
-    args.max_keypoints = args.max_keypoints or MAX_KEYPOINTS
+def prepare(args: argparse.Namespace) -> Truth:
+    """Render into ``args.images``; returns the true cameras."""
     return demo.write_photographs(args.images, progress=not args.quiet)
 
 
-def compare(model: Path, truth: dict[str, TrueCamera]) -> dict[str, float] | None:
+def compare(model: Path, truth: Truth) -> dict[str, float] | None:
     """Median errors of a model; None where it holds too few images to align."""
     try:
         return demo.relative_errors(pose_errors(read_model(model), truth), truth)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.argument_types import positive
-from pipelines.sfm import DEFAULT_FEATURE
+from pipelines.sfm_options import DEFAULT_FEATURE
 from posfeat_hloc import confs
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.extract_features import extract

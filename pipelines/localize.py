@@ -29,6 +29,7 @@ from posfeat_hloc.localization.options import FALLBACKS, LocalizationOptions
 from posfeat_hloc.localization.queries import Query, queries_of_folder, read_queries
 from posfeat_hloc.localization.results import NAMES, result_names, write_results
 from posfeat_hloc.localization.sparse_map import SparseMap
+from posfeat_hloc.localization.turned import TurnedInputs, retry_turned
 from posfeat_hloc.mapping.pairs import Pair, read_pairs, write_pairs
 from posfeat_hloc.match_features import match
 from posfeat_hloc.output import only_writer, write_atomically
@@ -80,7 +81,9 @@ def _run(
 
     features, matches = output / "features.h5", output / "matches.h5"
     with done.stage("extract"):
-        report = extract(parts.conf, asked.images, features, asked.names, args.device, progress=progress)
+        report = extract(
+            parts.conf, asked.images, features, asked.names, args.device, progress=progress, masks=args.masks
+        )
     done.skipped = report.skipped
     queries = asked.queries or _guessed(asked.images, features, report.names)
     with done.stage("pairs"):
@@ -93,6 +96,14 @@ def _run(
     with done.stage("localize"):
         log = output / "queries.jsonl"
         done.results = localize(sparse, queries, pairs, features, matches, options, log, parts.features, progress)
+    if args.try_rotations:
+        with done.stage("turn"):
+            inputs = TurnedInputs(
+                asked.images, queries, parts.conf, matcher,
+                lambda turn, names: choose_pairs(args, parts, sparse, asked, names, turn),
+                sparse, parts.features, args.masks, args.device, progress,
+            )  # fmt: skip
+            done.results = retry_turned(inputs, done.results, options, output, log)
     poses = {name: r.cam_from_world for name, r in done.results.items() if r.cam_from_world is not None}
     write_results(output / "poses.txt", poses, args.names)
     if truth is not None:
@@ -144,9 +155,12 @@ def _guessed(images: Path, features: Path, names: list[str]) -> list[Query]:
 
 
 def choose_pairs(
-    args: argparse.Namespace, parts: MapFolder, sparse: SparseMap, asked: _Asked, usable: list[str]
+    args: argparse.Namespace, parts: MapFolder, sparse: SparseMap, asked: _Asked, usable: list[str], turn: int = 0
 ) -> list[Pair]:
-    """Pairs (query, map image) of queries with features and map images with poses."""
+    """Pairs (query, map image) of queries with features and map images with poses.
+
+    ``turn``: quarter turns after which queries are compared with the map's images.
+    """
     have = set(usable)
     if args.pairs is not None and args.retrieval is not None:
         raise ConfigurationError("--pairs and --retrieval exclude each other; leave one out")
@@ -155,12 +169,12 @@ def choose_pairs(
             found = read_pairs(args.pairs, asked.names, sorted({*store.names(), *sparse.names}))
         return [(query, image) for query, image in found if query in have and image in sparse]
     if args.retrieval is not None and usable:
-        return _retrieved_pairs(args, parts, sparse, asked.images, usable)
+        return _retrieved_pairs(args, parts, sparse, asked.images, usable, turn)
     return [(query, image) for query in usable for image in sparse.names]
 
 
 def _retrieved_pairs(
-    args: argparse.Namespace, parts: MapFolder, sparse: SparseMap, images: Path, usable: list[str]
+    args: argparse.Namespace, parts: MapFolder, sparse: SparseMap, images: Path, usable: list[str], turn: int
 ) -> list[Pair]:
     """Each query with the most similar map images; all of them where the map's photographs are not at hand."""
     conf, progress = confs.retrieval[args.descriptor], not args.quiet
@@ -176,8 +190,8 @@ def _retrieved_pairs(
             return [(query, image) for query in usable for image in sparse.names]
         database = _output(args) / f"map-{conf['output']}.h5"
         describe_images(conf, photographs, database, sparse.names, args.device, progress=progress)
-    described = _output(args) / f"{conf['output']}.h5"
-    report = describe_images(conf, images, described, usable, args.device, database, progress=progress)
+    described = _output(args) / (f"turned-{90 * turn}" if turn else "") / f"{conf['output']}.h5"
+    report = describe_images(conf, images, described, usable, args.device, database, progress=progress, turn=turn)
     with GlobalDescriptorStore(database) as store:
         names = [name for name in sparse.names if name in store]
     return retrieve(described, database, args.retrieval, report.names, names)
@@ -199,6 +213,8 @@ def _parser() -> argparse.ArgumentParser:
         "focal lengths come from EXIF or are estimated")  # fmt: skip
     add("--images", type=Path, metavar="DIR", help="folder of a list's photographs (default: the folder of the list)")
     add("--output", type=Path, metavar="DIR", help="folder of results (default: outputs/<map>-<queries>)")
+    add("--masks", type=Path, metavar="DIR",
+        help="no keypoints of queries where DIR/<query name>.png (or the same stem) is black")  # fmt: skip
     add("--map-features", type=Path, metavar="FILE", help="features the map was made from (default: its features.h5)")
     add("--feature", choices=list(confs.extractors),
         help="the map's feature; needed only where its file does not record it")  # fmt: skip
@@ -217,6 +233,8 @@ def _parser() -> argparse.ArgumentParser:
         help="3D points among the inliers; more where chance gives as many (default: %(default)s)")  # fmt: skip
     add("--covisibility-clustering", action="store_true",
         help="try groups of map images without common 3D points apart; the one with most inliers wins")  # fmt: skip
+    add("--try-rotations", action="store_true",
+        help="turn queries by 90, 180 and 270 degrees while they have few inliers")  # fmt: skip
     add("--fallback", choices=[name for name in FALLBACKS if name],
         help="give queries that are not localized the pose of their first map image, as benchmarks allow")  # fmt: skip
     add("--names", choices=NAMES, default="file",

@@ -75,6 +75,7 @@ def as_json(run: LocalizationRun, thresholds: Thresholds, command: dict[str, Any
         "median_inliers": _median(run, "inliers"),
         "errors": None if run.errors is None else _errors(run.errors, thresholds),
         "not_localized": run.failures,
+        "turned": {name: result.turned for name, result in run.results.items() if result.turned},
         "fallback": {name: result.fallback for name, result in run.results.items() if result.fallback},
         "seconds": {stage: round(seconds, 3) for stage, seconds in run.seconds.items()},
         "command": command,
@@ -93,6 +94,8 @@ def as_text(run: LocalizationRun, thresholds: Thresholds, output: Path) -> str:
     lines.append(
         f"  median matches      {_median(run, 'matches'):g} with 3D points, {_median(run, 'inliers'):g} inliers"
     )
+    if turned := sum(result.turned > 0 for result in run.results.values()):
+        lines.append(f"  turned              {turned} queries, which few matches fitted as they are")
     if run.errors is not None:
         found = _errors(run.errors, thresholds)
         position, rotation = found["median_position"], found["median_rotation"]

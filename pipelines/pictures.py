@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from pipelines.argument_types import positive
 from pipelines.feature_list import choose_features
-from pipelines.sfm import DEFAULT_FEATURE
+from pipelines.sfm_options import DEFAULT_FEATURE
 from posfeat_hloc import confs, drawing, extractors, matchers
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.evaluation.homography import match_errors

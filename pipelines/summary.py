@@ -34,6 +34,7 @@ class Run:
         diagnosis: why images with features are not in the largest model.
         seconds: stage -> time spent in this run.
         kept: stages of which nothing had to be made anew.
+        remarks: title -> one more line of the summary.
     """
 
     images: int = 0
@@ -45,10 +46,16 @@ class Run:
     diagnosis: Diagnosis = field(default_factory=Diagnosis)
     seconds: dict[str, float] = field(default_factory=dict)
     kept: set[str] = field(default_factory=set)
+    remarks: dict[str, str] = field(default_factory=dict)
 
     def stage(self, name: str) -> AbstractContextManager[None]:
         """Time a stage."""
         return timed(self.seconds, name)
+
+    def note_kept(self, stage: str, kept: bool) -> None:
+        """Remember whether a stage had nothing to do."""
+        if kept:
+            self.kept.add(stage)
 
 
 def as_json(run: Run, command: dict[str, Any]) -> dict[str, Any]:
@@ -70,13 +77,21 @@ def as_json(run: Run, command: dict[str, Any]) -> dict[str, Any]:
         "unregistered": _unregistered(run),
         "likely_causes": [asdict(cause) for cause in run.diagnosis.causes],
         "notes": run.extraction.notes,
-        "command": {k: str(v) if isinstance(v, Path) else v for k, v in command.items()},
+        "remarks": run.remarks,
+        "command": {k: _plain(v) for k, v in command.items()},
         "versions": {
             "posfeat_hloc": __version__,
             "pycolmap": pycolmap.__version__,
             "python": platform.python_version(),
         },
     }
+
+
+def _plain(value: Any) -> Any:
+    """An option as JSON holds it."""
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
 
 
 def as_text(run: Run, feature: str, images: Path, output: Path) -> str:
@@ -105,6 +120,7 @@ def as_text(run: Run, feature: str, images: Path, output: Path) -> str:
         lines.append(f"no model: none of {run.images} images could be reconstructed")
     if run.database is not None:
         lines.append(f"  verified pairs      {run.database.verified} of {run.pairs}")
+    lines += [f"  {title:<18}  {text}" for title, text in run.remarks.items()]
     times = ", ".join(
         f"{stage} kept" if stage in run.kept else f"{stage} {seconds:.1f} s" for stage, seconds in run.seconds.items()
     )

@@ -1,9 +1,11 @@
-"""Features and matches by hloc's command lines, weights, and a check of this installation.
+"""Features and matches by hloc's command lines, models for other programs, weights,
+and a check of this installation.
 
     python -m posfeat_hloc extract --image_dir photos --export_dir results
     python -m posfeat_hloc match --export_dir results --pairs pairs.txt
     python -m posfeat_hloc list
     python -m posfeat_hloc check results/features.h5 --repair
+    python -m posfeat_hloc export outputs/photos --format transforms
     python -m posfeat_hloc weights list
     python -m posfeat_hloc report outputs/photos
     python -m posfeat_hloc doctor
@@ -27,6 +29,7 @@ COMMANDS = {
     "match": ("features", "matches of pairs of images"),
     "list": ("features", "the confs, one line each"),
     "check": ("check", "whether stored files are intact, and repair"),
+    "export": ("export", "a model as text, PLY or transforms.json"),
     "weights": ("weights", "list, get, verify and convert weights"),
     "report": ("report", "a page about a finished or unfinished run"),
     "doctor": ("doctor", "check this installation"),

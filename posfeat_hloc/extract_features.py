@@ -19,6 +19,7 @@ from posfeat_hloc.errors import ConfigurationError, ImageError
 from posfeat_hloc.extractors import Extractor
 from posfeat_hloc.features import Features
 from posfeat_hloc.images import DecodedImage, list_images, read_image, resize
+from posfeat_hloc.masks import Masks, allowed, strongest
 from posfeat_hloc.memory import return_large_blocks
 from posfeat_hloc.stores import FeatureStore
 
@@ -39,6 +40,10 @@ class ExtractionReport:
     reused: list[str] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
+
+    def note(self, name: str, text: str) -> None:
+        """Add to what is said of an image."""
+        self.notes[name] = "; ".join(filter(None, [self.notes.get(name), text]))
 
     @property
     def names(self) -> list[str]:
@@ -83,35 +88,48 @@ def extract(
     device: str = "auto",
     overwrite: bool = False,
     progress: bool = True,
+    masks: Path | None = None,
+    turn: int = 0,
 ) -> ExtractionReport:
     """Extract what is missing or outdated in ``path``; unreadable images are skipped and reported.
 
-    An image counts as done when complete features of this configuration and of this very file (size and
-    modification time) are stored. A killed run loses the images in hand only.
+    An image counts as done when complete features of this configuration and of these very files (size and
+    modification time of image and mask) are stored. A killed run loses the images in hand only.
+
+    Args:
+        masks: folder of masks, see :class:`Masks`. All keypoints are detected, those on black pixels dropped, and the
+            best ``max_keypoints`` of the others kept, so that a mask costs no keypoint elsewhere.
+        turn: show the pictures to the extractor after so many quarter turns clockwise; keypoints stay where they are
+            in the file.
 
     Raises:
-        ConfigurationError: no images, or a conf that does not exist.
+        ConfigurationError: no images, a conf that does not exist, or a folder without a mask of any image.
         StoreError: ``path`` is damaged, in use, or belongs to another configuration.
         WeightsError: the weights cannot be loaded.
     """
     names = list_images(image_dir) if names is None else sorted(set(names))
     return_large_blocks()
     target = choose_device(device)
-    extractor = extractors.create(conf["model"], target)
+    inputs = ImageInputs(image_dir, None if masks is None else Masks(masks), turn)
+    limit = None if masks is None else extractors.keypoint_limit(conf["model"])
+    extractor = extractors.create(conf["model"] if limit is None else extractors.without_limit(conf["model"]), target)
     report = ExtractionReport()
     names = [name for name in names if is_storable(name, report)]
+    unmasked = [] if inputs.masks is None else inputs.masks.missing(names)
     with FeatureStore(path, configuration(conf, extractor)) as store:
         if overwrite:
             todo = list(names)
         else:
-            todo = [name for name in names if not store.is_current(name, fingerprint(image_dir / name))]
+            todo = [name for name in names if not store.is_current(name, inputs.source(name))]
             report.reused = sorted(set(names) - set(todo))
         batch_size = 8 if target.startswith("cuda") else 1
         with tqdm(total=len(todo), desc="extract", unit="image", disable=not progress or not todo) as bar:
-            read = reader(conf["preprocessing"], image_dir, extractor.grayscale)
+            read = inputs.reader(conf["preprocessing"], extractor.grayscale)
             for batch in _equal_sizes(prefetch(read, todo), batch_size, report, bar):
-                _extract_batch(extractor, batch, store, report)
+                _extract_batch(extractor, batch, store, report, limit)
                 bar.update(len(batch))
+    for name in unmasked:
+        report.note(name, f"no mask in {masks}, so that keypoints may lie anywhere")
     return report
 
 
@@ -149,10 +167,15 @@ def picture_tensor(pixels: NDArray[np.uint8], preprocessing: Conf, grayscale: bo
     Raises:
         ImageError: an array of another shape or type, or without pixels.
     """
-    if pixels.dtype != np.uint8 or not (pixels.ndim == 2 or pixels.shape[2:] == (3,)) or pixels.size == 0:
-        raise ImageError(f"an image must be (H, W, 3) or (H, W) uint8, not {pixels.shape} {pixels.dtype}")
+    check_pixels(pixels)
     picture = Image.fromarray(pixels).convert("L" if grayscale else "RGB")
     return _tensor(np.asarray(picture, np.uint8), preprocessing)
+
+
+def check_pixels(pixels: NDArray[np.uint8]) -> None:
+    """Raises ImageError for anything but ``(H, W, 3)`` or ``(H, W)`` uint8 with pixels."""
+    if pixels.dtype != np.uint8 or not (pixels.ndim == 2 or pixels.shape[2:] == (3,)) or pixels.size == 0:
+        raise ImageError(f"an image must be (H, W, 3) or (H, W) uint8, not {pixels.shape} {pixels.dtype}")
 
 
 def choose_device(device: str) -> str:
@@ -200,15 +223,52 @@ class Loaded:
 
     Attributes:
         name: relative to the image folder.
-        source: its :func:`fingerprint`.
+        source: its :func:`fingerprint`, and that of its mask.
         image: as stored in the file, upright.
         tensor: ``(C, H, W)`` in [0, 1], resized.
+        mask: ``(H, W)`` where keypoints may lie, in the file's pixels; None for everywhere.
     """
 
     name: str
     source: str
     image: DecodedImage
     tensor: torch.Tensor
+    mask: NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True)
+class ImageInputs:
+    """What features are made from.
+
+    Attributes:
+        images: their folder.
+        masks: of the images.
+        turn: quarter turns clockwise before extraction.
+    """
+
+    images: Path
+    masks: Masks | None = None
+    turn: int = 0
+
+    def source(self, name: str) -> str:
+        """Changes with the image, its mask and the turn."""
+        mask = None if self.masks is None else self.masks.path(name)
+        parts = [fingerprint(self.images / name)]
+        parts += [] if mask is None else [f"mask {fingerprint(mask)}"]
+        parts += [f"turned by {90 * self.turn}"] if self.turn else []
+        return ", ".join(parts)
+
+    def reader(self, preprocessing: Conf, grayscale: bool) -> Callable[[str], Loaded]:
+        """A function that decodes, turns and resizes an image by its name; it raises ImageError."""
+
+        def read(name: str) -> Loaded:
+            source = self.source(name)
+            image = read_image(self.images / name, grayscale)
+            mask = None if self.masks is None else self.masks.read(name, image)
+            image = image.turned(self.turn)
+            return Loaded(name, source, image, _tensor(image.pixels, preprocessing), mask)
+
+        return read
 
 
 def is_storable(name: str, report: ExtractionReport) -> bool:
@@ -220,17 +280,6 @@ def is_storable(name: str, report: ExtractionReport) -> bool:
         report.skipped[printable] = f"{printable}: the name is not valid Unicode; rename the file"
         return False
     return True
-
-
-def reader(preprocessing: Conf, image_dir: Path, grayscale: bool) -> Callable[[str], Loaded]:
-    """A function that decodes and resizes an image of a folder by its name; it raises ImageError."""
-
-    def read(name: str) -> Loaded:
-        source = fingerprint(image_dir / name)
-        image = read_image(image_dir / name, grayscale)
-        return Loaded(name, source, image, _tensor(image.pixels, preprocessing))
-
-    return read
 
 
 def _tensor(pixels: NDArray[np.uint8], preprocessing: Conf) -> torch.Tensor:
@@ -280,23 +329,27 @@ def _equal_sizes(
         yield batch
 
 
-def _extract_batch(extractor: Extractor, batch: list[Loaded], store: FeatureStore, report: ExtractionReport) -> None:
+def _extract_batch(
+    extractor: Extractor, batch: list[Loaded], store: FeatureStore, report: ExtractionReport, limit: int | None
+) -> None:
+    """Extract and store; with a limit, the extractor gives all keypoints, and the best that a mask allows are kept."""
     found = extractor(torch.stack([loaded.tensor for loaded in batch]))
     for loaded, features in zip(batch, found, strict=True):
         height, width = loaded.tensor.shape[-2:]
         scale = max(loaded.image.size) / max(width, height)
         features = features.scaled((width, height), loaded.image.size)
+        features = replace(features, keypoints=loaded.image.to_stored(features.keypoints))
+        features = strongest(allowed(features, loaded.mask), limit)
         store.write(
             loaded.name,
-            replace(features, keypoints=loaded.image.to_stored(features.keypoints)),
+            features,
             loaded.image.stored_size,
             uncertainty=extractor.detection_noise * scale,
             source=loaded.source,
         )
         report.extracted.append(loaded.name)
-        notes = list(loaded.image.notes)
+        for note in loaded.image.notes:
+            report.note(loaded.name, note)
         if len(features) < 50:
-            notes.append(f"only {len(features)} keypoints in {width}x{height} pixels")
-        if notes:
-            report.notes[loaded.name] = "; ".join(notes)
+            report.note(loaded.name, f"only {len(features)} keypoints in {width}x{height} pixels")
     store.commit()

@@ -39,6 +39,10 @@ class Features:
         """No features, for images in which there are none."""
         return cls(np.zeros((0, 2), np.float32), np.zeros(0, np.float32), np.zeros((0, dimension), np.float32))
 
+    def chosen(self, rows: NDArray[np.bool_] | NDArray[np.intp]) -> Features:
+        """Some of the features, by a mask ``(N,)`` or by their indices."""
+        return Features(self.keypoints[rows], self.scores[rows], self.descriptors[rows])
+
     def scaled(self, size: tuple[int, int], original: tuple[int, int]) -> Features:
         """Move keypoints found in an image of ``size`` (w, h) to the image of ``original`` (w, h).
 

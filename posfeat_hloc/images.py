@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -77,6 +78,27 @@ class DecodedImage:
             8: (width - 1 - y, x),
         }[self.orientation]
         return np.stack(turned, axis=1).astype(np.float32)
+
+    def pixels_to_stored(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Move ``(H, W)`` values of the upright picture's pixels to the pixels that the file stores."""
+        width, height = self.size
+        x, y = np.meshgrid(np.arange(width), np.arange(height))
+        columns, rows = self.to_stored(np.stack([x.ravel(), y.ravel()], axis=1)).astype(int).T
+        stored = np.empty(self.stored_size[::-1], values.dtype)
+        stored[rows, columns] = values.ravel()
+        return stored
+
+    def turned(self, quarters: int) -> DecodedImage:
+        """The picture after so many more quarter turns clockwise; :meth:`to_stored` goes back all the way."""
+        orientation = self.orientation
+        for _ in range(quarters % 4):
+            orientation = _AFTER_A_QUARTER[orientation]
+        pixels = np.ascontiguousarray(np.rot90(self.pixels, -quarters))
+        return DecodedImage(pixels, orientation, self.notes)
+
+
+_AFTER_A_QUARTER = {1: 6, 6: 3, 3: 8, 8: 1, 2: 7, 7: 4, 4: 5, 5: 2}
+"""EXIF orientation -> that of the same file shown after one more quarter turn clockwise."""
 
 
 def list_images(folder: Path) -> list[str]:

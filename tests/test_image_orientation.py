@@ -122,3 +122,13 @@ def test_damaged_exif_does_not_cost_the_picture(tmp_path: Path) -> None:
         assert image.stored_size == (7, 5)
         turned = UPRIGHT[image.orientation](DIFFERENT)
         assert np.abs(image.pixels.astype(int) - turned).max() < 6
+
+
+@pytest.mark.parametrize("quarters", range(-1, 5))
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_picture_that_is_turned_further_still_knows_its_stored_pixels(orientation: int, quarters: int) -> None:
+    turned = DecodedImage(UPRIGHT[orientation](DIFFERENT), orientation).turned(quarters)
+    # numpy turns the other way
+    assert_array_equal(turned.pixels, np.rot90(UPRIGHT[orientation](DIFFERENT), 4 - quarters))
+    assert turned.stored_size == (7, 5)
+    assert_array_equal(turned.pixels_to_stored(turned.pixels), DIFFERENT)

@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 from PIL import Image
 
-from pipelines.sfm import DEFAULT_FEATURE
+from pipelines.sfm_options import DEFAULT_FEATURE
 from posfeat_hloc import confs
 from posfeat_hloc.__main__ import main
 from posfeat_hloc.commands import features

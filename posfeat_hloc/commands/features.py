@@ -35,6 +35,8 @@ def add_extract(command: argparse.ArgumentParser) -> None:
     add("--image_list", type=Path, metavar="FILE", help="a name a line (default: all images)")
     add("--feature_path", type=Path, metavar="FILE", help="the feature file (default: by the conf, in --export_dir)")
     add("--weights", metavar="NAME|FILE", help="other weights for the conf's network")
+    add("--masks", type=Path, metavar="DIR",
+        help="no keypoints where DIR/<image name>.png (or the same stem) is black; with our engine only")  # fmt: skip
 
 
 def add_match(command: argparse.ArgumentParser) -> None:
@@ -59,13 +61,15 @@ def extract(args: argparse.Namespace) -> bool:
     conf = _with_weights(_choose(args, "extract"), args)
     path = args.feature_path or args.export_dir / f"{conf['output']}.h5"
     if args.engine == "hloc":
+        if args.masks is not None:
+            raise ConfigurationError("--masks: hloc knows no masks; leave out --engine hloc")
         as_given = {"as_half": args.as_half, "image_list": args.image_list, "overwrite": args.overwrite}
         _run_hloc("extract", args, conf, args.image_dir, args.export_dir, feature_path=path, **as_given)
         print(f"features: {path}")
         return True
     path.parent.mkdir(parents=True, exist_ok=True)
     names = None if args.image_list is None else extract_features.read_names(args.image_list)
-    report = extract_features.extract(conf, args.image_dir, path, names, args.device, args.overwrite)
+    report = extract_features.extract(conf, args.image_dir, path, names, args.device, args.overwrite, masks=args.masks)
     for title, items in (("skipped", report.skipped), ("note", report.notes)):
         for name, reason in items.items():
             print(f"{title}: {name}: {reason}")

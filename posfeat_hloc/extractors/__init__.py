@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 from importlib import import_module
+from types import ModuleType
 from typing import Any, Protocol
 
 import torch
@@ -15,6 +16,9 @@ from torch import Tensor
 
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.features import Features
+
+ALL_KEYPOINTS = 2**31 - 1
+"""A ``max_keypoints`` that no image reaches, which every extractor takes."""
 
 
 class Extractor(Protocol):
@@ -45,15 +49,26 @@ def create(model: dict[str, Any], device: str = "cpu") -> Extractor:
     return build(__name__, model, torch.device(device))  # type: ignore[no-any-return]
 
 
+def keypoint_limit(model: dict[str, Any]) -> int | None:
+    """``max_keypoints`` of a conf's ``model`` entry, its default where the entry does not say; None for no limit."""
+    if model["name"] == "mixed":
+        return keypoint_limit(model["keypoints"])
+    default = next(f.default for f in fields(_module(__name__, model["name"]).Options) if f.name == "max_keypoints")
+    limit: int | None = model.get("max_keypoints", default)
+    return limit
+
+
+def without_limit(model: dict[str, Any]) -> dict[str, Any]:
+    """The same ``model`` entry, but for all keypoints that there are."""
+    if model["name"] == "mixed":
+        return {**model, "keypoints": without_limit(model["keypoints"])}
+    return {**model, "max_keypoints": ALL_KEYPOINTS}
+
+
 def build(package: str, model: dict[str, Any], *args: object) -> Any:
     """Instantiate the one public class of ``package.<model["name"]>`` with its options."""
     options = {key: value for key, value in model.items() if key != "name"}
-    try:
-        module = import_module(f"{package}.{model['name']}")
-    except ModuleNotFoundError as error:
-        if error.name and not error.name.startswith(package):
-            raise
-        raise ConfigurationError(f"no {package.split('.')[-1]} module is called {model['name']!r}") from error
+    module = _module(package, model["name"])
     known = {field.name for field in fields(module.Options)}
     if unknown := options.keys() - known:
         raise ConfigurationError(
@@ -61,3 +76,12 @@ def build(package: str, model: dict[str, Any], *args: object) -> Any:
         )
     kind = getattr(module, "Extractor", None) or module.Matcher
     return kind(module.Options(**options), *args)
+
+
+def _module(package: str, name: str) -> ModuleType:
+    try:
+        return import_module(f"{package}.{name}")
+    except ModuleNotFoundError as error:
+        if error.name and not error.name.startswith(package):
+            raise
+        raise ConfigurationError(f"no {package.split('.')[-1]} module is called {name!r}") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from posfeat_hloc import confs, extractors, matchers
 from posfeat_hloc.descriptor_cache import CACHE_BYTES, DescriptorCache
 from posfeat_hloc.errors import ConfigurationError
-from posfeat_hloc.extract_features import choose_device, extract_pixels
+from posfeat_hloc.extract_features import check_pixels, choose_device, extract_pixels
+from posfeat_hloc.images import DecodedImage
 from posfeat_hloc.localization.map_folder import open_map
 from posfeat_hloc.localization.map_retrieval import MapRetrieval
 from posfeat_hloc.localization.options import LocalizationOptions
@@ -24,6 +25,7 @@ from posfeat_hloc.localization.pose_problem import PoseProblem
 from posfeat_hloc.localization.queries import Query, guess_camera
 from posfeat_hloc.localization.records import Localized
 from posfeat_hloc.localization.sparse_map import SparseMap
+from posfeat_hloc.localization.turned import TURNS, better, is_certain
 from posfeat_hloc.stores import FeatureStore
 
 
@@ -55,6 +57,7 @@ class Localizer:
         options: see :class:`LocalizationOptions`.
         neighbors: most similar map images that an image is matched with, where the map folder has their global
             descriptors (``pipelines.sfm --pairs retrieval``); with all map images where it has none.
+        try_rotations: turn an image by 90, 180 and 270 degrees while it has few inliers.
 
     Raises:
         ConfigurationError: see :func:`open_map`.
@@ -72,6 +75,7 @@ class Localizer:
         device: str = "auto",
         options: LocalizationOptions | None = None,
         neighbors: int = 20,
+        try_rotations: bool = False,
     ) -> None:
         parts = open_map(Path(folder), features, feature, weights_file)
         self.options = options or LocalizationOptions()
@@ -85,6 +89,7 @@ class Localizer:
         self._matcher = matchers.create(confs.matchers[name]["model"])
         self.map = SparseMap(parts.model)
         self.neighbors = neighbors
+        self.try_rotations = try_rotations
         described = next(iter(parts.descriptors.values()), None)
         self._retrieval = None if described is None else MapRetrieval(described, self.map.names, self._device)
         self._store = FeatureStore(parts.features)
@@ -114,17 +119,30 @@ class Localizer:
             ImageError: not such an array.
             ConfigurationError: the camera has another size than the image.
         """
+        check_pixels(image)
         seconds: dict[str, float] = {}
-        with _timed(seconds, "extract"):
-            features = extract_pixels(self._extractor, image, self._conf["preprocessing"])
         size = (image.shape[1], image.shape[0])
         if camera is not None and (camera.width, camera.height) != size:
             raise ConfigurationError(
                 f"the camera is for {camera.width}x{camera.height} pixels, the image has {size[0]}x{size[1]}"
             )
         query = Query(name, camera or guess_camera(size, focal_length), calibrated=camera is not None)
+        result = self._attempt(query, DecodedImage(image), seconds)
+        for quarters in TURNS if self.try_rotations else ():
+            if is_certain(result):
+                break
+            found = self._attempt(query, DecodedImage(image).turned(quarters), seconds)
+            result = better(result, replace(found, turned=90 * quarters))
+        return LocalizedImage(result, seconds)
+
+    def _attempt(self, query: Query, picture: DecodedImage, seconds: dict[str, float]) -> Localized:
+        """The pose of a query from its picture as it is shown here."""
+        with _timed(seconds, "extract"):
+            features = extract_pixels(self._extractor, picture.pixels, self._conf["preprocessing"])
         with _timed(seconds, "retrieve"):
-            names = self.map.names if self._retrieval is None else self._retrieval.nearest(image, self.neighbors)
+            names = self.map.names
+            if self._retrieval is not None:
+                names = self._retrieval.nearest(picture.pixels, self.neighbors)
         with _timed(seconds, "match"):
             descriptors = features.descriptors.astype(np.float16)  # as files store them
             found = {
@@ -132,8 +150,8 @@ class Localizer:
                 for other in names
             }
         with _timed(seconds, "pose"):
-            result = PoseProblem.of(query, features.keypoints, found, self.map).solve(self.options)
-        return LocalizedImage(result, seconds)
+            keypoints = picture.to_stored(features.keypoints)
+            return PoseProblem.of(query, keypoints, found, self.map).solve(self.options)
 
     def close(self) -> None:
         """Close the map's files."""
@@ -152,4 +170,4 @@ class Localizer:
 def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
     start = time.perf_counter()
     yield
-    seconds[stage] = time.perf_counter() - start
+    seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - start

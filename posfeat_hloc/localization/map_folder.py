@@ -12,6 +12,7 @@ from posfeat_hloc import confs, weights
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.extract_features import configuration
 from posfeat_hloc.extractors import Extractor
+from posfeat_hloc.mapping.reconstruction import find_model
 from posfeat_hloc.stores import FeatureStore
 from posfeat_hloc.stores.journal import journal_path
 
@@ -65,8 +66,7 @@ def open_map(
         ConfigurationError: no map there, a feature that is unknown, or another one than the map was made with.
         StoreError: the feature file is missing or damaged.
     """
-    candidates = [folder / "sparse" / "0", folder / "sparse", folder]
-    model = next((c for c in candidates if any((c / f"images.{kind}").is_file() for kind in ("bin", "txt"))), None)
+    model = find_model(folder)
     if model is None:
         raise ConfigurationError(f"{folder}: no COLMAP model here or in sparse/0; a map is an output of pipelines.sfm")
     path = features if features is not None else folder / "features.h5"
@@ -74,7 +74,7 @@ def open_map(
         raise ConfigurationError(f"{path}: no such file; give the features that the map was made from")
     if journal_path(path).exists():  # reading would complete the interrupted write, and a map is never written to
         raise ConfigurationError(f"{path}: the run that wrote it was interrupted; run it to its end first")
-    command = _command(folder)
+    command = recorded_command(folder)
     with FeatureStore(path) as store:
         recorded = store.configuration
     name, conf = _conf(path, recorded, feature)
@@ -116,7 +116,7 @@ def _conf(path: Path, recorded: confs.Conf | None, feature: str | None) -> tuple
     return name, conf
 
 
-def _command(folder: Path) -> dict[str, Any]:
+def recorded_command(folder: Path) -> dict[str, Any]:
     """Options that ``pipelines.sfm`` was called with, empty where they are unknown."""
     try:
         found = json.loads((folder / "summary.json").read_text(encoding="utf-8")).get("command", {})

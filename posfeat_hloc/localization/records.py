@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
@@ -30,6 +31,8 @@ class Localized:
         seconds: for clustering and pose.
         reason: why the query is not localized, empty where it is.
         fallback: the map image whose pose was taken instead, empty for a pose of its own.
+        turned: degrees clockwise by which the picture was turned for its features; the pose is that of the picture as
+            it is.
     """
 
     name: str
@@ -42,6 +45,7 @@ class Localized:
     seconds: float = 0.0
     reason: str = ""
     fallback: str = ""
+    turned: int = 0
 
     @property
     def localized(self) -> bool:
@@ -61,6 +65,7 @@ class Localized:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Localized:
         """Inverse of :meth:`as_dict`; KeyError, TypeError or ValueError for anything else."""
+        values = {"turned": 0, **values}  # which logs of earlier versions do not have
         given = {field.name: values[field.name] for field in fields(cls)}
         if (pose := given["cam_from_world"]) is not None:
             w, x, y, z = pose["qvec"]
@@ -137,6 +142,19 @@ def read_log(path: Path) -> dict[str, Localized]:
         ConfigurationError: no such file, or not a log of queries.
     """
     return {name: found for (name, _), found in _read(path).items()}
+
+
+def amend_log(path: Path, changed: Mapping[str, Localized]) -> None:
+    """Replace the records of some queries in a finished log.
+
+    They have no key: :class:`Log` does not take them for what the queries' own inputs gave.
+    """
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1] if changed else []
+    for number, line in enumerate(lines):
+        if (name := json.loads(line)["name"]) in changed:
+            lines[number] = json.dumps({**changed[name].as_dict(), "key": ""}, ensure_ascii=False)
+    if changed:
+        write_atomically(path, "".join(f"{line}\n" for line in lines))
 
 
 def _read(path: Path) -> dict[tuple[str, str], Localized]:

@@ -35,6 +35,24 @@ def sequential_pairs(names: Iterable[str], overlap: int = 10, quadratic: bool = 
     return [(name, order[i + step]) for i, name in enumerate(order) for step in sorted(steps) if i + step < len(order)]
 
 
+def far_pairs(pairs: Iterable[Pair], names: Iterable[str], overlap: int, count: int) -> list[Pair]:
+    """Of pairs of similar images, those that join distant parts of a sequence.
+
+    Args:
+        pairs: (image, similar one), best first for each image.
+        names: of the sequence, as for :func:`sequential_pairs`.
+        overlap: images this near in the sequence are left out.
+        count: for each image, the best so many of the others.
+    """
+    order = {name: i for i, name in enumerate(sorted(set(names)))}
+    kept: dict[str, list[Pair]] = {}
+    for pair in pairs:
+        found = kept.setdefault(pair[0], [])
+        if abs(order[pair[0]] - order[pair[1]]) > overlap and len(found) < count:
+            found.append(pair)
+    return [pair for found in kept.values() for pair in found]
+
+
 def unique_pairs(pairs: Iterable[Pair]) -> list[Pair]:
     """Each unordered pair once, in the order of its first appearance; an image with itself is dropped."""
     seen: dict[Pair, Pair] = {}

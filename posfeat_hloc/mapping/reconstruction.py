@@ -150,6 +150,12 @@ def write_model(model: pycolmap.Reconstruction, folder: Path) -> None:
         raise MappingError(f"{folder}: cannot be written ({error}); free some space and rerun") from error
 
 
+def find_model(folder: Path) -> Path | None:
+    """The COLMAP model in an output folder of ``pipelines.sfm``, or the folder itself; None where there is none."""
+    candidates = (folder / "sparse" / "0", folder / "sparse", folder)
+    return next((c for c in candidates if any((c / f"images.{kind}").is_file() for kind in ("bin", "txt"))), None)
+
+
 def _names_in_text(path: Path) -> dict[int, str]:
     """Image id -> name with its spaces; COLMAP ends names at the first one while it reads text."""
     names = {}

@@ -16,12 +16,11 @@ from posfeat_hloc import extractors
 from posfeat_hloc.errors import ConfigurationError, ImageError
 from posfeat_hloc.extract_features import (
     ExtractionReport,
+    ImageInputs,
     Loaded,
     choose_device,
-    fingerprint,
     is_storable,
     prefetch,
-    reader,
 )
 from posfeat_hloc.images import list_images
 from posfeat_hloc.memory import return_large_blocks
@@ -68,6 +67,7 @@ def describe_images(
     vocabulary: Path | None = None,
     overwrite: bool = False,
     progress: bool = True,
+    turn: int = 0,
 ) -> ExtractionReport:
     """Write the global descriptors that are missing or outdated in ``path``, in hloc's layout.
 
@@ -85,6 +85,7 @@ def describe_images(
             of one vocabulary can be compared.
         overwrite: describe again what is there, with the vocabulary that is there.
         progress: show a bar.
+        turn: describe the pictures after so many quarter turns clockwise.
 
     Raises:
         ConfigurationError: no images, a conf that does not exist or lacks a package, or two vocabularies for one file.
@@ -98,11 +99,12 @@ def describe_images(
     names = [name for name in names if is_storable(name, report)]
     model = {k: v for k, v in conf["model"].items() if k not in ("precision", "weights")}
     recorded = {"model": model, "weights": describer.weights_sha256, "preprocessing": conf["preprocessing"]}
-    read = reader(conf["preprocessing"], image_dir, describer.grayscale)
+    inputs = ImageInputs(image_dir, turn=turn)
+    read = inputs.reader(conf["preprocessing"], describer.grayscale)
     with GlobalDescriptorStore(path, recorded) as store:
         words = _choose_vocabulary(describer, store, vocabulary, recorded, _pictures(read, names, progress))
         describer.vocabulary = None if words is None else torch.from_numpy(words)
-        todo = [name for name in names if overwrite or not store.is_current(name, fingerprint(image_dir / name))]
+        todo = [name for name in names if overwrite or not store.is_current(name, inputs.source(name))]
         report.reused = sorted(set(names) - set(todo))
         with tqdm(total=len(todo), desc="describe", unit="image", disable=not progress or not todo) as bar:
             for name, loaded in prefetch(read, todo):

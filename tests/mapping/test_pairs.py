@@ -5,7 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from posfeat_hloc.errors import ConfigurationError
-from posfeat_hloc.mapping.pairs import exhaustive_pairs, read_pairs, sequential_pairs, unique_pairs, write_pairs
+from posfeat_hloc.mapping.pairs import (
+    exhaustive_pairs,
+    far_pairs,
+    read_pairs,
+    sequential_pairs,
+    unique_pairs,
+    write_pairs,
+)
 
 NAMES = st.lists(st.text("abcxyz/ -_.ü", min_size=1, max_size=8), max_size=12)
 
@@ -69,3 +76,13 @@ def test_a_binary_or_missing_file_is_named(tmp_path):
 def test_overlap_below_one_is_refused():
     with pytest.raises(ConfigurationError, match="overlap"):
         sequential_pairs(["a", "b"], 0)
+
+
+@given(st.permutations(range(9)), st.integers(1, 4), st.integers(1, 3))
+def test_far_pairs_are_the_best_of_those_far_away(ranking, overlap, count):
+    names = [f"{i}.jpg" for i in range(9)]
+    similar = [(name, names[other]) for name in names for other in ranking if names[other] != name]
+    found = far_pairs(similar, names, overlap, count)
+    for i, name in enumerate(names):
+        expected = [names[other] for other in ranking if abs(other - i) > overlap][:count]
+        assert [other for first, other in found if first == name] == expected

@@ -40,7 +40,9 @@ def images(kind: str, n: int, m: int, seed: int, dimension: int = 32) -> tuple[n
     return np.ascontiguousarray(first, np.float32), np.ascontiguousarray(second, np.float32)
 
 
-def screened(first: np.ndarray, second: np.ndarray, seconds: bool = True) -> tuple[screening.Nearest, screening.Nearest]:
+def screened(
+    first: np.ndarray, second: np.ndarray, seconds: bool = True
+) -> tuple[screening.Nearest, screening.Nearest]:
     found = screening.nearest(torch.from_numpy(first), torch.from_numpy(second), seconds, seconds)
     assert found is not None
     return found

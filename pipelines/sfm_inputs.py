@@ -1,0 +1,80 @@
+"""Inputs of a reconstruction besides a folder of photographs: videos, the demonstration, and where photographs were taken."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from pipelines import demo
+from pipelines.summary import Run
+from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.mapping.georeference import Georeference
+from posfeat_hloc.mapping.gps import Position, read_positions
+from posfeat_hloc.video import extract_frames
+
+
+def output_folder(args: argparse.Namespace) -> Path:
+    """The folder of results; ``args.images`` names the folder of images afterwards, which is there for photographs.
+
+    Raises:
+        ConfigurationError: options that do not belong together.
+    """
+    if args.loop_closure and args.pairs != "sequential":
+        raise ConfigurationError("--loop-closure is for --pairs sequential; retrieval alone finds loops as well")
+    if args.images is not None:
+        return args.output or Path("outputs") / args.images.resolve().name
+    output: Path = args.output or Path("outputs") / ("demo" if args.demo else args.video[0].stem)
+    args.images = output / "images"
+    return output
+
+
+def open_inputs(args: argparse.Namespace, output: Path, run: Run) -> demo.Truth | None:
+    """Write the images of ``--demo``, whose true cameras are returned, or the frames of videos.
+
+    Raises:
+        ImageError: a video cannot be read.
+        ConfigurationError: the camera of the videos hardly moves.
+    """
+    if args.demo:
+        return demo.prepare(args)
+    if args.video is not None:
+        _take_frames(args, output, run)
+    return None
+
+
+def _take_frames(args: argparse.Namespace, output: Path, run: Run) -> None:
+    with run.stage("frames"):
+        found = extract_frames(
+            args.video, args.images, output / "video", args.frames, args.motion / 100, not args.quiet
+        )
+    run.note_kept("frames", found.written == 0)
+    if len(found.names) < 2:
+        raise ConfigurationError(
+            f"{args.video[0]}: the picture hardly moves in its {found.watched} frames; take a video that walks around "
+            f"its subject, or lower --motion {args.motion:g}"
+        )
+    chosen = f"{len(found.names)} of {found.watched}, {100 * found.step:.3g} % of the width apart"
+    run.remarks["frames"] = "; ".join([chosen, *(f"{video} {what}" for video, what in found.incomplete.items())])
+
+
+def gps_positions(args: argparse.Namespace, names: list[str], run: Run) -> dict[str, Position]:
+    """Positions of the images that have one, where the command line asks for them."""
+    if not args.gps and args.pairs != "gps":
+        return {}
+    positions = read_positions(args.images, names)
+    if positions:
+        run.remarks["GPS"] = f"{len(positions)} of {len(names)} images have a position"
+    return positions
+
+
+def tell_georeference(found: Georeference, run: Run) -> None:
+    """Say how the models lie in the world."""
+    latitude, longitude, altitude = found.origin
+    for model in found.models:
+        if model.aligned:
+            text = f"metres east, north, up of {latitude:.6f}, {longitude:.6f}, {altitude:.0f} m; "
+            text += f"cameras {model.distance:.2f} m from {model.positions} GPS positions"
+            text += f"; {model.note}" if model.note else ""
+        else:
+            text = f"not in metres: {model.note}"
+        run.remarks["georeference" if model.model == 0 else f"georeference {model.model}"] = text

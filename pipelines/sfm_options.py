@@ -1,0 +1,134 @@
+"""The command line of ``pipelines.sfm``."""
+
+from __future__ import annotations
+
+import argparse
+from copy import deepcopy
+from pathlib import Path
+
+from pipelines import demo
+from pipelines.argument_types import positive
+from pipelines.report import add_report_option
+from pipelines.sfm_pairs import LOOPS, NEIGHBORS
+from posfeat_hloc import confs, weights
+from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.export import FORMATS
+from posfeat_hloc.mapping.cameras import MODES
+from posfeat_hloc.mapping.reconstruction import MAPPERS
+from posfeat_hloc.memory import memory_size
+from posfeat_hloc.video.frames import COUNT, STEP
+
+DEFAULT_FEATURE = "d2d-hardnet-subpixel"
+
+
+def complete(args: argparse.Namespace) -> argparse.Namespace:
+    """Fill in the options whose defaults depend on what the images are."""
+    video = args.video is not None
+    args.pairs = args.pairs or ("sequential" if video else "exhaustive")
+    args.camera = args.camera or ("folder" if video else "auto")  # frames say nothing of their camera
+    if args.loop_closure is None:
+        args.loop_closure = video and args.pairs == "sequential"
+    if args.demo:
+        args.max_keypoints = args.max_keypoints or demo.MAX_KEYPOINTS
+    return args
+
+
+def configurations(args: argparse.Namespace) -> tuple[confs.Conf, confs.Conf]:
+    """The feature and matcher confs that the command line asks for."""
+    feature = deepcopy(confs.extractors[args.feature])
+    if args.max_size is not None:
+        feature["preprocessing"]["resize_max"] = args.max_size
+    if args.max_keypoints is not None:
+        feature["model"]["max_keypoints"] = args.max_keypoints
+    if args.weights is not None:
+        if "weights" not in feature["model"]:
+            raise ConfigurationError(f"--weights: {args.feature} has no weights")
+        feature["model"]["weights"] = args.weights
+    matcher = args.matcher or confs.default_matchers[args.feature]
+    return feature, deepcopy(confs.matchers[matcher])
+
+
+def _floats(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.replace(",", " ").split())
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers") from error
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """All options of ``pipelines.sfm``."""
+    options = argparse.ArgumentParser(
+        prog="python -m pipelines.sfm", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    group = options.add_argument_group("input")
+    add, source = group.add_argument, group.add_mutually_exclusive_group(required=True)
+    source.add_argument("--images", type=Path, metavar="DIR", help="folder of photographs, searched recursively")
+    source.add_argument("--demo", action="store_true",
+        help="a rendered town square in place of photographs; says how far the cameras are from the truth")  # fmt: skip
+    source.add_argument("--video", type=Path, nargs="+", metavar="FILE",
+        help="videos, whose sharp frames go to OUTPUT/images; neighbours in time and similar frames are matched, and "
+        "each video has one camera, if not told otherwise")  # fmt: skip
+    add("--frames", type=positive, default=COUNT, metavar="N",
+        help="at most so many of all --video files (default: %(default)s)")  # fmt: skip
+    add("--motion", type=float, default=100 * STEP, metavar="PERCENT",
+        help="of its width that the picture moves between two frames of a --video (default: %(default)g)")  # fmt: skip
+    add("--masks", type=Path, metavar="DIR",
+        help="no keypoints where DIR/<image name>.png (or the same stem) is black")  # fmt: skip
+    add("--gps", action="store_true",
+        help="put the model where EXIF says that photographs were taken, in metres east, north and up")  # fmt: skip
+
+    add = options.add_argument_group("features and matches").add_argument
+    add("--feature", choices=list(confs.extractors), default=DEFAULT_FEATURE, help="default: %(default)s")
+    add("--matcher", choices=list(confs.matchers), help="default: the one that suits the feature")
+    add("--weights", metavar="NAME|FILE",
+        help="other weights for the feature's network: a file, the authors' folder of PoSFeat, or a public name "
+        f"({', '.join(weights.PUBLIC)})")  # fmt: skip
+    add("--max-size", type=positive, metavar="PX",
+        help=f"shrink images to this longest side for extraction (default: {confs.RESIZE_MAX})")  # fmt: skip
+    add("--max-keypoints", type=positive, metavar="N", help="keypoints in an image (default: 8192)")
+
+    add = options.add_argument_group("pairs").add_argument
+    add("--pairs", metavar="exhaustive|sequential|retrieval|gps|FILE",
+        help="which images are matched: all with all, neighbours in the order of names, similar ones, near ones by "
+        "GPS, or those that a FILE names, two a line (default: exhaustive, of videos sequential)")  # fmt: skip
+    add("--overlap", type=positive, default=10, metavar="N",
+        help="neighbours on each side for --pairs sequential (default: %(default)s)")  # fmt: skip
+    add("--loop-closure", action=argparse.BooleanOptionalAction,
+        help="also match similar images further apart, with --pairs sequential (default: of videos)")  # fmt: skip
+    add("--neighbors", type=positive, metavar="N",
+        help="most similar images of each for --pairs retrieval, nearest for gps "
+        f"(default: {NEIGHBORS}), and for --loop-closure (default: {LOOPS})")  # fmt: skip
+    add("--retrieval", choices=list(confs.retrieval), default="vlad-hardnet",
+        help="what similarity is (default: %(default)s)")  # fmt: skip
+
+    add = options.add_argument_group("cameras and model").add_argument
+    add("--camera", choices=MODES,
+        help="which images share a camera: all (single), those of a folder, none (image), or those whose size and "
+        "EXIF agree (auto); default: auto, of videos folder")  # fmt: skip
+    add("--camera-model", default="SIMPLE_RADIAL", metavar="MODEL", help="COLMAP model (default: %(default)s)")
+    add("--camera-params", type=_floats, metavar="F,CX,CY,K",
+        help="known intrinsics, in the order of the model; they are not refined")  # fmt: skip
+    add("--mapper", choices=MAPPERS, default="incremental", help="default: %(default)s")
+
+    group = options.add_argument_group("output")
+    add = group.add_argument
+    add(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="folder of results (default: outputs/<name of images or video>, outputs/demo)",
+    )
+    add("--export", nargs="+", choices=FORMATS, metavar="|".join(FORMATS),
+        help="the model for other programs, in OUTPUT/export: COLMAP's text, points for viewers, nerfstudio's and "
+        "Gaussian splatting's transforms.json")  # fmt: skip
+    add_report_option(group)
+    add("--quiet", action="store_true", help="no progress bars")
+
+    add = options.add_argument_group("computation").add_argument
+    add("--device", default="auto", help="torch device: auto, cpu, cuda, cuda:1, ... (default: %(default)s)")
+    add("--memory", type=memory_size, default="1G", metavar="SIZE",
+        help="for descriptors while matching, e.g. 500M or 2G; more saves reading (default: %(default)s)")  # fmt: skip
+    add("--seed", type=int, default=0, help="of all random choices (default: %(default)s)")
+    add("--threads", type=int, default=-1, metavar="N",
+        help="for COLMAP; 1 makes runs repeatable to the last digit (default: all cores)")  # fmt: skip
+    return options

@@ -1,0 +1,77 @@
+"""Which images a reconstruction matches, as its command line asks for it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from pipelines.summary import Run
+from posfeat_hloc import confs
+from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.mapping.gps import LocalPositions, position_pairs
+from posfeat_hloc.mapping.pairs import Pair, exhaustive_pairs, far_pairs, read_pairs, sequential_pairs, unique_pairs
+from posfeat_hloc.retrieval import describe_images, retrieve
+
+NEIGHBORS = 20
+"""Most similar or nearest images that an image is matched with."""
+
+LOOPS = 5
+"""Most similar images elsewhere in a sequence that an image is matched with."""
+
+
+def choose_pairs(
+    args: argparse.Namespace,
+    usable: list[str],
+    names: list[str],
+    output: Path,
+    run: Run,
+    positions: LocalPositions | None,
+) -> list[Pair]:
+    """Pairs of images that have features.
+
+    Args:
+        args: of ``pipelines.sfm``.
+        usable: images with features.
+        names: all images.
+        output: folder of the results, in which global descriptors are kept.
+        run: gets the time for retrieval, and notes on images.
+        positions: by GPS, for ``--pairs gps``.
+    """
+    if args.pairs == "exhaustive":
+        return exhaustive_pairs(usable)
+    if args.pairs == "retrieval":
+        return unique_pairs(_similar(args, usable, output, run, args.neighbors or NEIGHBORS))
+    if args.pairs == "sequential":
+        pairs = sequential_pairs(usable, args.overlap)
+        if not args.loop_closure or len(usable) <= args.overlap + 1:  # no image is far from any other
+            return pairs
+        wanted = args.neighbors or LOOPS
+        similar = _similar(args, usable, output, run, wanted + 2 * args.overlap)
+        loops = far_pairs(similar, usable, args.overlap, wanted)
+        return unique_pairs([*pairs, *loops])
+    if args.pairs == "gps":
+        assert positions is not None
+        for name in sorted(set(usable) - positions.metres.keys()):
+            run.extraction.note(name, "no GPS position, matched with all images")
+        return position_pairs(usable, positions, args.neighbors or NEIGHBORS)
+    have = set(usable)
+    pairs = [pair for pair in read_pairs(Path(args.pairs), names) if have.issuperset(pair)]
+    if not pairs:
+        raise ConfigurationError(f"{args.pairs}: none of its pairs has two readable images")
+    return pairs
+
+
+def _similar(args: argparse.Namespace, usable: list[str], output: Path, run: Run, count: int) -> list[Pair]:
+    """Each image with the most similar others, best first, by global descriptors kept in the output folder."""
+    conf = confs.retrieval[args.retrieval]
+    path = output / f"{conf['output']}.h5"
+    with run.stage("retrieve"):
+        report = describe_images(conf, args.images, path, usable, args.device, progress=not args.quiet)
+        if len(report.names) < 2:
+            reasons = "; ".join(report.skipped.values())
+            raise ConfigurationError(f"{args.images}: fewer than two images can be described ({reasons})")
+        pairs = retrieve(path, path, count, report.names, report.names)
+    run.note_kept("retrieve", not report.extracted)
+    for name, reason in report.skipped.items():
+        run.extraction.note(name, f"not paired by similarity: {reason}")
+    return pairs

@@ -1,0 +1,102 @@
+"""``transforms.json`` as nerfstudio defines it (https://docs.nerf.studio/quickstart/data_conventions.html).
+
+Cameras look along -z, with x to the right and y up (OpenGL), where COLMAP's look along z with y down. The world is
+turned so that z is up where COLMAP's first camera stood upright: ``(x, y, z)`` becomes ``(x, z, -y)``, which
+``applied_transform`` records. Pixels are COLMAP's: the centre of the first is at ``(0.5, 0.5)``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pycolmap
+
+from posfeat_hloc.errors import ConfigurationError, MappingError
+
+_PERSPECTIVE = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV")
+_FISHEYE = ("SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE", "OPENCV_FISHEYE")
+_TURN = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
+_POINTS = "sparse_pc.ply"
+
+
+def write_transforms(model: pycolmap.Reconstruction, images: Path, output: Path) -> Path:
+    """Write ``transforms.json`` and its points, ``sparse_pc.ply``, into a folder.
+
+    Args:
+        model: is turned on the way.
+        images: folder of its photographs.
+        output: an existing folder.
+
+    Returns:
+        path of ``transforms.json``.
+
+    Raises:
+        MappingError: a camera has distortion that the format cannot say.
+        ConfigurationError: photographs are not in ``images``.
+    """
+    model.transform(pycolmap.Sim3d(1.0, pycolmap.Rotation3d(_TURN), np.zeros(3)))
+    registered = sorted((image for image in model.images.values() if image.has_pose), key=lambda image: str(image.name))
+    if missing := [image.name for image in registered if not (images / image.name).is_file()]:
+        raise ConfigurationError(
+            f"{images}: does not hold {missing[0]!r} ({len(missing)} of the {len(registered)} photographs of the model)"
+            "; name their folder by --images"
+        )
+    intrinsics = {camera_id: intrinsics_of(camera) for camera_id, camera in model.cameras.items()}
+    shared = len({image.camera_id for image in registered}) == 1
+    frames = []
+    for image in registered:
+        path = os.path.relpath(images / image.name, output)
+        frame = {"file_path": Path(path).as_posix(), "transform_matrix": world_from_opengl(image).tolist()}
+        frames.append(frame if shared else {**frame, **intrinsics[image.camera_id]})
+    result = {
+        **(intrinsics[registered[0].camera_id] if shared else {}),
+        "applied_transform": np.hstack([_TURN, np.zeros((3, 1))]).tolist(),
+        "ply_file_path": _POINTS,
+        "frames": frames,
+    }
+    model.export_PLY(output / f"{_POINTS}.partial")
+    os.replace(output / f"{_POINTS}.partial", output / _POINTS)
+    partial, path_of_json = output / "transforms.json.partial", output / "transforms.json"
+    partial.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(partial, path_of_json)
+    return path_of_json
+
+
+def world_from_opengl(image: pycolmap.Image) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """``(4, 4)`` from coordinates of the camera, y up and z backwards, to those of the world."""
+    result = np.eye(4)
+    result[:3] = image.cam_from_world().inverse().matrix()
+    result[:3, 1:3] *= -1
+    return result
+
+
+def intrinsics_of(camera: pycolmap.Camera) -> dict[str, Any]:
+    """A COLMAP camera in the words of ``transforms.json``.
+
+    Raises:
+        MappingError: of a model with distortion that OpenCV's two models there do not have.
+    """
+    values = dict(zip(camera.params_info.split(", "), camera.params.tolist(), strict=True))
+    result = {
+        "w": camera.width,
+        "h": camera.height,
+        "fl_x": values.get("fx", values.get("f")),
+        "fl_y": values.get("fy", values.get("f")),
+        "cx": values["cx"],
+        "cy": values["cy"],
+    }
+    radial = {"k1": values.get("k1", values.get("k", 0.0)), "k2": values.get("k2", 0.0)}
+    if camera.model_name in _PERSPECTIVE:
+        tangential = {"p1": values.get("p1", 0.0), "p2": values.get("p2", 0.0)}
+        return {"camera_model": "OPENCV", **result, **radial, **tangential}
+    if camera.model_name in _FISHEYE:
+        higher = {"k3": values.get("k3", 0.0), "k4": values.get("k4", 0.0)}
+        return {"camera_model": "OPENCV_FISHEYE", **result, **radial, **higher}
+    raise MappingError(
+        f"transforms.json has no camera model like {camera.model_name}; undistort the model first "
+        f"(colmap image_undistorter), or reconstruct with one of {', '.join(_PERSPECTIVE + _FISHEYE)}"
+    )
