@@ -17,6 +17,7 @@ from pathlib import Path
 from pipelines.argument_types import positive, thresholds
 from pipelines.localize_summary import LocalizationRun, as_json, as_text
 from posfeat_hloc import confs, extractors
+from posfeat_hloc.cluster import FORMS, connect
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.evaluation.poses import THRESHOLDS, localization_errors, read_true_poses
 from posfeat_hloc.exits import exit_code
@@ -59,13 +60,16 @@ def run(args: argparse.Namespace) -> LocalizationRun:
     result_names(asked.names, args.names)  # complains of names that would collide before the work, not after it
     truth = None if args.ground_truth is None else read_true_poses(args.ground_truth, asked.names)
     output = _output(args)
+    cluster = connect(args.ray)
     output.mkdir(parents=True, exist_ok=True)
     done = LocalizationRun(parts.feature, sparse, len(asked.names))
     progress = not args.quiet
 
     features, matches = output / "features.h5", output / "matches.h5"
     with done.stage("extract"):
-        report = extract(parts.conf, asked.images, features, asked.names, args.device, progress=progress)
+        report = extract(
+            parts.conf, asked.images, features, asked.names, args.device, progress=progress, cluster=cluster
+        )
     done.skipped = report.skipped
     queries = asked.queries or _guessed(asked.images, features, report.names)
     with done.stage("pairs"):
@@ -74,10 +78,14 @@ def run(args: argparse.Namespace) -> LocalizationRun:
     done.pairs = len(pairs)
     with done.stage("match"):
         matcher = confs.matchers[args.matcher or confs.default_matchers.get(parts.feature, "NN-mutual")]
-        match(matcher, pairs, features, matches, args.device, progress=progress, reference=parts.features)
+        match(
+            matcher, pairs, features, matches, args.device, progress=progress, reference=parts.features, cluster=cluster
+        )
     with done.stage("localize"):
         log = output / "queries.jsonl"
-        done.results = localize(sparse, queries, pairs, features, matches, options, log, parts.features, progress)
+        done.results = localize(
+            sparse, queries, pairs, features, matches, options, log, parts.features, progress, cluster
+        )
     poses = {name: r.cam_from_world for name, r in done.results.items() if r.cam_from_world is not None}
     write_results(output / "poses.txt", poses, args.names)
     if truth is not None:
@@ -210,6 +218,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--thresholds", type=thresholds, default=THRESHOLDS, metavar="'D,A D,A ...'",
         help="distances and degrees for recall (default: 0.25,2 0.5,5 5,10)")  # fmt: skip
     add("--device", default="auto", help="torch device: auto, cpu, cuda, cuda:1, ... (default: %(default)s)")
+    add("--ray", metavar="ADDRESS", help=f"work on a Ray cluster: {FORMS}")
     add("--seed", type=int, default=0, help="of all random choices (default: %(default)s)")
     add("--threads", type=int, default=-1, metavar="N",
         help="for poses, which do not depend on it (default: all cores)")  # fmt: skip

@@ -21,6 +21,7 @@ from pipelines.argument_types import positive
 from pipelines.colmap_log import send_colmap_log_to
 from pipelines.summary import Run, as_json, as_text, explain_unregistered
 from posfeat_hloc import confs, weights
+from posfeat_hloc.cluster import FORMS, connect
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.exits import exit_code
 from posfeat_hloc.extract_features import extract, fingerprint
@@ -68,13 +69,16 @@ def sfm(args: argparse.Namespace) -> Run:
     if len(names) < 2:
         raise ConfigurationError(f"{args.images}: holds one image; a reconstruction needs at least two")
     output = args.output or Path("outputs") / args.images.resolve().name
+    cluster = connect(args.ray)
     output.mkdir(parents=True, exist_ok=True)
     send_colmap_log_to(output / "logs")
     run = Run(images=len(names))
 
     features, matches = output / "features.h5", output / "matches.h5"
     with run.stage("extract"):
-        run.extraction = extract(feature_conf, args.images, features, names, args.device, progress=not args.quiet)
+        run.extraction = extract(
+            feature_conf, args.images, features, names, args.device, progress=not args.quiet, cluster=cluster
+        )
     _note_kept(run, "extract", not run.extraction.extracted)
     usable = run.extraction.names
     if len(usable) < 2:
@@ -87,7 +91,7 @@ def sfm(args: argparse.Namespace) -> Run:
     run.pairs = len(pairs)
     write_pairs(output / "pairs.txt", pairs)
     with run.stage("match"):
-        report = match(matcher_conf, pairs, features, matches, args.device, progress=not args.quiet)
+        report = match(matcher_conf, pairs, features, matches, args.device, progress=not args.quiet, cluster=cluster)
     _note_kept(run, "match", report.matched == 0)
 
     database, sparse = output / "database.db", output / "sparse"
@@ -218,6 +222,7 @@ def _parser() -> argparse.ArgumentParser:
         help="known intrinsics, in the order of the model; they are not refined")  # fmt: skip
     add("--mapper", choices=MAPPERS, default="incremental", help="default: %(default)s")
     add("--device", default="auto", help="torch device: auto, cpu, cuda, cuda:1, ... (default: %(default)s)")
+    add("--ray", metavar="ADDRESS", help=f"extract and match on a Ray cluster: {FORMS}")
     add("--seed", type=int, default=0, help="of all random choices (default: %(default)s)")
     add("--threads", type=int, default=-1, metavar="N",
         help="for COLMAP; 1 makes runs repeatable to the last digit (default: all cores)")  # fmt: skip

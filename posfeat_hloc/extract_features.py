@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,7 +22,39 @@ from posfeat_hloc.images import DecodedImage, list_images, read_image, resize
 from posfeat_hloc.memory import return_large_blocks
 from posfeat_hloc.stores import FeatureStore
 
+if TYPE_CHECKING:
+    from posfeat_hloc.cluster import Cluster
+
 Conf = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """All that is stored of one image.
+
+    Attributes:
+        name: relative to the image folder.
+        source: :func:`fingerprint` of its file.
+        features: keypoints in the pixels that the file stores.
+        image_size: (width, height) of the image as stored.
+        uncertainty: standard deviation of the keypoints in these pixels.
+        notes: what was changed while reading, or that there are few keypoints.
+    """
+
+    name: str
+    source: str
+    features: Features
+    image_size: tuple[int, int]
+    uncertainty: float
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """An image without features, and why."""
+
+    name: str
+    reason: str
 
 
 @dataclass
@@ -83,20 +115,23 @@ def extract(
     device: str = "auto",
     overwrite: bool = False,
     progress: bool = True,
+    cluster: Cluster | None = None,
 ) -> ExtractionReport:
     """Extract what is missing or outdated in ``path``; unreadable images are skipped and reported.
 
     An image counts as done when complete features of this configuration and of this very file (size and
-    modification time) are stored. A killed run loses the images in hand only.
+    modification time) are stored. A killed run loses the images in hand only. With a cluster, its machines extract,
+    and ``device`` is theirs; this process reads the image files and writes the store.
 
     Raises:
+        ClusterError: the cluster lost its machines, or they have another version of this package.
         ConfigurationError: no images, or a conf that does not exist.
         StoreError: ``path`` is damaged, in use, or belongs to another configuration.
         WeightsError: the weights cannot be loaded.
     """
     names = list_images(image_dir) if names is None else sorted(set(names))
     return_large_blocks()
-    target = choose_device(device)
+    target = choose_device(device) if cluster is None else "cpu"
     extractor = extractors.create(conf["model"], target)
     report = ExtractionReport()
     names = [name for name in names if is_storable(name, report)]
@@ -106,11 +141,14 @@ def extract(
         else:
             todo = [name for name in names if not store.is_current(name, fingerprint(image_dir / name))]
             report.reused = sorted(set(names) - set(todo))
-        batch_size = 8 if target.startswith("cuda") else 1
+        found = (
+            extracted(extractor, conf["preprocessing"], image_dir, todo, batch_size_on(target))
+            if cluster is None
+            else cluster.extract(conf, image_dir, todo, device, extractor.weights_sha256)
+        )
         with tqdm(total=len(todo), desc="extract", unit="image", disable=not progress or not todo) as bar:
-            read = reader(conf["preprocessing"], image_dir, extractor.grayscale)
-            for batch in _equal_sizes(prefetch(read, todo), batch_size, report, bar):
-                _extract_batch(extractor, batch, store, report)
+            for batch in found:
+                _store(batch, store, report)
                 bar.update(len(batch))
     return report
 
@@ -259,18 +297,28 @@ def prefetch(
             yield name, waiting.pop(0)[1].result()
 
 
+def batch_size_on(device: str) -> int:
+    """Images that a network takes at once: a CPU is filled by one."""
+    return 8 if device.startswith("cuda") else 1
+
+
+def extracted(
+    extractor: Extractor, preprocessing: Conf, image_dir: Path, names: Sequence[str], batch_size: int
+) -> Iterator[list[Extracted | Skipped]]:
+    """Extract images, in lists of those that are done at the same time, nearly in order; writes nothing."""
+    read = reader(preprocessing, image_dir, extractor.grayscale)
+    for batch in _equal_sizes(prefetch(read, names), batch_size):
+        yield [batch] if isinstance(batch, Skipped) else _extract_batch(extractor, batch)
+
+
 def _equal_sizes(
-    images: Iterator[tuple[str, Loaded | ImageError]],
-    batch_size: int,
-    report: ExtractionReport,
-    bar: tqdm,  # type: ignore[type-arg]
-) -> Iterator[list[Loaded]]:
-    """Group consecutive images of equal size; note the unreadable ones."""
+    images: Iterator[tuple[str, Loaded | ImageError]], batch_size: int
+) -> Iterator[list[Loaded] | Skipped]:
+    """Group consecutive images of equal size; unreadable ones pass at once."""
     batch: list[Loaded] = []
     for name, loaded in images:
         if isinstance(loaded, ImageError):
-            report.skipped[name] = str(loaded)
-            bar.update()
+            yield Skipped(name, str(loaded))
             continue
         if batch and (len(batch) == batch_size or batch[0].tensor.shape != loaded.tensor.shape):
             yield batch
@@ -280,23 +328,36 @@ def _equal_sizes(
         yield batch
 
 
-def _extract_batch(extractor: Extractor, batch: list[Loaded], store: FeatureStore, report: ExtractionReport) -> None:
+def _extract_batch(extractor: Extractor, batch: list[Loaded]) -> list[Extracted | Skipped]:
+    result: list[Extracted | Skipped] = []
     found = extractor(torch.stack([loaded.tensor for loaded in batch]))
     for loaded, features in zip(batch, found, strict=True):
         height, width = loaded.tensor.shape[-2:]
         scale = max(loaded.image.size) / max(width, height)
         features = features.scaled((width, height), loaded.image.size)
-        store.write(
-            loaded.name,
-            replace(features, keypoints=loaded.image.to_stored(features.keypoints)),
-            loaded.image.stored_size,
-            uncertainty=extractor.detection_noise * scale,
-            source=loaded.source,
-        )
-        report.extracted.append(loaded.name)
-        notes = list(loaded.image.notes)
+        notes = loaded.image.notes
         if len(features) < 50:
-            notes.append(f"only {len(features)} keypoints in {width}x{height} pixels")
-        if notes:
-            report.notes[loaded.name] = "; ".join(notes)
+            notes += (f"only {len(features)} keypoints in {width}x{height} pixels",)
+        result.append(
+            Extracted(
+                loaded.name,
+                loaded.source,
+                replace(features, keypoints=loaded.image.to_stored(features.keypoints)),
+                loaded.image.stored_size,
+                extractor.detection_noise * scale,
+                notes,
+            )
+        )
+    return result
+
+
+def _store(batch: Sequence[Extracted | Skipped], store: FeatureStore, report: ExtractionReport) -> None:
+    for found in batch:
+        if isinstance(found, Skipped):
+            report.skipped[found.name] = found.reason
+            continue
+        store.write(found.name, found.features, found.image_size, found.uncertainty, found.source)
+        report.extracted.append(found.name)
+        if found.notes:
+            report.notes[found.name] = "; ".join(found.notes)
     store.commit()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,16 +14,32 @@ from tqdm import tqdm
 
 from posfeat_hloc import matchers
 from posfeat_hloc.errors import StoreError
-from posfeat_hloc.extract_features import choose_device
+from posfeat_hloc.extract_features import batch_size_on, choose_device
+from posfeat_hloc.features import Matches
 from posfeat_hloc.mapping.pairs import Pair, read_pairs, unique_pairs
+from posfeat_hloc.matchers import Matcher
 from posfeat_hloc.memory import return_large_blocks
 from posfeat_hloc.stores import FeatureStore, MatchStore
 from posfeat_hloc.stores.matches import DIRECTED
 
+if TYPE_CHECKING:
+    from posfeat_hloc.cluster import Cluster
+
 Conf = dict[str, Any]
+Descriptors = NDArray[np.float16]
 
 CACHE_BYTES = 1 << 30
 """Descriptors kept in memory; beyond this the least recently used are read again."""
+
+
+@dataclass(frozen=True)
+class Matched:
+    """All that is stored of one pair: its images, their matches, and the number of keypoints in image 1."""
+
+    name0: str
+    name1: str
+    matches: Matches
+    count1: int
 
 
 @dataclass
@@ -77,6 +93,7 @@ def match(
     overwrite: bool = False,
     progress: bool = True,
     reference: Path | None = None,
+    cluster: Cluster | None = None,
 ) -> MatchingReport:
     """Match what is missing or outdated in ``path``.
 
@@ -84,17 +101,18 @@ def match(
     are different images.
 
     A pair counts as done when its matches were made from the very features that are stored now (files that hloc wrote
-    hold nothing to tell that by: there, any matches count). Memory does not grow with the number of pairs.
+    hold nothing to tell that by: there, any matches count). Memory does not grow with the number of pairs. With a
+    cluster, its machines match, and ``device`` is theirs; this process reads the descriptors and writes the matches.
 
     Raises:
+        ClusterError: the cluster lost its machines, or they have another version of this package.
         ConfigurationError: a conf that does not exist.
         StoreError: a file is damaged, in use, of another configuration, or lacks an image of the pairs, or the two
             files hold descriptors of different lengths.
     """
     return_large_blocks()
-    target = choose_device(device)
+    target = choose_device(device) if cluster is None else "cpu"
     matcher = matchers.create(conf["model"])
-    batch_size = 8 if target.startswith("cuda") else 1  # on a CPU one product already fills the cores
     report = MatchingReport()
     record = {"model": conf["model"]} | ({} if reference is None else {DIRECTED: True})
     with (
@@ -110,16 +128,44 @@ def match(
         report.reused = len(pairs) - len(todo)
         descriptors0 = DescriptorCache(source0, CACHE_BYTES)
         descriptors1 = descriptors0 if reference is None else DescriptorCache(source1, CACHE_BYTES)
+
+        def read(pair: Pair) -> tuple[Descriptors, Descriptors]:
+            arrays = descriptors0[pair[0]], descriptors1[pair[1]]
+            _check_lengths(pair, arrays, features, reference)
+            return arrays
+
+        todo.sort()  # pairs with a common image follow each other
+        found = (
+            matched(matcher, todo, read, target)
+            if cluster is None
+            else cluster.match(conf["model"], todo, read, device)
+        )
         with tqdm(total=len(todo), desc="match", unit="pair", disable=not progress or not todo) as bar:
-            for batch in _batches(sorted(todo), batch_size):
-                read = [(descriptors0[a], descriptors1[b]) for a, b in batch]
-                _check_lengths(batch[0], read[0], features, reference)
-                for (a, b), found in zip(batch, matchers.match_batch(matcher, read, target), strict=True):
-                    store.write(a, b, found, len(descriptors1[b]), (digests0[a], digests1[b]))
+            for batch in found:
+                for pair in batch:
+                    digests = digests0[pair.name0], digests1[pair.name1]
+                    store.write(pair.name0, pair.name1, pair.matches, pair.count1, digests)
                 store.commit()
                 report.matched += len(batch)
                 bar.update(len(batch))
     return report
+
+
+def matched(
+    matcher: Matcher, pairs: Sequence[Pair], read: Callable[[Pair], tuple[Descriptors, Descriptors]], device: str
+) -> Iterator[list[Matched]]:
+    """Match pairs in their order, as many together as were matched at once; writes nothing.
+
+    Args:
+        matcher: see :func:`posfeat_hloc.matchers.create`.
+        pairs: names of their images.
+        read: gives the descriptors ``(N, D)``, ``(M, D)`` of a pair.
+        device: a torch device.
+    """
+    for batch in _batches(pairs, batch_size_on(device)):
+        arrays = [read(pair) for pair in batch]
+        found = matchers.match_batch(matcher, arrays, device)
+        yield [Matched(*pair, matches, len(d1)) for pair, matches, (_, d1) in zip(batch, found, arrays, strict=True)]
 
 
 def _digests(store: FeatureStore, names: set[str]) -> dict[str, str]:
@@ -128,9 +174,7 @@ def _digests(store: FeatureStore, names: set[str]) -> dict[str, str]:
     return {name: store.digest(name) for name in names}
 
 
-def _check_lengths(
-    pair: Pair, arrays: tuple[NDArray[np.float16], NDArray[np.float16]], features: Path, reference: Path | None
-) -> None:
+def _check_lengths(pair: Pair, arrays: tuple[Descriptors, Descriptors], features: Path, reference: Path | None) -> None:
     """Descriptors of different lengths come from different features."""
     length0, length1 = (array.shape[1] for array in arrays)
     if length0 != length1 and all(map(len, arrays)):
@@ -140,7 +184,7 @@ def _check_lengths(
         )
 
 
-def _batches(pairs: list[Pair], size: int) -> Iterator[list[Pair]]:
+def _batches(pairs: Sequence[Pair], size: int) -> Iterator[Sequence[Pair]]:
     for start in range(0, len(pairs), size):
         yield pairs[start : start + size]
 
@@ -152,9 +196,9 @@ class DescriptorCache:
         self.store = store
         self.limit = limit
         self.size = 0
-        self.arrays: OrderedDict[str, NDArray[np.float16]] = OrderedDict()
+        self.arrays: OrderedDict[str, Descriptors] = OrderedDict()
 
-    def __getitem__(self, name: str) -> NDArray[np.float16]:
+    def __getitem__(self, name: str) -> Descriptors:
         if name in self.arrays:
             self.arrays.move_to_end(name)
             return self.arrays[name]
