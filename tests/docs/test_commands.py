@@ -1,0 +1,93 @@
+"""Every command line in the documentation is one that the command itself accepts; nothing is run."""
+
+import argparse
+import importlib
+import runpy
+import sys
+
+import pytest
+
+from tests.docs.pages import PAGES, REPOSITORY, blocks, commands, label
+
+FOREIGN = {"pytest", "pdoc", "hloc"}
+"""Modules of others, whose options are theirs to check."""
+SCRIPTS_WITHOUT_OPTIONS = {"examples/hloc_style.py", "examples/inside_hloc.py", "examples/own_network.py"}
+
+
+class Parsed(Exception):
+    """A command line was understood, and the command stops there."""
+
+
+@pytest.fixture
+def parse(monkeypatch, capsys):
+    """``parse(words)`` gives a command line to its command, which ends with its arguments read; says what is wrong."""
+    original = argparse.ArgumentParser.parse_args
+
+    def stop(self, args=None, namespace=None):
+        original(self, args, namespace)
+        raise Parsed
+
+    def run(words):
+        monkeypatch.setattr(argparse.ArgumentParser, "parse_args", stop)
+        monkeypatch.setattr(sys, "argv", words)
+        try:
+            if words[0] == "-m":
+                name = words[1] + (".__main__" if words[1] == "posfeat_hloc" else "")
+                importlib.import_module(name).main(words[2:])
+            else:
+                runpy.run_path(str(REPOSITORY / words[0]), run_name="__main__")
+        except Parsed:
+            return ""
+        except SystemExit:
+            return capsys.readouterr().err.strip().splitlines()[-1]
+        except (ImportError, FileNotFoundError) as error:
+            return str(error)
+        finally:
+            monkeypatch.undo()
+        return "was run, for it parses no arguments"
+
+    return run
+
+
+def is_ours(words):
+    if "..." in words or any(word.startswith("$") for word in words):
+        return False
+    if words[0] == "-m":
+        return words[1].split(".")[0] not in FOREIGN
+    return words[0].endswith(".py") and words[0] not in SCRIPTS_WITHOUT_OPTIONS
+
+
+@pytest.mark.parametrize("page", PAGES, ids=label)
+def test_every_command_line_parses(page, parse):
+    wrong = {}
+    for words in filter(is_ours, commands(page.read_text(encoding="utf-8"))):
+        if problem := parse(words):
+            wrong[" ".join(words)] = problem
+    assert not wrong
+
+
+def test_a_command_line_with_a_fault_is_found(parse):
+    page = """
+```bash
+python -m pipelines.sfm --images photos --no-such-option 3   # a comment --ignored
+nice python -m pipelines.sfm --images photos \\
+  --feature nothing > log.txt && python -m posfeat_hloc weights get hardnet++
+```
+Then `python -m pipelines.localize --map outputs`, and `python -m pipelines.nothing --here 1`.
+"""
+    found = commands(page)
+    assert [words[1] for words in found] == [
+        "pipelines.sfm", "pipelines.sfm", "posfeat_hloc", "pipelines.localize", "pipelines.nothing",
+    ]  # fmt: skip
+    assert found[0][-1] == "3"
+    problems = [parse(words) for words in found]
+    for problem, words in zip(problems, ("no-such-option", "'nothing'", "", "--queries", "No module"), strict=True):
+        assert words in problem
+    assert problems[2] == ""
+
+
+def test_the_pages_hold_commands():
+    """The search above finds what a reader sees."""
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    seen = sum(line.lstrip().startswith("python -m") for block in blocks(text, "bash") for line in block.splitlines())
+    assert len(commands(text)) >= seen > 20
