@@ -73,7 +73,7 @@ def contents(path):
 
     def look(name, item):
         for key, value in item.attrs.items():
-            found[name, key] = np.asarray(value).astype(bytes if np.asarray(value).dtype == object else None).tobytes()
+            found[name, key] = np.asarray(value).tolist()
         if isinstance(item, h5py.Dataset):
             found[name] = (item.dtype, item.shape, item[()].tobytes())
 

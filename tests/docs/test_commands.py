@@ -14,36 +14,64 @@ FOREIGN = {"pytest", "pdoc", "hloc"}
 SCRIPTS_WITHOUT_OPTIONS = {"examples/hloc_style.py", "examples/inside_hloc.py", "examples/own_network.py"}
 
 
+PASSED_ON = {
+    "pipelines.eth": ["-m", "pipelines.sfm", "--images", "DIR"],
+    "examples/finetune_on_my_scene.py": [
+        "-m",
+        "pipelines.train",
+        "--stage",
+        "describe",
+        "--data",
+        "D",
+        "--output",
+        "O",
+    ],
+}
+"""Commands that hand options they do not know to another one."""
+
+
 class Parsed(Exception):
-    """A command line was understood, and the command stops there."""
+    """A command line was understood, but for some words, and the command stops there."""
+
+    def __init__(self, rest=()):
+        super().__init__()
+        self.rest = list(rest)
 
 
 @pytest.fixture
 def parse(monkeypatch, capsys):
     """``parse(words)`` gives a command line to its command, which ends with its arguments read; says what is wrong."""
-    original = argparse.ArgumentParser.parse_args
+    original, original_known = argparse.ArgumentParser.parse_args, argparse.ArgumentParser.parse_known_args
 
-    def stop(self, args=None, namespace=None):
-        original(self, args, namespace)
+    def parse_args(self, args=None, namespace=None):
+        with pytest.MonkeyPatch.context() as patch:  # it calls the other one
+            patch.setattr(argparse.ArgumentParser, "parse_known_args", original_known)
+            original(self, args, namespace)
         raise Parsed
 
+    def parse_known_args(self, args=None, namespace=None):
+        with pytest.MonkeyPatch.context() as patch:  # subcommands call it again
+            patch.setattr(argparse.ArgumentParser, "parse_known_args", original_known)
+            raise Parsed(original_known(self, args, namespace)[1])
+
     def run(words):
-        monkeypatch.setattr(argparse.ArgumentParser, "parse_args", stop)
-        monkeypatch.setattr(sys, "argv", words)
-        try:
-            if words[0] == "-m":
-                name = words[1] + (".__main__" if words[1] == "posfeat_hloc" else "")
-                importlib.import_module(name).main(words[2:])
-            else:
-                runpy.run_path(str(REPOSITORY / words[0]), run_name="__main__")
-        except Parsed:
-            return ""
-        except SystemExit:
-            return capsys.readouterr().err.strip().splitlines()[-1]
-        except (ImportError, FileNotFoundError) as error:
-            return str(error)
-        finally:
-            monkeypatch.undo()
+        name = words[1] if words[0] == "-m" else words[0]
+        with monkeypatch.context() as patch:
+            patch.setattr(argparse.ArgumentParser, "parse_args", parse_args)
+            patch.setattr(argparse.ArgumentParser, "parse_known_args", parse_known_args)
+            patch.setattr(sys, "argv", words)
+            try:
+                if words[0] == "-m":
+                    module = importlib.import_module(name + (".__main__" if name == "posfeat_hloc" else ""))
+                    module.main(words[2:])
+                else:
+                    runpy.run_path(str(REPOSITORY / name), run_name="__main__")
+            except Parsed as parsed:
+                return run(PASSED_ON[name] + parsed.rest) if parsed.rest else ""
+            except SystemExit as end:
+                return "" if end.code == 0 else capsys.readouterr().err.strip().splitlines()[-1]
+            except (ImportError, FileNotFoundError) as error:
+                return str(error)
         return "was run, for it parses no arguments"
 
     return run
@@ -73,15 +101,20 @@ python -m pipelines.sfm --images photos --no-such-option 3   # a comment --ignor
 nice python -m pipelines.sfm --images photos \\
   --feature nothing > log.txt && python -m posfeat_hloc weights get hardnet++
 ```
+```bash
+python -m pipelines.eth --dataset eth --features sift --camera single --quietly
+```
 Then `python -m pipelines.localize --map outputs`, and `python -m pipelines.nothing --here 1`.
 """
     found = commands(page)
     assert [words[1] for words in found] == [
-        "pipelines.sfm", "pipelines.sfm", "posfeat_hloc", "pipelines.localize", "pipelines.nothing",
+        "pipelines.sfm", "pipelines.sfm", "posfeat_hloc", "pipelines.eth", "pipelines.localize", "pipelines.nothing",
     ]  # fmt: skip
     assert found[0][-1] == "3"
     problems = [parse(words) for words in found]
-    for problem, words in zip(problems, ("no-such-option", "'nothing'", "", "--queries", "No module"), strict=True):
+    for problem, words in zip(
+        problems, ("no-such-option", "'nothing'", "", "--quietly", "--queries", "No module"), strict=True
+    ):
         assert words in problem
     assert problems[2] == ""
 
