@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from pipelines import sfm
+from pipelines.sfm_options import DEFAULT_FEATURE
 from pipelines.argument_types import positive
 from pipelines.feature_list import read_weights
 from pipelines.summary import Run
@@ -156,8 +157,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--dataset", type=Path, required=True, metavar="DIR", help="a set (DIR/images), or a folder of sets")
-    add("--features", nargs="+", default=[sfm.DEFAULT_FEATURE], choices=list(confs.extractors), metavar="FEATURE",
-        help=f"default: {sfm.DEFAULT_FEATURE}; any of {', '.join(confs.extractors)}")  # fmt: skip
+    add("--features", nargs="+", default=[DEFAULT_FEATURE], choices=list(confs.extractors), metavar="FEATURE",
+        help=f"default: {DEFAULT_FEATURE}; any of {', '.join(confs.extractors)}")  # fmt: skip
     add("--weights", nargs="+", default=[], metavar="FEATURE=FILE", help="other weights for a feature's network")
     add(
         "--exhaustive-up-to",

@@ -15,7 +15,7 @@ from pipelines.feature_list import FeatureChoice, choose_features
 from pipelines.tables import Column, Table
 from posfeat_hloc import extractors
 from posfeat_hloc.errors import ConfigurationError, ImageError
-from posfeat_hloc.extract_features import Conf, Loaded, choose_device, reader
+from posfeat_hloc.extract_features import Conf, ImageInputs, Loaded, choose_device
 from posfeat_hloc.images import list_images
 
 
@@ -88,7 +88,7 @@ def _prepare(choice: FeatureChoice, images: Path, device: str) -> _Timed:
     if choice.conf is None:
         raise ConfigurationError(f"--features: {choice.label} is a file of features; there is nothing to time")
     extractor = extractors.create(choice.conf["model"], device)
-    return _Timed(choice.conf, extractor, reader(choice.conf["preprocessing"], images, extractor.grayscale))
+    return _Timed(choice.conf, extractor, ImageInputs(images).reader(choice.conf["preprocessing"], extractor.grayscale))
 
 
 def _run(timed: _Timed, image: Loaded, counts: list[int]) -> Callable[[], None]:

@@ -27,7 +27,7 @@ from posfeat_hloc.evaluation.plots import plot_mma
 from posfeat_hloc.evaluation.published import MMA_SOURCE, published_mma
 from posfeat_hloc.evaluation.sequences import SequenceSet, find_sequences
 from posfeat_hloc.exits import exit_code
-from posfeat_hloc.localization.results import write_atomically
+from posfeat_hloc.output import write_atomically
 
 HERE = "measured here"
 

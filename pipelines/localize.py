@@ -18,6 +18,7 @@ from pipelines.argument_types import positive, thresholds
 from pipelines.localize_summary import LocalizationRun, as_json, as_text
 from pipelines.report import add_report_option, write_page
 from posfeat_hloc import confs, extractors
+from posfeat_hloc.cluster import FORMS, connect
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.evaluation.poses import THRESHOLDS, TrueCamera, localization_errors, read_true_poses
 from posfeat_hloc.exits import exit_code
@@ -76,13 +77,21 @@ def _run(
     output: Path,
 ) -> LocalizationRun:
     """The stages, one after the other."""
+    cluster = connect(args.ray)
     done = LocalizationRun(parts.feature, sparse, len(asked.names))
     progress = not args.quiet
 
     features, matches = output / "features.h5", output / "matches.h5"
     with done.stage("extract"):
         report = extract(
-            parts.conf, asked.images, features, asked.names, args.device, progress=progress, masks=args.masks
+            parts.conf,
+            asked.images,
+            features,
+            asked.names,
+            args.device,
+            progress=progress,
+            masks=args.masks,
+            cluster=cluster,
         )
     done.skipped = report.skipped
     queries = asked.queries or _guessed(asked.images, features, report.names)
@@ -92,10 +101,14 @@ def _run(
     done.pairs = len(pairs)
     with done.stage("match"):
         matcher = confs.matchers[args.matcher or confs.default_matchers.get(parts.feature, "NN-mutual")]
-        match(matcher, pairs, features, matches, args.device, progress=progress, reference=parts.features)
+        match(
+            matcher, pairs, features, matches, args.device, progress=progress, reference=parts.features, cluster=cluster
+        )
     with done.stage("localize"):
         log = output / "queries.jsonl"
-        done.results = localize(sparse, queries, pairs, features, matches, options, log, parts.features, progress)
+        done.results = localize(
+            sparse, queries, pairs, features, matches, options, log, parts.features, progress, cluster
+        )
     if args.try_rotations:
         with done.stage("turn"):
             inputs = TurnedInputs(
@@ -244,6 +257,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--thresholds", type=thresholds, default=THRESHOLDS, metavar="'D,A D,A ...'",
         help="distances and degrees for recall (default: 0.25,2 0.5,5 5,10)")  # fmt: skip
     add("--device", default="auto", help="torch device: auto, cpu, cuda, cuda:1, ... (default: %(default)s)")
+    add("--ray", metavar="ADDRESS", help=f"work on a Ray cluster: {FORMS}")
     add("--seed", type=int, default=0, help="of all random choices (default: %(default)s)")
     add("--threads", type=int, default=-1, metavar="N",
         help="for poses, which do not depend on it (default: all cores)")  # fmt: skip

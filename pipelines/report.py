@@ -9,7 +9,7 @@ from pathlib import Path
 from posfeat_hloc.commands.report import HINT, missing
 
 
-def add_report_option(parser: argparse.ArgumentParser) -> None:
+def add_report_option(parser: argparse._ActionsContainer) -> None:
     """``--no-report``."""
     parser.add_argument("--no-report", action="store_true", help="do not write report.html, a page about the run")
 

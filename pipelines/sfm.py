@@ -26,6 +26,7 @@ from pipelines.sfm_options import complete, configurations, parser
 from pipelines.sfm_pairs import choose_pairs
 from pipelines.summary import Run, as_json, as_text
 from posfeat_hloc import confs
+from posfeat_hloc.cluster import Cluster, connect
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.exits import exit_code
 from posfeat_hloc.export import export
@@ -68,8 +69,9 @@ def sfm(args: argparse.Namespace) -> Run:
     if args.images is not None and len(list_images(args.images)) < 2:
         raise ConfigurationError(f"{args.images}: holds one image; a reconstruction needs at least two")
     output = output_folder(args)
+    cluster = connect(args.ray)
     with only_writer(output):
-        run = _stages(args, output, feature_conf, matcher_conf, camera, mapper)
+        run = _stages(args, output, feature_conf, matcher_conf, camera, mapper, cluster)
     print(as_text(run, args.feature, args.images, output))
     write_page(output, args)
     return run
@@ -82,6 +84,7 @@ def _stages(
     matcher_conf: confs.Conf,
     camera: CameraOptions,
     mapper: MapperOptions,
+    cluster: Cluster | None,
 ) -> Run:
     """From images to models and ``summary.json``."""
     send_colmap_log_to(output / "logs")
@@ -95,8 +98,9 @@ def _stages(
     features, matches = output / "features.h5", output / "matches.h5"
     with run.stage("extract"):
         run.extraction = extract(
-            feature_conf, args.images, features, names, args.device, progress=not args.quiet, masks=args.masks
-        )
+            feature_conf, args.images, features, names, args.device,
+            progress=not args.quiet, masks=args.masks, cluster=cluster,
+        )  # fmt: skip
     run.note_kept("extract", not run.extraction.extracted)
     usable = run.extraction.names
     if len(usable) < 2:
@@ -107,7 +111,10 @@ def _stages(
     run.pairs = len(pairs)
     write_pairs(output / "pairs.txt", pairs)
     with run.stage("match"):
-        report = match(matcher_conf, pairs, features, matches, args.device, progress=not args.quiet, memory=args.memory)
+        report = match(
+            matcher_conf, pairs, features, matches, args.device,
+            progress=not args.quiet, memory=args.memory, cluster=cluster,
+        )  # fmt: skip
     run.note_kept("match", report.matched == 0)
 
     database, sparse = output / "database.db", output / "sparse"

@@ -11,6 +11,7 @@ from pipelines.argument_types import positive
 from pipelines.report import add_report_option
 from pipelines.sfm_pairs import LOOPS, NEIGHBORS
 from posfeat_hloc import confs, weights
+from posfeat_hloc.cluster import FORMS
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.export import FORMATS
 from posfeat_hloc.mapping.cameras import MODES
@@ -126,6 +127,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
 
     add = options.add_argument_group("computation").add_argument
     add("--device", default="auto", help="torch device: auto, cpu, cuda, cuda:1, ... (default: %(default)s)")
+    add("--ray", metavar="ADDRESS", help=f"extract and match on a Ray cluster: {FORMS}")
     add("--memory", type=memory_size, default="1G", metavar="SIZE",
         help="for descriptors while matching, e.g. 500M or 2G; more saves reading (default: %(default)s)")  # fmt: skip
     add("--seed", type=int, default=0, help="of all random choices (default: %(default)s)")

@@ -33,5 +33,9 @@ class TrainingError(PosfeatError):
     """A training step gave no usable gradient."""
 
 
+class ClusterError(PosfeatError):
+    """Ray is missing, cannot be reached, or lost its machines, or they have other versions of this package."""
+
+
 class HlocError(PosfeatError):
     """hloc is missing, cannot be imported, or is built otherwise than this package knows."""

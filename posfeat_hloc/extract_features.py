@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -23,7 +23,39 @@ from posfeat_hloc.masks import Masks, allowed, strongest
 from posfeat_hloc.memory import return_large_blocks
 from posfeat_hloc.stores import FeatureStore
 
+if TYPE_CHECKING:
+    from posfeat_hloc.cluster import Cluster
+
 Conf = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """All that is stored of one image.
+
+    Attributes:
+        name: relative to the image folder.
+        source: :func:`fingerprint` of its file, and of its mask.
+        features: keypoints in the pixels that the file stores.
+        image_size: (width, height) of the image as stored.
+        uncertainty: standard deviation of the keypoints in these pixels.
+        notes: what was changed while reading, or that there are few keypoints.
+    """
+
+    name: str
+    source: str
+    features: Features
+    image_size: tuple[int, int]
+    uncertainty: float
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """An image without features, and why."""
+
+    name: str
+    reason: str
 
 
 @dataclass
@@ -90,6 +122,7 @@ def extract(
     progress: bool = True,
     masks: Path | None = None,
     turn: int = 0,
+    cluster: Cluster | None = None,
 ) -> ExtractionReport:
     """Extract what is missing or outdated in ``path``; unreadable images are skipped and reported.
 
@@ -101,18 +134,21 @@ def extract(
             best ``max_keypoints`` of the others kept, so that a mask costs no keypoint elsewhere.
         turn: show the pictures to the extractor after so many quarter turns clockwise; keypoints stay where they are
             in the file.
+        cluster: its machines extract, and ``device`` is theirs; this process reads the files and writes the store.
 
     Raises:
+        ClusterError: the cluster lost its machines, or they have another version of this package.
         ConfigurationError: no images, a conf that does not exist, or a folder without a mask of any image.
         StoreError: ``path`` is damaged, in use, or belongs to another configuration.
         WeightsError: the weights cannot be loaded.
     """
     names = list_images(image_dir) if names is None else sorted(set(names))
     return_large_blocks()
-    target = choose_device(device)
+    target = choose_device(device) if cluster is None else "cpu"
     inputs = ImageInputs(image_dir, None if masks is None else Masks(masks), turn)
     limit = None if masks is None else extractors.keypoint_limit(conf["model"])
-    extractor = extractors.create(conf["model"] if limit is None else extractors.without_limit(conf["model"]), target)
+    model = conf["model"] if limit is None else extractors.without_limit(conf["model"])
+    extractor = extractors.create(model, target)
     report = ExtractionReport()
     names = [name for name in names if is_storable(name, report)]
     unmasked = [] if inputs.masks is None else inputs.masks.missing(names)
@@ -122,11 +158,14 @@ def extract(
         else:
             todo = [name for name in names if not store.is_current(name, inputs.source(name))]
             report.reused = sorted(set(names) - set(todo))
-        batch_size = 8 if target.startswith("cuda") else 1
+        found = (
+            extracted(extractor, conf["preprocessing"], inputs, todo, batch_size_on(target), limit)
+            if cluster is None
+            else cluster.extract(conf | {"model": model}, inputs, todo, device, extractor.weights_sha256, limit)
+        )
         with tqdm(total=len(todo), desc="extract", unit="image", disable=not progress or not todo) as bar:
-            read = inputs.reader(conf["preprocessing"], extractor.grayscale)
-            for batch in _equal_sizes(prefetch(read, todo), batch_size, report, bar):
-                _extract_batch(extractor, batch, store, report, limit)
+            for batch in found:
+                _store(batch, store, report)
                 bar.update(len(batch))
     for name in unmasked:
         report.note(name, f"no mask in {masks}, so that keypoints may lie anywhere")
@@ -308,18 +347,36 @@ def prefetch(
             yield name, waiting.pop(0)[1].result()
 
 
-def _equal_sizes(
-    images: Iterator[tuple[str, Loaded | ImageError]],
+def batch_size_on(device: str) -> int:
+    """Images that a network takes at once: a CPU is filled by one."""
+    return 8 if device.startswith("cuda") else 1
+
+
+def extracted(
+    extractor: Extractor,
+    preprocessing: Conf,
+    inputs: ImageInputs,
+    names: Sequence[str],
     batch_size: int,
-    report: ExtractionReport,
-    bar: tqdm,  # type: ignore[type-arg]
-) -> Iterator[list[Loaded]]:
-    """Group consecutive images of equal size; note the unreadable ones."""
+    limit: int | None = None,
+) -> Iterator[list[Extracted | Skipped]]:
+    """Extract images, in lists of those that are done at the same time, nearly in order; writes nothing.
+
+    With a limit, the extractor gives all keypoints, and the best that a mask allows are kept.
+    """
+    read = inputs.reader(preprocessing, extractor.grayscale)
+    for batch in _equal_sizes(prefetch(read, names), batch_size):
+        yield [batch] if isinstance(batch, Skipped) else _extract_batch(extractor, batch, limit)
+
+
+def _equal_sizes(
+    images: Iterator[tuple[str, Loaded | ImageError]], batch_size: int
+) -> Iterator[list[Loaded] | Skipped]:
+    """Group consecutive images of equal size; unreadable ones pass at once."""
     batch: list[Loaded] = []
     for name, loaded in images:
         if isinstance(loaded, ImageError):
-            report.skipped[name] = str(loaded)
-            bar.update()
+            yield Skipped(name, str(loaded))
             continue
         if batch and (len(batch) == batch_size or batch[0].tensor.shape != loaded.tensor.shape):
             yield batch
@@ -329,10 +386,8 @@ def _equal_sizes(
         yield batch
 
 
-def _extract_batch(
-    extractor: Extractor, batch: list[Loaded], store: FeatureStore, report: ExtractionReport, limit: int | None
-) -> None:
-    """Extract and store; with a limit, the extractor gives all keypoints, and the best that a mask allows are kept."""
+def _extract_batch(extractor: Extractor, batch: list[Loaded], limit: int | None) -> list[Extracted | Skipped]:
+    result: list[Extracted | Skipped] = []
     found = extractor(torch.stack([loaded.tensor for loaded in batch]))
     for loaded, features in zip(batch, found, strict=True):
         height, width = loaded.tensor.shape[-2:]
@@ -340,16 +395,21 @@ def _extract_batch(
         features = features.scaled((width, height), loaded.image.size)
         features = replace(features, keypoints=loaded.image.to_stored(features.keypoints))
         features = strongest(allowed(features, loaded.mask), limit)
-        store.write(
-            loaded.name,
-            features,
-            loaded.image.stored_size,
-            uncertainty=extractor.detection_noise * scale,
-            source=loaded.source,
-        )
-        report.extracted.append(loaded.name)
-        for note in loaded.image.notes:
-            report.note(loaded.name, note)
+        notes = loaded.image.notes
         if len(features) < 50:
-            report.note(loaded.name, f"only {len(features)} keypoints in {width}x{height} pixels")
+            notes += (f"only {len(features)} keypoints in {width}x{height} pixels",)
+        noise = extractor.detection_noise * scale
+        result.append(Extracted(loaded.name, loaded.source, features, loaded.image.stored_size, noise, notes))
+    return result
+
+
+def _store(batch: Sequence[Extracted | Skipped], store: FeatureStore, report: ExtractionReport) -> None:
+    for found in batch:
+        if isinstance(found, Skipped):
+            report.skipped[found.name] = found.reason
+            continue
+        store.write(found.name, found.features, found.image_size, found.uncertainty, found.source)
+        report.extracted.append(found.name)
+        for note in found.notes:
+            report.note(found.name, note)
     store.commit()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,17 +19,32 @@ from tqdm import tqdm
 from posfeat_hloc import matchers
 from posfeat_hloc.descriptor_cache import CACHE_BYTES, DescriptorCache, blocks_for_reuse
 from posfeat_hloc.errors import StoreError
-from posfeat_hloc.extract_features import choose_device
+from posfeat_hloc.extract_features import batch_size_on, choose_device
 from posfeat_hloc.features import Matches
 from posfeat_hloc.mapping.pairs import Pair, read_pairs, unique_pairs
 from posfeat_hloc.memory import return_large_blocks
 from posfeat_hloc.stores import FeatureStore, MatchStore
 from posfeat_hloc.stores.matches import DIRECTED
 
+if TYPE_CHECKING:
+    from posfeat_hloc.cluster import Cluster
+
 Conf = dict[str, Any]
+Descriptors = NDArray[np.float16]
+Batch = list[tuple[Pair, Descriptors, Descriptors]]
+"""Pairs that are matched together, with their descriptors ``(N, D)`` and ``(M, D)``."""
 
 COMMIT_SECONDS = 1.0
 """A killed run loses the pairs of at most this time, and those in hand."""
+
+
+@dataclass(frozen=True)
+class Matched:
+    """All that is stored of one pair: its images, their matches, and the number of keypoints in image 1."""
+
+    pair: Pair
+    matches: Matches
+    count1: int
 
 
 @dataclass
@@ -86,6 +101,7 @@ def match(
     progress: bool = True,
     reference: Path | None = None,
     memory: int = CACHE_BYTES,
+    cluster: Cluster | None = None,
 ) -> MatchingReport:
     """Match what is missing or outdated in ``path``.
 
@@ -99,14 +115,16 @@ def match(
     Args:
         memory: bytes of descriptors kept in memory. Where all do not fit, pairs are ordered so that most images are
             still read once or a few times.
+        cluster: its machines match, and ``device`` is theirs; this process reads the descriptors and writes matches.
 
     Raises:
+        ClusterError: the cluster lost its machines, or they have another version of this package.
         ConfigurationError: a conf that does not exist.
         StoreError: a file is damaged, in use, of another configuration, or lacks an image of the pairs, or the two
             files hold descriptors of different lengths.
     """
     return_large_blocks()
-    target = choose_device(device)
+    target = choose_device(device) if cluster is None else "cpu"
     matcher = matchers.create(conf["model"])
     report = MatchingReport()
     model = {key: value for key, value in conf["model"].items() if key != "precision"}  # does not change matches
@@ -126,13 +144,17 @@ def match(
             if overwrite or not store.is_current(a, b, (images0.digests[a], images1.digests[b]))
         ]
         report.reused = len(pairs) - len(todo)
+        size = batch_size_on(target) if cluster is None else cluster.pairs_in_a_task(len(todo), device)
+        batches = _read_in_order(todo, images0, images1, memory, size)
+        found = matched(matcher, batches, target) if cluster is None else cluster.match(conf["model"], batches, device)
         committed = time.monotonic()
         with (
             tqdm(total=len(todo), desc="match", unit="pair", disable=not progress or not todo) as bar,
-            closing(_match_all(matcher, todo, images0, images1, memory, target)) as results,
+            closing(found) as results,
         ):
-            for (a, b), count, found in results:
-                store.write(a, b, found, count, (images0.digests[a], images1.digests[b]))
+            for result in results:
+                a, b = result.pair
+                store.write(a, b, result.matches, result.count1, (images0.digests[a], images1.digests[b]))
                 if time.monotonic() - committed >= COMMIT_SECONDS:
                     store.commit()
                     committed = time.monotonic()
@@ -155,31 +177,29 @@ class _Images:
         self.sizes = [store.descriptor_bytes(name) for name in self.names]
 
 
-_Read = list[tuple[NDArray[np.float16], NDArray[np.float16]]]
+def matched(matcher: matchers.Matcher, batches: Iterable[Batch], device: str) -> Generator[Matched]:
+    """Match pairs, in their order; writes nothing. On a CPU this thread reads ahead while others match.
 
-
-def _match_all(
-    matcher: matchers.Matcher, pairs: list[Pair], images0: _Images, images1: _Images, memory: int, device: str
-) -> Iterator[tuple[Pair, int, Matches]]:
-    """Yield each pair with the number of keypoints in its second image and its matches, in an order that reads little.
-
-    This thread reads ahead while others match.
+    Args:
+        matcher: see :func:`posfeat_hloc.matchers.create`.
+        batches: pairs with descriptors; on a CPU as many batches are matched at a time as torch has threads.
+        device: a torch device.
     """
     on_cpu = not device.startswith("cuda")
-    size = 1 if on_cpu else 8
-    ahead: deque[tuple[list[Pair], _Read, Future[list[Matches]]]] = deque()
+    ahead: deque[tuple[Batch, Future[list[Matches]]]] = deque()
     with _threads(torch.get_num_threads() if on_cpu else 1) as (pool, workers):
-        for batch, read in _read_in_order(pairs, images0, images1, memory, size):
-            ahead.append((batch, read, pool.submit(matchers.match_batch, matcher, read, device)))
+        for batch in batches:
+            arrays = [(descriptors0, descriptors1) for _, descriptors0, descriptors1 in batch]
+            ahead.append((batch, pool.submit(matchers.match_batch, matcher, arrays, device)))
             if len(ahead) > 2 * workers:
                 yield from _finished(*ahead.popleft())
         while ahead:
             yield from _finished(*ahead.popleft())
 
 
-def _finished(batch: list[Pair], read: _Read, future: Future[list[Matches]]) -> Iterator[tuple[Pair, int, Matches]]:
-    for pair, (_, descriptors1), found in zip(batch, read, future.result(), strict=True):
-        yield pair, len(descriptors1), found
+def _finished(batch: Batch, future: Future[list[Matches]]) -> Iterator[Matched]:
+    for (pair, _, descriptors1), found in zip(batch, future.result(), strict=True):
+        yield Matched(pair, found, len(descriptors1))
 
 
 @contextmanager
@@ -194,9 +214,7 @@ def _threads(workers: int) -> Iterator[tuple[ThreadPoolExecutor, int]]:
         torch.set_num_threads(threads)  # torch takes the last number set as that of all later threads
 
 
-def _read_in_order(
-    pairs: list[Pair], images0: _Images, images1: _Images, memory: int, size: int
-) -> Iterator[tuple[list[Pair], _Read]]:
+def _read_in_order(pairs: list[Pair], images0: _Images, images1: _Images, memory: int, size: int) -> Iterator[Batch]:
     """Yield batches of pairs with their descriptors, ordered for reuse within ``memory`` bytes."""
     directed = images1 is not images0
     names = images0.names + (images1.names if directed else [])
@@ -210,20 +228,19 @@ def _read_in_order(
     for block in blocks_for_reuse(numbers, sizes, memory):
         cache.pinned = block.images
         for start in range(0, len(block.pairs), size):
-            rows = block.pairs[start : start + size].tolist()
-            batch = [pairs[row] for row in rows]
-            arrays = [(cache[int(numbers[row, 0])], cache[int(numbers[row, 1])]) for row in rows]
-            for pair, read_now in zip(batch, arrays, strict=True):
-                _check_lengths(pair, read_now, images0.store.path, images1.store.path)
-            yield batch, arrays
+            batch: Batch = []
+            for row in block.pairs[start : start + size].tolist():
+                batch.append((pairs[row], cache[int(numbers[row, 0])], cache[int(numbers[row, 1])]))
+                _check_lengths(*batch[-1], images0.store.path, images1.store.path)
+            yield batch
 
 
 def _check_lengths(
-    pair: Pair, arrays: tuple[NDArray[np.float16], NDArray[np.float16]], features: Path, reference: Path
+    pair: Pair, descriptors0: Descriptors, descriptors1: Descriptors, features: Path, reference: Path
 ) -> None:
     """Descriptors of different lengths come from different features."""
-    length0, length1 = (array.shape[1] for array in arrays)
-    if length0 != length1 and all(map(len, arrays)):
+    length0, length1 = descriptors0.shape[1], descriptors1.shape[1]
+    if length0 != length1 and len(descriptors0) and len(descriptors1):
         raise StoreError(
             f"{features} has descriptors of {length0} numbers for {pair[0]!r}, {reference} has "
             f"descriptors of {length1} for {pair[1]!r}: different features; extract both with one configuration"

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 from tqdm import tqdm
 
@@ -21,6 +22,9 @@ from posfeat_hloc.localization.sparse_map import SparseMap
 from posfeat_hloc.mapping.pairs import Pair
 from posfeat_hloc.stores import FeatureStore, MatchStore
 
+if TYPE_CHECKING:
+    from posfeat_hloc.cluster import Cluster
+
 
 def localize(
     model: Path | SparseMap,
@@ -32,6 +36,7 @@ def localize(
     log: Path | None = None,
     map_features: Path | None = None,
     progress: bool = True,
+    cluster: Cluster | None = None,
 ) -> dict[str, Localized]:
     """Localize queries from their matches with images of a map.
 
@@ -44,6 +49,7 @@ def localize(
         log: JSON Lines, one for each query. Queries whose line was made from the same matches, camera and options are
             not estimated again, so that an interrupted run goes on where it was.
         map_features: ``features`` when None, as in hloc.
+        cluster: where poses are estimated, in place of threads.
 
     Returns:
         query name -> what became of it, in the order of the queries.
@@ -79,7 +85,7 @@ def localize(
                 yield _problem(query, len(retrieved.get(query.name, [])), images, sparse, query_store, match_store)
 
         with tqdm(total=len(queries), desc="localize", unit="query", disable=not progress) as bar:
-            for key, found in _solve_all(problems(), options, records):
+            for key, found in _solve_all(problems(), options, records, cluster):
                 records.add(key, found)  # without the fallback, which another run may not ask for
                 result[found.name] = _fall_back(found, retrieved.get(found.name, []), sparse, options)
                 bar.update()
@@ -132,21 +138,27 @@ def _problem(
     return PoseProblem.of(query, keypoints, found, sparse)
 
 
+class _Answer(Protocol):
+    def result(self) -> Localized: ...
+
+
 def _solve_all(
-    problems: Iterator[PoseProblem | Localized], options: LocalizationOptions, records: Log
+    problems: Iterator[PoseProblem | Localized], options: LocalizationOptions, records: Log, cluster: Cluster | None
 ) -> Iterator[tuple[str, Localized]]:
-    """Solve in threads what the log does not have, in the order of the problems, a few ahead of the consumer."""
+    """Solve side by side what the log does not have, in the order of the problems, a few ahead of the consumer."""
     threads = options.threads if options.threads > 0 else os.cpu_count() or 1
-    waiting: deque[tuple[str, Future[Localized] | Localized]] = deque()
+    ahead = 2 * (threads if cluster is None else max(1, cluster.slots()))
+    waiting: deque[tuple[str, _Answer | Localized]] = deque()
     pool = ThreadPoolExecutor(threads)
+    submit = pool.submit if cluster is None else cluster.submit
     try:
         for problem in problems:
             if isinstance(problem, Localized):
                 waiting.append(("", problem))
             else:
                 key = "" if records.path is None else problem.key(options)
-                waiting.append((key, records.find(problem.query.name, key) or pool.submit(problem.solve, options)))
-            while len(waiting) > 2 * threads:
+                waiting.append((key, records.find(problem.query.name, key) or submit(problem.solve, options)))
+            while len(waiting) > ahead:
                 yield _done(*waiting.popleft())
         while waiting:
             yield _done(*waiting.popleft())
@@ -154,7 +166,7 @@ def _solve_all(
         pool.shutdown(cancel_futures=True)
 
 
-def _done(key: str, found: Future[Localized] | Localized) -> tuple[str, Localized]:
+def _done(key: str, found: _Answer | Localized) -> tuple[str, Localized]:
     return key, found if isinstance(found, Localized) else found.result()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 import pycolmap
@@ -17,7 +18,7 @@ from posfeat_hloc.localization.correspondences import covisibility_clusters, mer
 from posfeat_hloc.localization.options import LocalizationOptions
 from posfeat_hloc.localization.queries import Query
 from posfeat_hloc.localization.records import Localized
-from posfeat_hloc.localization.sparse_map import SparseMap
+from posfeat_hloc.localization.sparse_map import MapExcerpt, SparseMap
 
 
 @dataclass(frozen=True)
@@ -29,14 +30,14 @@ class PoseProblem:
         keypoints: ``(N, 2)`` of the query, in pixels, ``(0, 0)`` the centre of the top-left one.
         images: map images, the most similar first.
         matches: for each of them, ``(M, 2)`` (keypoint, 3D point).
-        sparse: the map.
+        sparse: the map. A pickled problem holds the part of it that it needs.
     """
 
     query: Query
     keypoints: NDArray[np.float32]
     images: list[str]
     matches: list[NDArray[np.int64]]
-    sparse: SparseMap
+    sparse: SparseMap | MapExcerpt
 
     @classmethod
     def of(
@@ -53,6 +54,10 @@ class PoseProblem:
                 )
         points = [to_points(matches, sparse.point_ids(image)) for image, matches in found.items()]
         return cls(query, keypoints, list(found), points, sparse)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All that another process needs to solve it."""
+        return {**vars(self), "sparse": self.sparse.excerpt(self.images, merge(self.matches)[:, 1])}
 
     def solve(self, options: LocalizationOptions) -> Localized:
         """Estimate the pose, cluster by cluster where that is asked for."""

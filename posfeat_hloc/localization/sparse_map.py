@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,33 @@ from posfeat_hloc.stores import FeatureStore
 
 _SAMPLED = 20  # images that stand for the map
 _CHECKED = 50  # keypoints of an image whose positions are compared with the feature file
+
+
+@dataclass(frozen=True)
+class MapExcerpt:
+    """Part of a map, small enough to travel to another machine.
+
+    Attributes:
+        observed: image name -> ``(N,)`` 3D point of each keypoint, -1 for none.
+        ids: ``(M,)`` of 3D points, sorted.
+        xyz: ``(M, 3)`` their positions.
+    """
+
+    observed: dict[str, NDArray[np.int64]]
+    ids: NDArray[np.int64]
+    xyz: NDArray[np.float64]
+
+    def point_ids(self, name: str) -> NDArray[np.int64]:
+        """As :meth:`SparseMap.point_ids`."""
+        return self.observed[name]
+
+    def positions(self, ids: NDArray[np.int64]) -> NDArray[np.float64]:
+        """As :meth:`SparseMap.positions`."""
+        return self.xyz[np.searchsorted(self.ids, ids)]
+
+    def excerpt(self, images: Sequence[str], ids: NDArray[np.int64]) -> MapExcerpt:
+        """The same excerpt: it holds no more than was asked for."""
+        return self
 
 
 class SparseMap:
@@ -64,6 +92,11 @@ class SparseMap:
             raise MappingError(
                 f"{self.path}: damaged, an image sees the point {error}, which is not there; get the model again"
             ) from error
+
+    def excerpt(self, images: Sequence[str], ids: NDArray[np.int64]) -> MapExcerpt:
+        """What a query needs that matches some images and, with them, some 3D points."""
+        ids = np.unique(ids)
+        return MapExcerpt({name: self.point_ids(name) for name in images}, ids, self.positions(ids))
 
     def check_features(self, features: FeatureStore, names: Sequence[str] | None = None) -> None:
         """Check that the model was made from the features of a file.

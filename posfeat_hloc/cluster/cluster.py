@@ -1,0 +1,189 @@
+"""Work on a Ray cluster: a bounded number of tasks ahead, results in order, the tasks of lost workers again."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+import torch
+
+import posfeat_hloc
+from posfeat_hloc.cluster import shards
+from posfeat_hloc.descriptor_cache import CACHE_BYTES
+from posfeat_hloc.errors import ClusterError, PosfeatError
+from posfeat_hloc.extract_features import Extracted, ImageInputs, Skipped
+from posfeat_hloc.match_features import Batch, Descriptors, Matched
+
+Shard = TypeVar("Shard")
+Result = TypeVar("Result")
+
+RETRIES = 3
+"""How often a task is started again whose process or machine died."""
+_AHEAD = 2  # tasks in flight for each that can run: enough to keep all busy, and what bounds memory
+_PATIENCE = 20.0  # seconds without a result before asking whether any machine is left
+_IMAGES, _PAIRS = 16, 64  # of the largest shard
+
+
+class Cluster:
+    """A connection to a running Ray; see :func:`posfeat_hloc.cluster.connect`.
+
+    Tasks take a GPU each where the cluster has some and the device is not ``cpu``, otherwise a core each.
+
+    Args:
+        ray: the module, initialised.
+    """
+
+    def __init__(self, ray: Any) -> None:
+        self._ray = ray
+        self._task = ray.remote(max_retries=RETRIES)(_run)
+
+    def slots(self, gpu: bool = False) -> int:
+        """Tasks that can run at the same time."""
+        return int(self._ray.cluster_resources().get("GPU" if gpu else "CPU", 0))
+
+    def has_gpu_for(self, device: str) -> bool:
+        """Whether tasks for this torch device take a GPU."""
+        return device != "cpu" and self.slots(gpu=True) > 0
+
+    def submit(self, function: Callable[..., Result], *args: Any, gpu: bool = False) -> Pending[Result]:
+        """Start ``function(*args)`` somewhere; all of it must be picklable."""
+        task = self._task.options(num_cpus=1, num_gpus=1 if gpu else 0)
+        return Pending(self, task.remote(versions(), function, *args), gpu)
+
+    def map(self, function: Callable[[Shard], Result], given: Iterable[Shard], gpu: bool = False) -> Iterator[Result]:
+        """``function`` of each shard, in their order; shards are taken from ``given`` as tasks finish.
+
+        Raises:
+            ClusterError: see :meth:`Pending.result`.
+        """
+        waiting: deque[Pending[Result]] = deque()
+        for shard in given:
+            waiting.append(self.submit(function, shard, gpu=gpu))
+            if len(waiting) >= _AHEAD * max(1, self.slots(gpu)):
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+    def extract(
+        self,
+        conf: dict[str, Any],
+        inputs: ImageInputs,
+        names: Sequence[str],
+        device: str,
+        weights_sha256: str,
+        limit: int | None = None,
+    ) -> Iterator[list[Extracted | Skipped]]:
+        """As :func:`posfeat_hloc.extract_features.extracted`, on the cluster.
+
+        Args:
+            conf: of the features.
+            inputs: folders of the images and masks, on this machine.
+            names: of the images.
+            device: torch device of the workers; ``auto`` takes a GPU where there is one.
+            weights_sha256: of the weights that this process has; the workers must have the same.
+            limit: of the keypoints that masks leave.
+        """
+        gpu = self.has_gpu_for(device)
+        work = partial(shards.extract_shard, conf, device, weights_sha256, inputs, limit)
+        sizes = cut(names, self.slots(gpu), _IMAGES)
+        return self.map(work, (shards.read_files(inputs, part) for part in sizes), gpu)
+
+    def pairs_in_a_task(self, count: int, device: str) -> int:
+        """Of ``count`` pairs in all."""
+        return shard_size(count, self.slots(self.has_gpu_for(device)), _PAIRS)
+
+    def match(self, model: dict[str, Any], batches: Iterable[Batch], device: str) -> Generator[Matched]:
+        """As :func:`posfeat_hloc.match_features.matched`, on the cluster; a batch is a task."""
+        sent = _Sent(self._ray)
+        given = (
+            [(pair, sent.reference(pair[0], 0, first), sent.reference(pair[1], 1, second))
+             for pair, first, second in batch] for batch in batches
+        )  # fmt: skip
+        for found in self.map(partial(shards.match_shard, model, device), given, self.has_gpu_for(device)):
+            yield from found
+
+    def close(self) -> None:
+        """Leave the cluster; one that was started by ``local`` ends."""
+        self._ray.shutdown()
+
+
+class Pending(Generic[Result]):
+    """A task on its way."""
+
+    def __init__(self, cluster: Cluster, reference: Any, gpu: bool) -> None:
+        self._cluster, self._reference, self._gpu = cluster, reference, gpu
+
+    def result(self) -> Result:
+        """Wait for it.
+
+        Raises:
+            PosfeatError: as the function raised it.
+            ClusterError: no machine is left, the task died more than ``RETRIES`` times, or a machine has another
+                version of this package, or lacks it.
+        """
+        ray = self._cluster._ray
+        while True:
+            try:
+                return ray.get(self._reference, timeout=_PATIENCE)  # type: ignore[no-any-return]
+            except ray.exceptions.GetTimeoutError as error:
+                if self._cluster.slots(self._gpu) == 0:
+                    raise ClusterError("--ray: the cluster has no machine left; see `ray status`") from error
+            except ray.exceptions.RayTaskError as error:
+                if isinstance(error.cause, PosfeatError):
+                    raise error.cause from None
+                if isinstance(error.cause, ImportError):
+                    raise ClusterError(f"--ray: a worker lacks something ({error.cause}); {_INSTALL}") from error
+                raise
+            except ray.exceptions.RayError as error:
+                reason = str(error).strip().splitlines()[0]
+                raise ClusterError(
+                    f"--ray: a task failed {RETRIES + 1} times ({reason}); out of memory? give Ray fewer CPUs a "
+                    "machine (`ray start --num-cpus`, `--ray local:N`), or use smaller images"
+                ) from error
+
+
+_INSTALL = "install the same versions on all machines"
+
+
+def versions() -> dict[str, str]:
+    """Of all that decides the numbers of a result."""
+    return {"posfeat_hloc": posfeat_hloc.__version__, "torch": torch.__version__}
+
+
+def shard_size(count: int, slots: int, largest: int) -> int:
+    """Of equal shards that are small enough for every task slot to get some of them."""
+    return max(1, min(largest, count // (4 * max(1, slots))))
+
+
+def cut(items: Sequence[Shard], slots: int, largest: int) -> list[Sequence[Shard]]:
+    """Shards of equal size, see :func:`shard_size`."""
+    size = shard_size(len(items), slots, largest)
+    return [items[start : start + size] for start in range(0, len(items), size)]
+
+
+def _run(expected: dict[str, str], function: Callable[..., Result], *args: Any) -> Result:
+    """What a worker does."""
+    if different := [f"{name} {here}" for name, here in versions().items() if here != expected[name]]:
+        wanted = ", ".join(f"{name} {there}" for name, there in expected.items())
+        raise ClusterError(f"--ray: a worker has {', '.join(different)}, but this machine {wanted}; {_INSTALL}")
+    return function(*args)
+
+
+class _Sent:
+    """Arrays in Ray's object store, each put there once while they fit into ``CACHE_BYTES``."""
+
+    def __init__(self, ray: Any) -> None:
+        self._ray = ray
+        self._size = 0
+        self._references: OrderedDict[tuple[str, int], tuple[Any, int]] = OrderedDict()
+
+    def reference(self, name: str, side: int, array: Descriptors) -> Any:
+        if (name, side) not in self._references:
+            self._references[name, side] = self._ray.put(array), array.nbytes
+            self._size += array.nbytes
+        self._references.move_to_end((name, side))
+        while self._size > CACHE_BYTES and len(self._references) > 2:
+            self._size -= self._references.popitem(last=False)[1][1]
+        return self._references[name, side][0]
