@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from pipelines import sfm
-from pipelines.sfm_options import DEFAULT_FEATURE
 from pipelines.argument_types import positive
 from pipelines.feature_list import read_weights
+from pipelines.sfm_options import DEFAULT_FEATURE
 from pipelines.summary import Run
 from pipelines.tables import Column, Table, Value
 from posfeat_hloc import confs
