@@ -1,8 +1,8 @@
 """COLMAP's point triangulation at known poses, which adjusts a point again only after its track has changed.
 
-The steps and their order are those of ``point_triangulator``. It adjusts all points in up to five rounds; but with poses
-and intrinsics that stay, each point is a problem of its own, and one whose observations are the same is at its optimum
-already. The result is the same to the tolerance of the solver, in half the time.
+The steps and their order are those of ``point_triangulator``. It adjusts all points in up to five rounds; but with
+poses and intrinsics that stay, each point is a problem of its own, and one whose observations are the same is at its
+optimum already. The result is the same to the tolerance of the solver, in half the time.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def triangulate_points(
 ) -> None:
     """Give a model with known poses the points that the verified matches of a database yield.
 
-    Its former 2D and 3D points are dropped; 2D points are then the keypoints of the database. Poses and intrinsics stay.
+    Its former points are dropped, and its 2D points are then the keypoints of the database. Poses and intrinsics stay.
 
     Args:
         model: changed in place.
