@@ -15,9 +15,10 @@ import sys
 from copy import deepcopy
 from pathlib import Path
 
-from pipelines.argument_types import positive, thresholds
+from pipelines.argument_types import add_pose_options, positive, thresholds
 from pipelines.colmap_log import send_colmap_log_to
 from pipelines.report import add_report_option, write_page
+from pipelines.sfm_options import configurations
 from posfeat_hloc import confs, weights
 from posfeat_hloc.aachen.estimate import as_table, estimate
 from posfeat_hloc.aachen.layout import PROTOCOLS, VERSIONS, Dataset, open_dataset
@@ -25,6 +26,7 @@ from posfeat_hloc.aachen.protocols import ProtocolOptions, run_protocol
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.evaluation.poses import THRESHOLDS, read_true_poses
 from posfeat_hloc.exits import exit_code
+from posfeat_hloc.localization.options import LocalizationOptions
 from posfeat_hloc.output import only_writer, write_atomically
 
 
@@ -44,6 +46,11 @@ def aachen(args: argparse.Namespace) -> bool:
     if args.pairs is not None and args.protocol == "challenge":
         raise ConfigurationError("--pairs: the challenge protocol takes the pairs of the data set; use --protocol hloc")
     options = protocol_options(args)
+    if args.protocol == "challenge" and options.localization != LocalizationOptions():
+        raise ConfigurationError(
+            "--max-error, --min-inliers, --covisibility-clustering and --fallback are for --protocol hloc; the "
+            "challenge leaves the poses of its queries to COLMAP"
+        )
     truth = None if args.ground_truth is None else read_true_poses(args.ground_truth, dataset.query_names)
     if args.dry_run:
         print(_describe(dataset, args.feature))
@@ -63,20 +70,20 @@ def aachen(args: argparse.Namespace) -> bool:
 
 def protocol_options(args: argparse.Namespace) -> ProtocolOptions:
     """The options that the command line asks for."""
-    feature = deepcopy(confs.extractors[args.feature])
-    if args.weights is not None:
-        if "weights" not in feature["model"]:
-            raise ConfigurationError(f"--weights: {args.feature} has no weights")
-        feature["model"]["weights"] = args.weights
-    if args.max_keypoints is not None:
-        feature["model"]["max_keypoints"] = args.max_keypoints
+    feature, matcher = configurations(args)
     return ProtocolOptions(
         feature=args.feature,
         feature_conf=feature,
-        matcher_conf=deepcopy(confs.matchers[args.matcher or confs.default_matchers[args.feature]]),
-        retrieval_conf=deepcopy(confs.retrieval[args.retrieval_conf]),
-        retrieved=args.retrieval,
+        matcher_conf=matcher,
+        retrieval_conf=deepcopy(confs.retrieval[args.retrieval]),
+        retrieved=args.neighbors,
         pairs=args.pairs,
+        localization=LocalizationOptions(
+            args.max_error,
+            args.min_inliers,
+            covisibility_clustering=args.covisibility_clustering,
+            fallback=args.fallback,
+        ),
         seeds=tuple(range(args.seed, args.seed + args.repeat)),
         device=args.device,
         threads=args.threads,
@@ -106,13 +113,16 @@ def _parser() -> argparse.ArgumentParser:
     add("--weights", metavar="NAME|FILE",
         help="other weights for the feature's network: a file, the authors' folder of PoSFeat, or a public name "
         f"({', '.join(weights.PUBLIC)})")  # fmt: skip
+    add("--max-size", type=positive, metavar="PX",
+        help="shrink images to this longest side for extraction (default: the conf's)")  # fmt: skip
     add("--max-keypoints", type=positive, metavar="N", help="keypoints in an image (default: the conf's)")
-    add("--retrieval", type=positive, default=50, metavar="N",
-        help="database images for a query (default: %(default)s)")  # fmt: skip
-    add("--retrieval-conf", choices=list(confs.retrieval), default=next(iter(confs.retrieval)),
-        help="how similar images are found (default: %(default)s)")  # fmt: skip
+    add("--neighbors", type=positive, default=50, metavar="N",
+        help="most similar database images for a query (default: %(default)s)")  # fmt: skip
+    add("--retrieval", choices=list(confs.retrieval), default="vlad-hardnet",
+        help="what similarity is (default: %(default)s)")  # fmt: skip
     add("--pairs", type=Path, metavar="FILE",
         help="query and database image a line, as hloc publishes; no retrieval then")  # fmt: skip
+    add_pose_options(parser)
     add("--ground-truth", type=Path, metavar="FILE",
         help="poses of queries ('name qw qx qy qz tx ty tz' a line, or a COLMAP model); recall is printed")  # fmt: skip
     add("--thresholds", type=thresholds, default=THRESHOLDS, metavar="'D,A D,A ...'",

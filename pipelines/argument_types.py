@@ -1,10 +1,11 @@
-"""Types of options that several commands have."""
+"""Options that several commands have, and their types."""
 
 from __future__ import annotations
 
 import argparse
 
 from posfeat_hloc.evaluation.poses import Threshold
+from posfeat_hloc.localization.options import FALLBACKS, LocalizationOptions
 
 
 def positive(text: str) -> int:
@@ -23,3 +24,16 @@ def thresholds(text: str) -> tuple[Threshold, ...]:
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list like '0.25,2 0.5,5'") from error
     return tuple((distance, angle) for distance, angle in pairs)
+
+
+def add_pose_options(parser: argparse.ArgumentParser) -> None:
+    """How poses of queries are found; see :class:`posfeat_hloc.localization.options.LocalizationOptions`."""
+    add = parser.add_argument
+    add("--max-error", type=float, default=LocalizationOptions.max_error, metavar="PX",
+        help="of an inlier (default: %(default)s)")  # fmt: skip
+    add("--min-inliers", type=positive, default=LocalizationOptions.min_inliers, metavar="N",
+        help="3D points among the inliers; more where chance gives as many (default: %(default)s)")  # fmt: skip
+    add("--covisibility-clustering", action="store_true",
+        help="try groups of map images without common 3D points apart; the one with most inliers wins")  # fmt: skip
+    add("--fallback", choices=[name for name in FALLBACKS if name],
+        help="give queries that are not localized the pose of their first map image, as benchmarks allow")  # fmt: skip

@@ -14,7 +14,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipelines.argument_types import positive, thresholds
+from pipelines.argument_types import add_pose_options, positive, thresholds
 from pipelines.localize_summary import LocalizationRun, as_json, as_text
 from pipelines.report import add_report_option, write_page
 from posfeat_hloc import confs, extractors
@@ -26,7 +26,7 @@ from posfeat_hloc.extract_features import extract
 from posfeat_hloc.images import list_images
 from posfeat_hloc.localization.localize import localize
 from posfeat_hloc.localization.map_folder import MapFolder, open_map
-from posfeat_hloc.localization.options import FALLBACKS, LocalizationOptions
+from posfeat_hloc.localization.options import LocalizationOptions
 from posfeat_hloc.localization.queries import Query, queries_of_folder, read_queries
 from posfeat_hloc.localization.results import NAMES, result_names, write_results
 from posfeat_hloc.localization.sparse_map import SparseMap
@@ -175,13 +175,13 @@ def choose_pairs(
     ``turn``: quarter turns after which queries are compared with the map's images.
     """
     have = set(usable)
-    if args.pairs is not None and args.retrieval is not None:
-        raise ConfigurationError("--pairs and --retrieval exclude each other; leave one out")
+    if args.pairs is not None and args.neighbors is not None:
+        raise ConfigurationError("--pairs and --neighbors exclude each other; leave one out")
     if args.pairs is not None:
         with FeatureStore(parts.features) as store:
             found = read_pairs(args.pairs, asked.names, sorted({*store.names(), *sparse.names}))
         return [(query, image) for query, image in found if query in have and image in sparse]
-    if args.retrieval is not None and usable:
+    if args.neighbors is not None and usable:
         return _retrieved_pairs(args, parts, sparse, asked.images, usable, turn)
     return [(query, image) for query in usable for image in sparse.names]
 
@@ -190,8 +190,8 @@ def _retrieved_pairs(
     args: argparse.Namespace, parts: MapFolder, sparse: SparseMap, images: Path, usable: list[str], turn: int
 ) -> list[Pair]:
     """Each query with the most similar map images; all of them where the map's photographs are not at hand."""
-    conf, progress = confs.retrieval[args.descriptor], not args.quiet
-    database = parts.descriptors.get(args.descriptor)
+    conf, progress = confs.retrieval[args.retrieval], not args.quiet
+    database = parts.descriptors.get(args.retrieval)
     if database is None:
         photographs: Path | None = args.map_images or parts.images
         if photographs is None or not photographs.is_dir():
@@ -207,7 +207,7 @@ def _retrieved_pairs(
     report = describe_images(conf, images, described, usable, args.device, database, progress=progress, turn=turn)
     with GlobalDescriptorStore(database) as store:
         names = [name for name in sparse.names if name in store]
-    return retrieve(described, database, args.retrieval, report.names, names)
+    return retrieve(described, database, args.neighbors, report.names, names)
 
 
 def _output(args: argparse.Namespace) -> Path:
@@ -235,21 +235,15 @@ def _parser() -> argparse.ArgumentParser:
     add("--matcher", choices=list(confs.matchers), help="default: the one that suits the feature")
     add("--pairs", type=Path, metavar="FILE",
         help="'query map-image' a line, the most similar first (default: all with all)")  # fmt: skip
-    add("--retrieval", type=positive, metavar="N",
+    add("--neighbors", type=positive, metavar="N",
         help="match each query with the N most similar map images only")  # fmt: skip
-    add("--descriptor", choices=list(confs.retrieval), default="vlad-hardnet",
-        help="what similarity is, for --retrieval (default: %(default)s)")  # fmt: skip
+    add("--retrieval", choices=list(confs.retrieval), default="vlad-hardnet",
+        help="what similarity is, for --neighbors (default: %(default)s)")  # fmt: skip
     add("--map-images", type=Path, metavar="DIR",
-        help="the map's photographs, for --retrieval (default: where pipelines.sfm found them)")  # fmt: skip
-    add("--max-error", type=float, default=12.0, metavar="PX", help="of an inlier (default: %(default)s)")
-    add("--min-inliers", type=positive, default=12, metavar="N",
-        help="3D points among the inliers; more where chance gives as many (default: %(default)s)")  # fmt: skip
-    add("--covisibility-clustering", action="store_true",
-        help="try groups of map images without common 3D points apart; the one with most inliers wins")  # fmt: skip
+        help="the map's photographs, for --neighbors (default: where pipelines.sfm found them)")  # fmt: skip
+    add_pose_options(parser)
     add("--try-rotations", action="store_true",
         help="turn queries by 90, 180 and 270 degrees while they have few inliers")  # fmt: skip
-    add("--fallback", choices=[name for name in FALLBACKS if name],
-        help="give queries that are not localized the pose of their first map image, as benchmarks allow")  # fmt: skip
     add("--names", choices=NAMES, default="file",
         help="names in poses.txt: without folders, with the last one, or whole (default: %(default)s)")  # fmt: skip
     add("--ground-truth", type=Path, metavar="FILE|MODEL",

@@ -9,7 +9,7 @@ queries by COLMAP's mapper.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,8 @@ class ProtocolOptions:
     """Pairs of the queries, in place of retrieval; hloc protocol."""
     seeds: tuple[int, ...] = (0,)
     """The random part is run with each: verification, triangulation and poses."""
+    localization: LocalizationOptions = field(default_factory=LocalizationOptions)
+    """How poses are found, but for seed and threads; hloc protocol."""
     device: str = "auto"
     threads: int = -1
     """For COLMAP; -1 for all cores."""
@@ -213,8 +215,8 @@ class _RandomPart:
         """PnP for every query, resumed from its log; returns why queries have no pose."""
         found = localize(
             self.folder / "sfm", queries, self.pairs.queries, self.features, self.matches,
-            LocalizationOptions(seed=self.seed, threads=self.options.threads), self.folder / "localization.jsonl",
-            progress=self.options.progress,
+            replace(self.options.localization, seed=self.seed, threads=self.options.threads),
+            self.folder / "localization.jsonl", progress=self.options.progress,
         )  # fmt: skip
         write_results(results, {name: q.cam_from_world for name, q in found.items() if q.cam_from_world is not None})
         return {name: query.reason for name, query in found.items() if not query.localized}

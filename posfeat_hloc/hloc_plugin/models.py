@@ -1,9 +1,10 @@
-"""hloc's base class around an extractor or a matcher of this package; imported by hloc, never without it."""
+"""hloc's base class around an extractor, a matcher or a global descriptor; imported by hloc, never without it."""
 
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 from hloc.utils.base_model import BaseModel
@@ -12,6 +13,8 @@ from torch import Tensor
 from posfeat_hloc import extractors, matchers
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.hloc_plugin.registration import MODEL_PREFIX
+from posfeat_hloc.retrieval import describe
+from posfeat_hloc.stores import GlobalDescriptorStore
 
 MAX_INDEX = 32767
 """hloc writes the indices of matches in 16 bits."""
@@ -47,12 +50,7 @@ class ExtractorModel(BaseModel):
             ConfigurationError: colour images for a method that takes grey ones, or the other way round.
         """
         image = data["image"]
-        channels = 1 if self.extractor.grayscale else 3
-        if image.shape[1] != channels:
-            raise ConfigurationError(
-                f"{self.conf['name']} takes images of {channels} channels, not {image.shape[1]}; set grayscale to "
-                f"{self.extractor.grayscale} in the conf's preprocessing"
-            )
+        _check_channels(image, self.extractor.grayscale, self.conf["name"])
         if image.device != self.device:
             self._build(image.device)
         found = self.extractor(image)
@@ -62,6 +60,64 @@ class ExtractorModel(BaseModel):
             "scores": [torch.from_numpy(features.scores).to(to) for features in found],
             "descriptors": [torch.from_numpy(features.descriptors.T).to(to) for features in found],
         }
+
+
+class DescriberModel(BaseModel):
+    """Any global descriptor of this package as a model of hloc.
+
+    The conf is that of :func:`posfeat_hloc.retrieval.describe.create`; for methods with visual words, ``vocabulary``
+    names a folder of images or a file of ours that they come from. Built as :class:`ExtractorModel` is.
+    """
+
+    required_inputs = ("image",)
+    preprocessing: ClassVar[dict[str, Any] | None] = None
+    """How images are read to learn visual words from; None for methods without."""
+
+    def _init(self, conf: dict[str, Any]) -> None:
+        self.words = None if self.preprocessing is None else self._vocabulary(conf.get("vocabulary"))
+        self._build(torch.device("cpu"))
+
+    def _build(self, device: torch.device) -> None:
+        self.device = device
+        self.describer = describe.create(self._model(), str(device))
+        self.describer.vocabulary = self.words
+
+    def _model(self) -> dict[str, Any]:
+        return {key: value for key, value in self.conf.items() if key != "vocabulary"}
+
+    def _vocabulary(self, source: str | Path | None) -> Tensor | None:
+        """Raises ConfigurationError where nothing is named that visual words can come from."""
+        if source is None:
+            raise ConfigurationError(
+                f"{self.conf['name']} needs visual words: set conf['model']['vocabulary'] to the folder of the "
+                "database's images, or to a file of global descriptors that posfeat_hloc wrote"
+            )
+        if Path(source).is_dir():
+            return describe.learn_vocabulary(describe.create(self._model()), self.preprocessing or {}, Path(source))
+        with GlobalDescriptorStore(Path(source)) as store:
+            words = store.vocabulary
+        if words is None:
+            raise ConfigurationError(f"{source}: holds no visual words; posfeat_hloc did not write it for VLAD")
+        return torch.from_numpy(words)
+
+    @torch.no_grad()
+    def _forward(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Describe ``image (B, C, H, W)`` in [0, 1] by ``global_descriptor (B, D)``, L2-normalised.
+
+        Raises:
+            ConfigurationError: colour images for a method that takes grey ones, or images too small to describe.
+        """
+        image = data["image"]
+        _check_channels(image, self.describer.grayscale, self.conf["name"])
+        if image.device != self.device:
+            self._build(image.device)
+        found = [self.describer(one) for one in image]
+        if any(one is None for one in found):
+            raise ConfigurationError(
+                f"{self.conf['name']}: an image of {image.shape[3]}x{image.shape[2]} pixels is too small to describe; "
+                "leave it out of image_list"
+            )
+        return {"global_descriptor": torch.stack([one for one in found if one is not None]).to(image.device)}
 
 
 class MatcherModel(BaseModel):
@@ -95,3 +151,12 @@ class MatcherModel(BaseModel):
             )
             matches, scores = matches.masked_fill(beyond, -1), scores.masked_fill(beyond, 0)
         return {"matches0": matches, "matching_scores0": scores}
+
+
+def _check_channels(image: Tensor, grayscale: bool, name: str) -> None:
+    channels = 1 if grayscale else 3
+    if image.shape[1] != channels:
+        raise ConfigurationError(
+            f"{name} takes images of {channels} channels, not {image.shape[1]}; set grayscale to {grayscale} in the "
+            "conf's preprocessing"
+        )

@@ -1,4 +1,4 @@
-"""Make this package's features and matchers visible to hloc, with two lines added to an hloc script.
+"""Make this package's features, matchers and global descriptors visible to hloc by two lines in an hloc script.
 
     import posfeat_hloc
     posfeat_hloc.register()
@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from posfeat_hloc import confs
 from posfeat_hloc.hloc_plugin.installation import load, unknown
@@ -41,10 +40,12 @@ class Names:
     Attributes:
         extractors: name in ``posfeat_hloc.confs.extractors`` -> name in ``hloc.extract_features.confs``.
         matchers: name in ``posfeat_hloc.confs.matchers`` -> name in ``hloc.match_features.confs``.
+        retrieval: name in ``posfeat_hloc.confs.retrieval`` -> name in ``hloc.extract_features.confs``.
     """
 
     extractors: dict[str, str]
     matchers: dict[str, str]
+    retrieval: dict[str, str]
 
 
 _lock = threading.RLock()
@@ -82,7 +83,7 @@ def unregister() -> None:
 
 @dataclass(frozen=True)
 class _Side:
-    """Features or matchers: hloc's package of models, its confs, and what this package adds to both."""
+    """Features, matchers or global descriptors: hloc's package of models, its confs, and what is added to both."""
 
     package: ModuleType
     theirs: Confs
@@ -138,14 +139,17 @@ class _Side:
         return self.theirs.get(name) is _added.get((self.package.__name__, name), self)
 
 
-def _sides() -> tuple[_Side, _Side]:
-    """Both sides of the installed hloc."""
+def _sides() -> list[_Side]:
+    """All sides of the installed hloc, in the order of :class:`Names`; hloc keeps global descriptors with features."""
     load("hloc.utils.base_model", "BaseModel", "dynamic_load")
     sides = []
-    ours: dict[str, Any] = {"extract": confs.extractors, "match": confs.matchers}
-    for verb, package in (("extract", "extractors"), ("match", "matchers")):
+    for verb, package, ours in (
+        ("extract", "extractors", confs.extractors),
+        ("match", "matchers", confs.matchers),
+        ("extract", "extractors", confs.retrieval),
+    ):
         theirs = load(f"hloc.{verb}_features", "confs", "main").confs
         if not isinstance(theirs, dict):
             raise unknown(f"hloc.{verb}_features.confs is not a dict")
-        sides.append(_Side(load(f"hloc.{package}", "__path__"), theirs, ours[verb]))
-    return sides[0], sides[1]
+        sides.append(_Side(load(f"hloc.{package}", "__path__"), theirs, ours))
+    return sides

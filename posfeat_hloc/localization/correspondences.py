@@ -25,9 +25,29 @@ def to_points(matches: Matches, point_ids: NDArray[np.int64]) -> NDArray[np.int6
     return np.stack([pairs[:, 0], ids], axis=1)[ids >= 0]
 
 
-def merge(found: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
-    """``(M, 2)`` matches of several map images, each (keypoint, 3D point) once, sorted."""
-    return np.unique(np.concatenate([np.zeros((0, 2), np.int64), *found]), axis=0)
+def merge(found: Sequence[NDArray[np.int64]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Matches of several map images.
+
+    Returns:
+        ``(M, 2)``, each (keypoint, 3D point) once, sorted; and ``(M,)`` how many map images have it.
+    """
+    return np.unique(np.concatenate([np.zeros((0, 2), np.int64), *found]), axis=0, return_counts=True)
+
+
+def likeliest(pairs: NDArray[np.int64], votes: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """``(M,)`` which matches RANSAC tries first: of each keypoint the one that most map images have.
+
+    A keypoint shows one 3D point, but is matched with about as many as there are map images; the false ones seldom
+    agree. Of equally many, the first of the list is taken.
+
+    Args:
+        pairs, votes: see :func:`merge`.
+    """
+    order = np.lexsort((-votes, pairs[:, 0]))
+    keypoints = pairs[order, 0]
+    chosen = np.zeros(len(pairs), bool)
+    chosen[order[np.diff(keypoints, prepend=-1) > 0]] = True
+    return chosen
 
 
 def covisibility_clusters(point_ids: Sequence[NDArray[np.int64]]) -> list[list[int]]:

@@ -14,11 +14,14 @@ from numpy.typing import NDArray
 from posfeat_hloc.errors import MappingError
 from posfeat_hloc.features import Matches
 from posfeat_hloc.localization.absolute_pose import PoseEstimate, estimate_pose, needed_inliers
-from posfeat_hloc.localization.correspondences import covisibility_clusters, merge, to_points
+from posfeat_hloc.localization.correspondences import covisibility_clusters, likeliest, merge, to_points
 from posfeat_hloc.localization.options import LocalizationOptions
 from posfeat_hloc.localization.queries import Query
 from posfeat_hloc.localization.records import Localized
 from posfeat_hloc.localization.sparse_map import MapExcerpt, SparseMap
+
+METHOD = "likeliest matches first"
+"""How a pose is sought; another name makes the logs of earlier runs void."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ class PoseProblem:
 
     def __getstate__(self) -> dict[str, Any]:
         """All that another process needs to solve it."""
-        return {**vars(self), "sparse": self.sparse.excerpt(self.images, merge(self.matches)[:, 1])}
+        return {**vars(self), "sparse": self.sparse.excerpt(self.images, merge(self.matches)[0][:, 1])}
 
     def solve(self, options: LocalizationOptions) -> Localized:
         """Estimate the pose, cluster by cluster where that is asked for."""
@@ -73,7 +76,7 @@ class PoseProblem:
         return replace(best, clusters=len(clusters), seconds=time.perf_counter() - start)
 
     def _solve_cluster(self, members: list[int], options: LocalizationOptions) -> Localized:
-        pairs = merge([self.matches[i] for i in members])
+        pairs, votes = merge([self.matches[i] for i in members])
         camera = self.query.camera
         points2d = self.keypoints[pairs[:, 0]].astype(np.float64) + 0.5  # COLMAP's convention
         estimate = estimate_pose(
@@ -83,6 +86,7 @@ class PoseProblem:
             self.query.calibrated,
             options.max_error,
             options.seed,
+            likeliest(pairs, votes),
         )
         images = tuple(self.images[i] for i in members)
         return _judge(self.query.name, images, pairs[:, 1], estimate, (camera.width, camera.height), options)
@@ -93,6 +97,7 @@ class PoseProblem:
         camera = self.query.camera
         known = [self.query.name, camera.model_name, camera.width, camera.height, camera.params.tolist()]
         known += [camera.has_prior_focal_length, self.query.calibrated, self.images, given, pycolmap.__version__]
+        known += [METHOD]
         digest = hashlib.blake2b(repr(known).encode(), digest_size=16)
         digest.update(self.keypoints.tobytes())
         for image, pairs in zip(self.images, self.matches, strict=True):
@@ -121,4 +126,6 @@ def _judge(
     if support < needed:
         reason = f"inliers at {support} 3D points among {len(points)} matches; {needed} are needed"
         return replace(result, reason=reason)
-    return replace(result, cam_from_world=estimate.cam_from_world, focal_length=estimate.focal_length)
+    return replace(
+        result, cam_from_world=estimate.cam_from_world, focal_length=float(estimate.camera.mean_focal_length())
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -76,22 +77,28 @@ class SparseMap:
     def point_ids(self, name: str) -> NDArray[np.int64]:
         """``(N,)`` the 3D point of each keypoint of an image, -1 for none."""
         if name not in self._point_ids:
-            image = self._images[name]
-            ids = np.full(len(image.points2D), -1, np.int64)
-            rows = np.asarray(image.get_observation_point2D_idxs(), np.int64)
-            ids[rows] = [image.points2D[int(row)].point3D_id for row in rows]
-            self._point_ids[name] = ids
+            ids = np.array([point.point3D_id for point in self._images[name].points2D], np.uint64)
+            self._point_ids[name] = ids.astype(np.int64)  # COLMAP's mark for none is 2^64 - 1
         return self._point_ids[name]
 
     def positions(self, ids: NDArray[np.int64]) -> NDArray[np.float64]:
         """``(M, 3)`` of 3D points by their ids."""
-        points = self._model.points3D
-        try:
-            return np.array([points[int(i)].xyz for i in ids], np.float64).reshape(-1, 3)
-        except KeyError as error:
+        known, places = self._table
+        rows = np.minimum(np.searchsorted(known, ids), max(0, len(known) - 1))
+        if (lacking := ids[known[rows] != ids] if len(known) else ids).size:
             raise MappingError(
-                f"{self.path}: damaged, an image sees the point {error}, which is not there; get the model again"
-            ) from error
+                f"{self.path}: damaged, an image sees the point {lacking[0]}, which is not there; get the model again"
+            )
+        return places[rows]
+
+    @cached_property
+    def _table(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Ids of all 3D points, ascending, and where they are."""
+        points = self._model.points3D
+        known = np.fromiter(points, np.int64, len(points))
+        places = np.array([point.xyz for point in points.values()], np.float64).reshape(-1, 3)
+        order = np.argsort(known)
+        return known[order], places[order]
 
     def excerpt(self, images: Sequence[str], ids: NDArray[np.int64]) -> MapExcerpt:
         """What a query needs that matches some images and, with them, some 3D points."""

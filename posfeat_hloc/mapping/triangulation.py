@@ -15,6 +15,7 @@ from tqdm import tqdm
 from posfeat_hloc.errors import ConfigurationError, MappingError, StoreError
 from posfeat_hloc.mapping.database import MIN_MATCHES, verify
 from posfeat_hloc.mapping.pairs import Pair, unique_pairs
+from posfeat_hloc.mapping.point_triangulation import triangulate_points
 from posfeat_hloc.mapping.pose_verification import verify_with_poses
 from posfeat_hloc.mapping.reconstruction import ModelSummary, read_model, summarize, write_model
 from posfeat_hloc.stores import FeatureStore, MatchStore
@@ -91,13 +92,9 @@ def triangulate(
                 verify_with_poses(db, model, feature_store, pairs, options.max_error, progress)
         if options.verification == "ransac":
             verify(database, options.seed, options.threads, options.max_error)
-        triangulated = _triangulate(model, database, images, partial, options)
-        for image in triangulated.images.values():
-            if len(image.points2D) == 0 and counts[image.name]:  # COLMAP leaves out images without verified pairs
-                xy = _colmap_keypoints(feature_store, image.name)
-                image.points2D = pycolmap.Point2DList([pycolmap.Point2D(point) for point in xy])
-    write_model(triangulated, partial)
-    summary = summarize(triangulated, output)
+    _triangulate(model, database, images, options)
+    write_model(model, partial)
+    summary = summarize(model, output)
     shutil.rmtree(output, ignore_errors=True)
     partial.rename(output)
     return summary
@@ -167,19 +164,17 @@ def _import_matches(
             db.write_matches(ids[name0], ids[name1], indices.astype(np.uint32))
 
 
-def _triangulate(
-    model: pycolmap.Reconstruction, database: Path, images: Path, output: Path, options: TriangulationOptions
-) -> pycolmap.Reconstruction:
+def _triangulate(model: pycolmap.Reconstruction, database: Path, images: Path, options: TriangulationOptions) -> None:
     incremental = pycolmap.IncrementalPipelineOptions()
     incremental.min_num_matches = MIN_MATCHES
     incremental.num_threads = options.threads
     incremental.random_seed = options.seed
     incremental.mapper.random_seed = options.seed
     incremental.triangulation.random_seed = options.seed
-    incremental.ba_refine_sensor_from_rig = False
-    incremental.extract_colors = any((images / image.name).exists() for image in model.images.values())
     pycolmap.set_random_seed(options.seed)
     try:
-        return pycolmap.triangulate_points(model, database, images, output, options=incremental)
-    except (RuntimeError, ValueError) as error:
+        triangulate_points(model, database, incremental)
+    except (RuntimeError, ValueError, IndexError) as error:
         raise MappingError(f"{database}: COLMAP's triangulation failed ({error})") from error
+    if any((images / image.name).exists() for image in model.images.values()):
+        model.extract_colors_for_all_images(images)

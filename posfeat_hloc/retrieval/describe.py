@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -119,6 +119,18 @@ def describe_images(
                     report.extracted.append(name)
                 bar.update()
     return report
+
+
+def learn_vocabulary(
+    describer: Describer, preprocessing: Mapping[str, Any], image_dir: Path, progress: bool = True
+) -> Tensor | None:
+    """The vocabulary that suits the images of a folder, searched recursively; the same images give the same one.
+
+    Raises:
+        ConfigurationError: no images there, or too few.
+    """
+    read = ImageInputs(image_dir).reader(dict(preprocessing), describer.grayscale)
+    return describer.learn(_pictures(read, list_images(image_dir), progress))
 
 
 def _choose_vocabulary(

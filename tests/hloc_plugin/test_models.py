@@ -13,12 +13,15 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_array_equal
+from PIL import Image
 
 import posfeat_hloc
-from posfeat_hloc import extractors, weights
+from posfeat_hloc import confs, extractors, weights
 from posfeat_hloc.errors import ConfigurationError, WeightsError
 from posfeat_hloc.networks.loading import save_posfeat
 from posfeat_hloc.networks.posfeat import PoSFeat
+from posfeat_hloc.retrieval import describe_images, vlad
+from posfeat_hloc.stores import GlobalDescriptorStore
 from tests.conftest import Texture
 from tests.fake_hloc import fake_hloc  # noqa: F401
 from tests.networks.test_l2net import calibrated_network
@@ -152,3 +155,45 @@ def test_indices_that_hloc_cannot_write_are_left_out_with_a_warning(load: Load) 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model({"descriptors0": d0[..., :2], "descriptors1": d1})
+
+
+def words_of(folder: Path) -> torch.Tensor:
+    conf = confs.retrieval["vlad-hardnet"]
+    describe_images({**conf, "model": conf["model"] | {"clusters": 4}}, folder, folder / "g.h5", progress=False)
+    with GlobalDescriptorStore(folder / "g.h5") as store:
+        assert store.vocabulary is not None
+        return torch.from_numpy(store.vocabulary)
+
+
+@pytest.fixture
+def photos(tmp_path: Path, texture: Texture) -> Path:
+    for seed in range(3):
+        Image.fromarray(texture(seed, 96, 72)).save(tmp_path / f"{seed}.png")
+    return tmp_path
+
+
+@pytest.mark.parametrize("source", ["", "g.h5"])
+def test_a_global_descriptor_is_ours_with_words_of_a_folder_or_a_file(
+    load: Load, texture: Texture, photos: Path, source: str
+) -> None:
+    words = words_of(photos)
+    images = torch.tensor(np.stack([texture(seed, 96, 72) for seed in (5, 6)]))[:, None].float() / 255
+    expected = vlad.Extractor(vlad.Options(clusters=4), torch.device("cpu"))
+    expected.vocabulary = words
+    found = load({"name": "vlad", "clusters": 4, "vocabulary": str(photos / source)})({"image": images})
+    assert found.keys() == {"global_descriptor"}
+    assert_array_equal(found["global_descriptor"], torch.stack([expected(image) for image in images]))
+
+
+def test_a_global_descriptor_says_what_it_lacks(load: Load, photos: Path) -> None:
+    with pytest.raises(ConfigurationError, match="needs visual words"):
+        load({"name": "vlad"})
+    with GlobalDescriptorStore(photos / "others.h5", {}) as store:
+        store.commit()
+    with pytest.raises(ConfigurationError, match="holds no visual words"):
+        load({"name": "vlad", "vocabulary": str(photos / "others.h5")})
+    model = load({"name": "vlad", "clusters": 4, "vocabulary": str(photos)})
+    with pytest.raises(ConfigurationError, match="20x20 pixels is too small"):
+        model({"image": torch.zeros(1, 1, 20, 20)})
+    with pytest.raises(ConfigurationError, match="takes images of 1 channels"):
+        model({"image": torch.zeros(1, 3, 80, 80)})

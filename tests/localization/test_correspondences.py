@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from posfeat_hloc.features import Matches
-from posfeat_hloc.localization.correspondences import covisibility_clusters, merge, to_points
+from posfeat_hloc.localization.correspondences import covisibility_clusters, likeliest, merge, to_points
 
 
 def test_only_matches_with_3d_points_count():
@@ -15,9 +15,22 @@ def test_only_matches_with_3d_points_count():
 
 
 def test_matches_of_several_images_are_merged():
-    both = merge([np.array([[3, 5], [1, 2]]), np.array([[1, 2], [1, 4]]), np.zeros((0, 2), np.int64)])
+    both, votes = merge([np.array([[3, 5], [1, 2]]), np.array([[1, 2], [1, 4]]), np.zeros((0, 2), np.int64)])
     assert both.tolist() == [[1, 2], [1, 4], [3, 5]]
-    assert merge([]).shape == (0, 2)
+    assert votes.tolist() == [2, 1, 1]
+    assert [part.shape for part in merge([])] == [(0, 2), (0,)]
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 4), st.integers(1, 3)), max_size=20))
+def test_the_likeliest_match_of_a_keypoint_is_the_one_that_most_images_have(given_matches):
+    found = [np.array([[keypoint, point]]) for keypoint, point, count in given_matches for _ in range(count)]
+    pairs, votes = merge(found)
+    chosen = likeliest(pairs, votes)
+    best = {}
+    for (keypoint, point), count in zip(pairs.tolist(), votes.tolist(), strict=True):
+        if keypoint not in best or count > best[keypoint][1]:
+            best[keypoint] = point, count
+    assert pairs[chosen].tolist() == [[keypoint, point] for keypoint, (point, _) in sorted(best.items())]
 
 
 def slow_clusters(sets):

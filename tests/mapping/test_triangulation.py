@@ -28,8 +28,8 @@ CAMERAS = {  # one strongly distorted
 class Scene:
     """Points seen by a known model; the keypoints of each image are its projections in an order of its own."""
 
-    def __init__(self, folder: Path, text: bool) -> None:
-        rng = np.random.default_rng(1)
+    def __init__(self, folder: Path, text: bool, noise: float = 0.0) -> None:
+        rng, errors = np.random.default_rng(1), np.random.default_rng(2)
         self.folder = folder
         self.points = rng.uniform([-1.5, -1, 5], [1.5, 1, 8], size=(POINTS, 3))
         self.model = pycolmap.Reconstruction()
@@ -47,6 +47,7 @@ class Scene:
             for name in NAMES:
                 if name != WITHOUT:
                     xy = self.project(name, self.points[self.order[name]]).astype(np.float32) - np.float32(0.5)
+                    xy += errors.normal(0, noise, xy.shape).astype(np.float32)
                     store.write(name, features(xy), (WIDTH, HEIGHT))
             store.commit()
         self.pairs = exhaustive_pairs(name for name in NAMES if name != WITHOUT)

@@ -14,7 +14,7 @@ from posfeat_hloc.localization.results import read_results
 from posfeat_hloc.stores import FeatureStore
 from posfeat_hloc.weights import BUNDLED
 
-ARGUMENTS = ["--feature", "sift", "--max-keypoints", "1000", "--retrieval", "4", "--threads", "1", "--quiet"]
+ARGUMENTS = ["--feature", "sift", "--max-keypoints", "1000", "--neighbors", "4", "--threads", "1", "--quiet"]
 
 
 @pytest.fixture(scope="module")
@@ -165,6 +165,21 @@ def test_a_dry_run_writes_nothing(data, tmp_path, monkeypatch, capsys):
     assert text.count("tried here") == 4
 
 
+def test_queries_that_fail_get_the_pose_of_their_closest_image_only_when_asked(data, finished, tmp_path):
+    output = shutil.copytree(finished["hloc"], tmp_path / "out")
+    strict = ["--version", "v1", "--min-inliers", 100_000]
+    name = "Aachen_eval_[sift_hloc].txt"
+    assert run(data, output, *strict) == 1
+    assert (output / "seed-0" / name).read_text() == ""
+    assert run(data, output, *strict, "--fallback", "closest") == 1
+    model = pycolmap.Reconstruction(output / "seed-0" / "sfm")
+    known = [image.cam_from_world().translation for image in model.images.values()]
+    poses = read_results(output / "seed-0" / name)
+    assert len(poses) == summary(output)["dataset"]["queries"]
+    assert all(min(np.linalg.norm(pose.translation - t) for t in known) < 1e-9 for pose in poses.values())
+    assert summary(output)["trials"][0]["localized"] == 0
+
+
 def test_an_incomplete_data_set_is_one_message_and_no_output(data, tmp_path, capsys):
     root = tmp_path / "data"
     shutil.copytree(data, root)
@@ -201,9 +216,11 @@ def test_wrong_arguments_are_one_line(data, tmp_path, capsys):
     assert run(data, tmp_path / "o", "--protocol", "challenge", "--pairs", "x.txt") == 1
     assert run(tmp_path / "nowhere", tmp_path / "o") == 1
     assert run(data, tmp_path / "o", "--weights", "x") == 1
+    assert run(data, tmp_path / "o", "--protocol", "challenge", "--fallback", "closest") == 1
     lines = capsys.readouterr().err.strip().splitlines()
-    assert len(lines) == 5
-    parts = ("the pose of none of the 4 queries", "none.txt", "--pairs", "nowhere: no such folder", "--weights: sift")
+    assert len(lines) == 6
+    parts = ("the pose of none of the 4 queries", "none.txt", "--pairs", "nowhere: no such folder", "--weights: sift",
+             "--fallback are for --protocol hloc")  # fmt: skip
     assert all(part in line for part, line in zip(parts, lines, strict=True))
 
 

@@ -180,7 +180,7 @@ def test_a_localizer_gives_what_the_command_gives(world, finished):
 
 def test_retrieval_leaves_most_of_the_map_out(world, tmp_path, capsys):
     before = sorted((world / "map").iterdir())
-    assert run(world, tmp_path, "--retrieval", 2, "--ground-truth", world / "truth.txt") == 0
+    assert run(world, tmp_path, "--neighbors", 2, "--ground-truth", world / "truth.txt") == 0
     told = summary(tmp_path)
     assert told["pairs"] == 4
     assert told["errors"]["median_position"] < 0.03
@@ -188,10 +188,10 @@ def test_retrieval_leaves_most_of_the_map_out(world, tmp_path, capsys):
     expected = {"view_03.png": {"view_01.png", "view_03.png"}, "view_05.png": {"view_03.png", "view_05.png"}}
     for name, record in read_log(tmp_path / "queries.jsonl").items():  # the neighbours of view 2 and of view 4
         assert set(record.images) == expected[name]
-    assert run(world, tmp_path / "far", "--retrieval", 2, "--map-images", tmp_path / "none") == 0
+    assert run(world, tmp_path / "far", "--neighbors", 2, "--map-images", tmp_path / "none") == 0
     assert "matched with all" in capsys.readouterr().err
     assert summary(tmp_path / "far")["pairs"] == 10
-    assert run(world, tmp_path, "--retrieval", 2, "--pairs", tmp_path / "pairs.txt") == 1
+    assert run(world, tmp_path, "--neighbors", 2, "--pairs", tmp_path / "pairs.txt") == 1
     assert "exclude each other" in capsys.readouterr().err
 
 
