@@ -7,12 +7,20 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 
+import pycolmap
+
 _COUNT = struct.Struct("<Q")
 _SENSORS = struct.Struct("<I")
 _IMAGE = 64  # bytes before the name: id, rotation, translation, camera
 _POINT2D = 24
 _POINT3D = 43  # bytes before the length of the track: id, place, colour, error
-_CAMERA = 24  # bytes before the parameters, whose number depends on the model
+_MODEL = struct.Struct("<i")
+_CAMERA = 24  # bytes before the parameters
+_PARAMETERS = {
+    int(model): len(pycolmap.Camera.create_from_model_id(1, model, 1.0, 2, 2).params)
+    for name, model in pycolmap.CameraModelId.__members__.items()
+    if name != "INVALID"
+}
 _POSE = 56
 
 
@@ -49,8 +57,11 @@ def _walk(data: mmap.mmap, size: int, following: Callable[[mmap.mmap, int], int]
             raise EOFError
 
 
-def _after_camera(_: mmap.mmap, place: int) -> int:
-    return place + _CAMERA + 3 * 8  # no model has fewer parameters
+def _after_camera(data: mmap.mmap, place: int) -> int:
+    (model,) = _MODEL.unpack_from(data, place + 4)
+    if model not in _PARAMETERS:
+        raise ValueError(f"camera model {model} does not exist")
+    return place + _CAMERA + _PARAMETERS[model] * 8
 
 
 def _after_image(data: mmap.mmap, place: int) -> int:

@@ -169,6 +169,7 @@ IMAGE = "a.jpg 1 1 0 0 0 0 0 0 0 0"
         ("NVM_V3\nmany", "line 2: not the number of images"),
         ("NVM_V3\n\n2\n" + IMAGE, "ends after line 4"),
         ("NVM_V3\n\n1\na.jpg 1 2 3", "line 4: not an image"),
+        (f"NVM_V3\n1\n{IMAGE}\n1\n1 2 3 0 0 300 1 0 0 5 5", "line 5: not a 3D point"),
         ("NVM_V3\n\n1\na.jpg 1 0 0 0 0 0 0 0 0 0", "line 4: not an image"),
         (f"NVM_V3\n2\n{IMAGE}\n{IMAGE}\n0", "an image twice"),
         (f"NVM_V3\n1\n{IMAGE}\n1\n0 0 1 9 9 9 2 0 0 5 5", "line 5: not a 3D point"),

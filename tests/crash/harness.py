@@ -5,11 +5,13 @@ Everything is imported once; a round costs a fork, not the start of Python.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import random
 import shutil
 import signal
+import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -18,7 +20,6 @@ from pathlib import Path
 
 import cv2
 import torch
-import torch._dynamo  # as all that takes long to import and would be imported by each child
 
 from pipelines import localize, sfm, train
 from tests.crash.comparison import differences
@@ -64,10 +65,13 @@ def _become(action: Callable[[], int], log: Path) -> None:
         file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(file, 1)
         os.dup2(file, 2)
+        sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
         try:
             code = action()
         except BaseException:
             traceback.print_exc()
+        sys.stdout.flush()
+        sys.stderr.flush()
     finally:
         os._exit(code)
 
@@ -128,7 +132,8 @@ class Workshop:
         torch.set_num_threads(1)
         self.folder, self.log = folder, folder / "log"
         self.photos, self.queries, self.pictures = folder / "photos", folder / "queries", folder / "pictures"
-        if not self.pictures.exists():
+        self.commands = commands
+        if not self.photos.exists():
             self._do(self._render)
         self.pairs = ["--pairs", "retrieval", "--neighbors", "4"] if retrieval else []
         self.stages: list[Stage] = []
@@ -137,16 +142,17 @@ class Workshop:
         if "localize" in commands:
             self.stages += self._localize_stages()
         if "train" in commands:
+            importlib.import_module("torch._dynamo")  # takes seconds, which each child would spend
             self.stages.append(self._train_stage())
 
     def _render(self) -> int:
-        write_scene(folder := self.folder / "all", 7)
+        write_scene(folder := self.folder / "all", 7 if "localize" in self.commands else 5)
         for i, path in enumerate(sorted(folder.iterdir())):
-            target = self.queries if i in (2, 4) else self.photos
+            target = self.queries if i in (2, 4) and "localize" in self.commands else self.photos
             target.mkdir(exist_ok=True)
             shutil.move(path, target / path.name)
-        self.pictures.mkdir()
-        shutil.copytree(photographs(self.folder / "drawn"), self.pictures, dirs_exist_ok=True)
+        if "train" in self.commands:
+            shutil.copytree(photographs(self.folder / "drawn"), self.pictures)
         return 0
 
     def _do(self, action: Callable[[], int]) -> Ended:

@@ -2,7 +2,7 @@ import numpy as np
 import pycolmap
 import pytest
 
-from posfeat_hloc.errors import StoreError
+from posfeat_hloc.errors import MappingError, StoreError
 from posfeat_hloc.features import Features, Matches
 from posfeat_hloc.mapping.cameras import CameraOptions
 from posfeat_hloc.mapping.database import build_database, describe_database, verify
@@ -106,3 +106,13 @@ def test_missing_matches_are_an_error(scene):
             [(NAMES[0], "nowhere.jpg")],
             progress=False,
         )
+
+
+def test_a_damaged_database_is_named(scene):
+    folder, _ = scene
+    build(folder)
+    content = (folder / "d.db").read_bytes()
+    for damaged in (b"no database", content[:5000], content[:3000] + bytes(len(content) - 3000)):
+        (folder / "d.db").write_bytes(damaged)
+        with pytest.raises(MappingError, match=r"d\.db: cannot be read .*delete it, and run again"):
+            describe_database(folder / "d.db")

@@ -35,8 +35,6 @@ def test_whole_models_are_exactly_as_long_as_they_say(tmp_path: Path, make) -> N
         content = path.read_bytes()
         for length in range(len(content)):
             path.write_bytes(content[:length])
-            if path.name == "cameras.bin" and length >= len(content) - 8:
-                continue  # one parameter less, as another camera model has
             with pytest.raises(ValueError, match=f"{path.name} ends too early"):
                 check_lengths(tmp_path)
         path.write_bytes(content)
@@ -50,7 +48,7 @@ def test_absurd_numbers_are_refused_at_once(tmp_path: Path, name: str, count: in
     model().write_binary(tmp_path)
     content = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(struct.pack("<Q", count) + content[8:])
-    with pytest.raises(MappingError, match=f"{tmp_path}: no COLMAP model can be read .*{name} ends too early"):
+    with pytest.raises(MappingError, match=rf"no COLMAP model can be read .*{name} ends too early"):
         read_model(tmp_path)
 
 
