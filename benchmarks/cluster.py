@@ -1,4 +1,4 @@
-"""Extraction and matching by one process and on a Ray cluster of this machine: equal stores, and what the cluster costs.
+"""Extraction and matching by one process and on a Ray cluster of this machine: equal stores, and what a cluster costs.
 
     python benchmarks/cluster.py --images photos --output runs/cluster --workers 2
 
