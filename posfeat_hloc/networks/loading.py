@@ -55,7 +55,7 @@ class LoadedPoSFeat:
     Attributes:
         backbone: the description network.
         localheader: the keypoint head, None where only descriptors were asked for.
-        convention: how the map is read, as the weights were trained; see :func:`read_descriptors`.
+        convention: how the map is read, as the weights were trained; see :mod:`posfeat_hloc.detection.sampling`.
         sha256: of the weights.
     """
 

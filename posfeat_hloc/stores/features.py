@@ -21,7 +21,7 @@ _SCORES = ("scores", "keypoint_scores")  # files of some hloc extractors use the
 
 
 class FeatureStore(ImageStore):
-    """Read and write the features of many images; see :class:`Hdf5Store` for how it is opened."""
+    """Read and write the features of many images; see :mod:`posfeat_hloc.stores.hdf5` for how it is opened."""
 
     def write(
         self,

@@ -19,7 +19,7 @@ _VOCABULARY = "vocabulary"  # an attribute, because hloc takes every dataset of 
 
 
 class GlobalDescriptorStore(ImageStore):
-    """Read and write one vector for each image; see :class:`Hdf5Store` for how it is opened."""
+    """Read and write one vector for each image; see :mod:`posfeat_hloc.stores.hdf5` for how it is opened."""
 
     def write(self, name: str, descriptor: NDArray[np.float32], source: str = "") -> None:
         """Store the ``(D,)`` descriptor of an image as float16; permanent at the next :meth:`commit`.

@@ -18,7 +18,7 @@ class Initial:
     """A state to start from.
 
     Attributes:
-        tensors: of :class:`PoSFeat`, whole or in part.
+        tensors: of :class:`posfeat_hloc.networks.posfeat.PoSFeat`, whole or in part.
         trunk: the ResNet they belong to.
         convention: how the map was read in their training, None when it was not.
         has_descriptors: whether the description network is trained, not only its trunk.

@@ -13,7 +13,7 @@ import pipelines
 import posfeat_hloc
 from tests.docs.pages import REPOSITORY
 
-NEED_HLOC = ("posfeat_hloc.hloc_plugin.extractors", "posfeat_hloc.hloc_plugin.matchers")
+NEED_HLOC = tuple(f"posfeat_hloc.hloc_plugin.{name}" for name in ("extractors", "matchers", "models"))
 
 
 def modules() -> list[str]:

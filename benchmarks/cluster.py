@@ -1,0 +1,82 @@
+"""Extraction and matching by one process and on a Ray cluster of this machine: equal stores, and what a cluster costs.
+
+    python benchmarks/cluster.py --images photos --output runs/cluster --workers 2
+
+Seconds by the clock depend on what else runs; CPU seconds of all processes together hardly do. Starting Ray and its
+workers is counted apart: it is paid once. Needs psutil beside Ray.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import psutil
+import torch
+
+from posfeat_hloc import confs
+from posfeat_hloc.cluster import Cluster, connect
+from posfeat_hloc.extract_features import extract
+from posfeat_hloc.images import list_images
+from posfeat_hloc.mapping.pairs import exhaustive_pairs
+from posfeat_hloc.match_features import match
+
+
+def cpu_seconds() -> float:
+    """Of this process and all that it started."""
+    me = psutil.Process()
+    times = [process.cpu_times() for process in [me, *me.children(recursive=True)]]
+    return sum(t.user + t.system for t in times)
+
+
+def run(name: str, images: Path, folder: Path, feature: str, cluster: Cluster | None) -> None:
+    """Both stages; prints their seconds."""
+    conf, matcher = confs.extractors[feature], confs.matchers[confs.default_matchers[feature]]
+    pairs = exhaustive_pairs(list_images(images))
+    start = time.perf_counter(), cpu_seconds()
+    extract(conf, images, folder / "features.h5", device="cpu", progress=False, cluster=cluster)
+    half = time.perf_counter(), cpu_seconds()
+    match(matcher, pairs, folder / "features.h5", folder / "matches.h5", "cpu", progress=False, cluster=cluster)
+    end = time.perf_counter(), cpu_seconds()
+    seconds = [f"{stage} {b[0] - a[0]:.1f} s, {b[1] - a[1]:.1f} CPU s"
+               for stage, a, b in (("extract", start, half), ("match", half, end))]  # fmt: skip
+    print(f"{name:<10}{'; '.join(seconds)}; {len(pairs)} pairs", flush=True)
+
+
+def equal(path0: Path, path1: Path) -> bool:
+    """Whether two stores hold the same datasets, to the last bit."""
+    with h5py.File(path0) as file0, h5py.File(path1) as file1:
+        names: list[str] = []
+        file0.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
+        return all(np.array_equal(file0[name][()], file1[name][()]) for name in names) and len(names) > 0
+
+
+def main() -> None:
+    """Parse the command line and measure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=Path, required=True)
+    parser.add_argument("--output", type=Path, required=True, help="a new folder")
+    parser.add_argument("--feature", default="d2d-hardnet-subpixel", choices=list(confs.extractors))
+    parser.add_argument("--workers", type=int, default=2, help="default: %(default)s")
+    args = parser.parse_args()
+    torch.set_num_threads(1)  # as a worker computes
+    folders = [args.output / name for name in ("single", "cluster")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    run("single", args.images, folders[0], args.feature, None)
+    start = time.perf_counter(), cpu_seconds()
+    cluster = connect(f"local:{args.workers}")
+    assert cluster is not None
+    for task in [cluster.submit(time.sleep, 1) for _ in range(2 * args.workers)]:
+        task.result()
+    print(f"{'start':<10}{time.perf_counter() - start[0]:.1f} s, {cpu_seconds() - start[1]:.1f} CPU s")
+    run("cluster", args.images, folders[1], args.feature, cluster)
+    same = all(equal(folders[0] / name, folders[1] / name) for name in ("features.h5", "matches.h5"))
+    print("stores are equal" if same else "STORES DIFFER")
+
+
+if __name__ == "__main__":
+    main()
