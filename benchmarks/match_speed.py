@@ -92,7 +92,11 @@ def compare(features: Path, pairs: list[tuple[str, str]], ours: Path, theirs: Pa
 
 
 def _without_tie(
-    store: FeatureStore, pair: tuple[str, str], rows: NDArray[np.int64], mine: NDArray[np.int64], other: NDArray[np.int64]
+    store: FeatureStore,
+    pair: tuple[str, str],
+    rows: NDArray[np.int64],
+    mine: NDArray[np.int64],
+    other: NDArray[np.int64],
 ) -> int:
     """Differences that remain where all cosines within a tolerance of the highest count as the highest."""
     one, two = (store.descriptors(name).astype(np.float64) for name in pair)

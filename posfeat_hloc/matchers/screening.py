@@ -53,9 +53,7 @@ class _Side:
         self.error = torch.linalg.vector_norm(rounded.sub_(self.exact)[:count], dim=1)
 
 
-def nearest(
-    descriptors0: Tensor, descriptors1: Tensor, second0: bool, second1: bool
-) -> tuple[Nearest, Nearest] | None:
+def nearest(descriptors0: Tensor, descriptors1: Tensor, second0: bool, second1: bool) -> tuple[Nearest, Nearest] | None:
     """Nearest neighbours of ``(N, D)`` float32 descriptors among ``(M, D)``, and the other way round.
 
     Indices are those of float64 arithmetic, equal products go to the lower index; products are float32's. None where
