@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -160,7 +160,7 @@ _Read = list[tuple[NDArray[np.float16], NDArray[np.float16]]]
 
 def _match_all(
     matcher: matchers.Matcher, pairs: list[Pair], images0: _Images, images1: _Images, memory: int, device: str
-) -> Iterator[tuple[Pair, int, Matches]]:
+) -> Generator[tuple[Pair, int, Matches], None, None]:
     """Yield each pair with the number of keypoints in its second image and its matches, in an order that reads little.
 
     This thread reads ahead while others match.
