@@ -2,9 +2,9 @@
 
     python benchmarks/match_scale.py --images 10000 --pairs 500000 --keypoints 64 --memory 64M
 
-Half of an image's pairs are with its successors in the sequence, half with random ones. Prints the speed of each tenth of
-the pairs with the resident memory at its end, how often descriptors were read, the size of the match file and the time
-that a second run takes to find that all is done.
+Half of an image's pairs are with its successors in the sequence, half with random ones. Prints the speed of each tenth
+of the pairs with the resident memory at its end, how often descriptors were read, the size of the match file and the
+time that a second run takes to find that all is done.
 """
 
 from __future__ import annotations
@@ -128,9 +128,12 @@ def main() -> None:
         checked, checked_cores = clocks() - start
         size = matches.stat().st_size
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"\n{seconds:.0f} s, {len(pairs) / seconds:.0f} pairs/s, {cores:.0f} core s; peak {peak:.0f} MB; {len(reads) / args.images:.2f} "
-          f"reads an image; {size / 2**20:.0f} MB of matches, {size / len(pairs):.0f} bytes a pair; {again.reused} pairs "
-          f"found done in {checked:.0f} s, {checked_cores:.0f} core s")  # fmt: skip
+    print(
+        f"\n{seconds:.0f} s, {len(pairs) / seconds:.0f} pairs/s, {cores:.0f} core s; peak {peak:.0f} MB; "
+        f"{len(reads) / args.images:.2f} reads an image; {size / 2**20:.0f} MB of matches, "
+        f"{size / len(pairs):.0f} bytes a pair; {again.reused} pairs found done in {checked:.0f} s, "
+        f"{checked_cores:.0f} core s"
+    )
 
 
 if __name__ == "__main__":

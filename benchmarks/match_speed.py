@@ -2,10 +2,10 @@
 
     PYTHONPATH=Hierarchical-Localization python benchmarks/match_speed.py --keypoints 2048 4096 8192
 
-Images are synthetic: half of an image's descriptors are noisy views of points that all images see, half are its own. Both
-sides read one feature file and write their own match file, in turns; the seconds are the least of all rounds and hold
-everything from opening the files to closing them. Seconds of all cores together tell more on a machine that is not idle.
-Prints a table in Markdown, and fails where matches differ by more than ties.
+Images are synthetic: half of an image's descriptors are noisy views of points that all images see, half are its own.
+Both sides read one feature file and write their own match file, in turns; the seconds are the least of all rounds and
+hold everything from opening the files to closing them. Seconds of all cores together tell more on a machine that is not
+idle. Prints a table in Markdown, and fails where matches differ by more than ties.
 """
 
 from __future__ import annotations
@@ -128,8 +128,9 @@ def main() -> int:
     wrong = 0
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
+        listed = root / "pairs.txt"
         for keypoints in args.keypoints:
-            features, listed = root / f"features{keypoints}.h5", root / "pairs.txt"
+            features = root / f"features{keypoints}.h5"
             names = write_features(features, args.images, keypoints, args.dimension)
             pairs = list(combinations(names, 2))[: args.pairs]
             write_pairs(listed, pairs)

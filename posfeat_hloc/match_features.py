@@ -177,7 +177,7 @@ class _Images:
         self.sizes = [store.descriptor_bytes(name) for name in self.names]
 
 
-def matched(matcher: matchers.Matcher, batches: Iterable[Batch], device: str) -> Generator[Matched]:
+def matched(matcher: matchers.Matcher, batches: Iterable[Batch], device: str) -> Generator[Matched, None, None]:
     """Match pairs, in their order; writes nothing. On a CPU this thread reads ahead while others match.
 
     Args:

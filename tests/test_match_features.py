@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import pytest
+import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 from PIL import Image
 
 from posfeat_hloc import confs, match_features
+from posfeat_hloc.descriptor_cache import DescriptorCache
 from posfeat_hloc.errors import ConfigurationError, StoreError
 from posfeat_hloc.extract_features import extract
 from posfeat_hloc.features import Features, Matches
@@ -202,12 +207,27 @@ def test_interrupted_run_is_continued(tmp_path: Path, features: Path, monkeypatc
     assert content(tmp_path / "m.h5", PAIRS) == content(tmp_path / "whole.h5", PAIRS)
 
 
-@pytest.mark.parametrize("limit", [0, 1, 40 * 16 * 2 * 2, 40 * 16 * 2 * 2 + 1])
-def test_any_cache_gives_the_same(tmp_path: Path, features: Path, monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
+@pytest.mark.parametrize("memory", [0, 1, 40 * 16 * 2 * 2, 40 * 16 * 2 * 2 + 1])
+def test_any_memory_gives_the_same(tmp_path: Path, features: Path, memory: int) -> None:
     run(PAIRS, features, tmp_path / "whole.h5")
-    monkeypatch.setattr(match_features, "CACHE_BYTES", limit)
-    run(PAIRS, features, tmp_path / "m.h5")
+    run(PAIRS, features, tmp_path / "m.h5", memory=memory)
     assert content(tmp_path / "m.h5", PAIRS) == content(tmp_path / "whole.h5", PAIRS)
+
+
+@pytest.mark.parametrize(("fit", "most"), [(30, 16), (10, 16 + 8), (6, 16 + 12 + 8 + 4)])
+def test_descriptors_are_read_by_the_block(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fit: int, most: int
+) -> None:
+    names = {f"{i:02}": random_features(i, 10) for i in range(16)}
+    features = write(tmp_path / "f.h5", names)
+    reads: list[str] = []
+    real = FeatureStore.descriptors
+    monkeypatch.setattr(FeatureStore, "descriptors", lambda store, name: (reads.append(name), real(store, name))[1])
+    assert run(exhaustive_pairs(names), features, tmp_path / "m.h5", memory=fit * 10 * 16 * 2).matched == 120
+    assert 16 <= len(reads) <= most
+    reads.clear()
+    assert run(exhaustive_pairs(names), features, tmp_path / "m.h5").reused == 120
+    assert reads == []
 
 
 def test_cache_forgets_the_least_recently_used(features: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,8 +235,7 @@ def test_cache_forgets_the_least_recently_used(features: Path, monkeypatch: pyte
     reads: list[str] = []
     with FeatureStore(features) as store:
         real = store.descriptors
-        monkeypatch.setattr(store, "descriptors", lambda name: (reads.append(name), real(name))[1])
-        cache = match_features.DescriptorCache(store, size["a"] + size["b/c d"] + size["ü"])
+        cache = DescriptorCache(lambda name: (reads.append(name), real(name))[1], size["a"] + size["b/c d"] + size["ü"])
         for name in ("a", "b/c d", "ü", "a"):
             assert_array_equal(cache[name], real(name))
         assert reads == ["a", "b/c d", "ü"]
@@ -230,6 +249,57 @@ def test_cache_forgets_the_least_recently_used(features: Path, monkeypatch: pyte
         cache.limit = 0
         assert_array_equal(cache["ü"], real("ü"))
         assert list(cache.arrays) == ["b/c d", "ü"]  # the two of a pair always stay
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_several_pairs_at_a_time_give_the_same(
+    tmp_path: Path, features: Path, monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    inside: set[tuple[str, int]] = set()
+    real = match_features.matchers.match_batch
+
+    def note(*args: Any) -> list[Matches]:
+        inside.add((threading.current_thread().name, torch.get_num_threads()))
+        time.sleep(0.01)
+        return real(*args)
+
+    run(PAIRS, features, tmp_path / "whole.h5")
+    monkeypatch.setattr(match_features.matchers, "match_batch", note)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        run(PAIRS, features, tmp_path / "m.h5")
+        assert torch.get_num_threads() == threads
+        with ThreadPoolExecutor(1) as pool:  # a new thread is not left with what the last ones had
+            assert pool.submit(torch.get_num_threads).result() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert len(inside) == threads
+    assert {count for _, count in inside} == {1}
+    assert content(tmp_path / "m.h5", PAIRS) == content(tmp_path / "whole.h5", PAIRS)
+
+
+def test_commits_come_by_time(tmp_path: Path, features: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commits: list[int] = []
+    real = MatchStore.commit
+    monkeypatch.setattr(MatchStore, "commit", lambda store: (commits.append(1), real(store))[1])
+    monkeypatch.setattr(match_features, "COMMIT_SECONDS", 3600)
+    run(PAIRS, features, tmp_path / "seldom.h5")
+    assert len(commits) == 2  # of the new file, and at the end
+    commits.clear()
+    monkeypatch.setattr(match_features, "COMMIT_SECONDS", 0)
+    run(PAIRS, features, tmp_path / "often.h5")
+    assert len(commits) == 12
+    assert content(tmp_path / "often.h5", PAIRS) == content(tmp_path / "seldom.h5", PAIRS)
+
+
+def test_precision_is_not_part_of_the_configuration(tmp_path: Path, features: Path) -> None:
+    path = tmp_path / "m.h5"
+    confs_of = [CONF | {"model": CONF["model"] | {"precision": precision}} for precision in ("bf16", "fp32")]
+    assert run(PAIRS, features, path, confs_of[0]).matched == 10
+    assert run(PAIRS, features, path, confs_of[1]).reused == 10
+    run(PAIRS, features, tmp_path / "32.h5", confs_of[1])
+    assert [c[0] for c in content(path, PAIRS)] == [c[0] for c in content(tmp_path / "32.h5", PAIRS)]
 
 
 def test_batches_give_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

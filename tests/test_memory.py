@@ -1,11 +1,14 @@
-"""Matching does not grow with the number of pairs, whatever ran before."""
+"""Matching does not grow with the number of pairs, whatever ran before; amounts of memory."""
 
+import argparse
 import os
 import platform
 import subprocess
 import sys
 
 import pytest
+
+from posfeat_hloc.memory import memory_size
 
 GROWTH = """
 import tempfile
@@ -50,3 +53,21 @@ def test_memory_does_not_grow_with_pairs() -> None:
     first, second, last = map(float, done.stdout.split())
     assert last - second < 12, done.stdout  # 35 pairs; descriptors of one more image are half a megabyte
     assert second - first < 12, done.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("1", 1), ("500M", 500 << 20), ("2G", 2 << 30), ("1.5 GiB", 0), ("1.5GiB", 3 << 29), ("4kb", 4096)],
+)
+def test_amounts_of_memory(text: str, size: int) -> None:
+    if size:
+        assert memory_size(text) == size
+    else:
+        with pytest.raises(argparse.ArgumentTypeError, match=f"'{text}' is not an amount of memory"):
+            memory_size(text)
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1G", "much", "2X", "1e9"])
+def test_what_is_no_amount_of_memory(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="like 500M or 2G"):
+        memory_size(text)

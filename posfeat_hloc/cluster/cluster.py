@@ -94,7 +94,7 @@ class Cluster:
         """Of ``count`` pairs in all."""
         return shard_size(count, self.slots(self.has_gpu_for(device)), _PAIRS)
 
-    def match(self, model: dict[str, Any], batches: Iterable[Batch], device: str) -> Generator[Matched]:
+    def match(self, model: dict[str, Any], batches: Iterable[Batch], device: str) -> Generator[Matched, None, None]:
         """As :func:`posfeat_hloc.match_features.matched`, on the cluster; a batch is a task."""
         sent = _Sent(self._ray)
         given = (

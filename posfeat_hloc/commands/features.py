@@ -47,7 +47,7 @@ def add_match(command: argparse.ArgumentParser) -> None:
     add("--features", default=f"feats-{DEFAULT_CONF}", metavar="NAME|FILE", help="default: %(default)s")
     add("--matches", type=Path, metavar="FILE", help="the match file (default: named as hloc names it)")
     add("--memory", type=memory_size, default="1G", metavar="SIZE",
-        help="for descriptors, e.g. 500M or 2G; more saves reading (default: %(default)s; not for --engine hloc)")  # fmt: skip
+        help="for descriptors, e.g. 500M or 2G; (default: %(default)s; not for --engine hloc)")  # fmt: skip
     _add_common(command, match, DEFAULT_MATCHER)
 
 

@@ -31,7 +31,8 @@ class Options:
     """Keep a match only when its distance is at most this."""
     precision: str = "auto"
     """``fp32``: all products in float32. ``bf16``: half-precision products choose those that are computed in float32,
-    with the same matches (:mod:`posfeat_hloc.matchers.screening`). ``auto``: the latter for large images on a CPU with bf16."""
+    with the same matches (:mod:`posfeat_hloc.matchers.screening`). ``auto``: the latter for large images on a CPU with
+    bf16."""
 
 
 class Matcher:

@@ -2,11 +2,12 @@
 
 Products in bf16 cost a fraction of those in float32, but their errors exchange near neighbours. Here they only screen:
 they give upper bounds for groups of 64 products, and a group is computed again in float32 where the bound leaves open
-whether it holds a nearest neighbour, or a second one. Neighbours that float32 cannot tell apart are compared in float64.
+whether it holds a nearest neighbour, or a second one. Neighbours that float32 cannot tell apart are compared in
+float64.
 
 The bound. Let a' be a rounded to bf16. Then |<a, b> - <a', b'>| <= |a - a'| |b| + |a'| |b - b'| (Cauchy-Schwarz), with
-norms computed from the very descriptors; for unit vectors about 0.002. Rounding the product itself to bf16 is monotone, so
-thresholds are rounded downwards instead. Nothing is assumed of the norms of descriptors.
+norms computed from the very descriptors; for unit vectors about 0.002. Rounding the product itself to bf16 is monotone,
+so thresholds are rounded downwards instead. Nothing is assumed of the norms of descriptors.
 
 Tiles of products stay in the cache of a core and are read as 16-bit integers: bf16 numbers that are not negative have
 the order of their bit patterns, and integer maxima are eight times as fast.

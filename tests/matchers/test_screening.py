@@ -91,6 +91,24 @@ def test_bf16_alone_would_err() -> None:
     assert (rounded.argmax(dim=1) != index).float().mean() > 0.5
 
 
+def test_errors_that_all_add_up_are_bounded() -> None:
+    """Each number is rounded by half a step, in the direction that makes the nearest neighbour look farther."""
+    down, up = 1 + 2**-8 - 2**-12, 1 + 2**-8 + 2**-12  # to 1 and to 1 + 2^-7
+    one = np.repeat([down, up], 64)[None]
+    near = (1 + 2**-6) * np.concatenate([np.ones(64), -np.ones(54), np.zeros(10)])
+    far = np.concatenate([np.zeros(118), np.ones(10)])
+    others = np.concatenate([far[None], np.zeros((79, 128)), near[None]])  # in different groups
+    one, others = one.astype(np.float32), others.astype(np.float32)
+    rounded = torch.from_numpy(one).bfloat16().double() @ torch.from_numpy(others).double().T
+    assert rounded[0, 80] < 0.97 * rounded[0, 0]
+    assert (one @ others.T).argmax() == 80
+    assert screened(one, others, False)[0].index.tolist() == [80]
+    assert screened(others, one, False)[1].index.tolist() == [80]
+    found = screened(one, np.concatenate([others, others]))[0]
+    assert found.index.tolist() == [80]
+    assert found.second.tolist() == pytest.approx(found.best.tolist())
+
+
 @settings(deadline=None, max_examples=30)
 @given(
     kind=st.sampled_from(["views", "half", "scaled"]),
