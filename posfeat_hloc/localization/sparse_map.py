@@ -51,7 +51,12 @@ class SparseMap:
             image = self._images[name]
             ids = np.full(len(image.points2D), -1, np.int64)
             rows = np.asarray(image.get_observation_point2D_idxs(), np.int64)
-            ids[rows] = [image.points2D[int(row)].point3D_id for row in rows]
+            try:
+                ids[rows] = [image.points2D[int(row)].point3D_id for row in rows]
+            except OverflowError as error:
+                raise MappingError(
+                    f"{self.path}: damaged, {name!r} sees impossible points; get the model again"
+                ) from error
             self._point_ids[name] = ids
         return self._point_ids[name]
 

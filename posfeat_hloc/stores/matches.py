@@ -60,6 +60,7 @@ class MatchStore(Hdf5Store):
             write_text(group, "names", name0, name1)
             write_text(group, "digests", *digests)
             write_text(group, CHECKSUM, content_digest(indices, scores))
+            del group  # HDF5 closes it now, not where Ctrl-C may come in between
 
     def is_current(self, name0: str, name1: str, digests: tuple[str, str]) -> bool:
         """Whether complete matches of exactly these features are stored, in this order of the images."""
