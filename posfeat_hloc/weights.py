@@ -255,9 +255,12 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return {n: t.float() if t.is_floating_point() else t for n, t in tensors.items()}, file.metadata() or {}
+            metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path}: not a readable safetensors file ({error})") from error
+    if not tensors:
+        raise WeightsError(f"{path}: holds no tensors")
+    return {n: t.float() if t.is_floating_point() else t for n, t in tensors.items()}, metadata
 
 
 def _options_allowed() -> AbstractContextManager[object]:

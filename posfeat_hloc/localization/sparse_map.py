@@ -78,7 +78,10 @@ class SparseMap:
         """``(N,)`` the 3D point of each keypoint of an image, -1 for none."""
         if name not in self._point_ids:
             ids = np.array([point.point3D_id for point in self._images[name].points2D], np.uint64)
-            self._point_ids[name] = ids.astype(np.int64)  # COLMAP's mark for none is 2^64 - 1
+            signed = ids.astype(np.int64)  # COLMAP's mark for none is 2^64 - 1
+            if signed.min(initial=0) < -1:
+                raise MappingError(f"{self.path}: damaged, {name!r} sees impossible points; get the model again")
+            self._point_ids[name] = signed
         return self._point_ids[name]
 
     def positions(self, ids: NDArray[np.int64]) -> NDArray[np.float64]:

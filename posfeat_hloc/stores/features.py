@@ -51,6 +51,7 @@ class FeatureStore(ImageStore):
             group.create_dataset("image_size", data=np.array(image_size, np.int64))
             write_text(group, "source", source)
             write_text(group, "digest", content_digest(features.keypoints, features.descriptors.astype(np.float16)))
+            del group, keypoints  # HDF5 closes them now, not where Ctrl-C may come in between
 
     @staticmethod
     def _is_complete(group: h5py.Group) -> bool:

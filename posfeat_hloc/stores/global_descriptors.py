@@ -37,6 +37,7 @@ class GlobalDescriptorStore(ImageStore):
             group.create_dataset(_KEY, data=stored)
             write_text(group, "source", source)
             write_text(group, CHECKSUM, content_digest(stored))
+            del group  # HDF5 closes it now, not where Ctrl-C may come in between
 
     @staticmethod
     def _is_complete(group: h5py.Group) -> bool:
@@ -52,7 +53,8 @@ class GlobalDescriptorStore(ImageStore):
 
     @vocabulary.setter
     def vocabulary(self, words: NDArray[np.float32]) -> None:
-        self.file.attrs[_VOCABULARY] = words.astype(np.float32)
+        with self._damage("the vocabulary", "written"):
+            self.file.attrs[_VOCABULARY] = words.astype(np.float32)
 
     def is_comparable(self, other: GlobalDescriptorStore) -> bool:
         """Whether both files' descriptors were made alike; assumed of files that other programs wrote."""

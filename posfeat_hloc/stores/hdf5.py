@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posfeat_hloc.errors import StoreError
+from posfeat_hloc.stores.interrupts import interrupts_deferred
 from posfeat_hloc.stores.journal import JournaledFile, recover
 
 CONFIGURATION = "posfeat_hloc"
@@ -52,7 +53,8 @@ class Hdf5Store:
             self.file = self._open(self._journaled, "w" if fresh else "r+")
             wanted = json.dumps(configuration, sort_keys=True)
             if fresh:
-                write_text(self.file, CONFIGURATION, wanted)
+                with self._damage("its configuration", "written"):
+                    write_text(self.file, CONFIGURATION, wanted)
                 self.commit()
             else:
                 with self._damage("its configuration"):
@@ -63,7 +65,8 @@ class Hdf5Store:
 
     def _open(self, file: Path | JournaledFile, mode: str) -> h5py.File:
         try:
-            return h5py.File(file, mode)
+            with self._uninterrupted():
+                return h5py.File(file, mode)
         except BlockingIOError as error:
             raise StoreError(f"{self.path}: in use by another process; wait for it") from error
         except OSError as error:
@@ -96,7 +99,8 @@ class Hdf5Store:
     def _damage(self, what: str, done: str = "read") -> Iterator[None]:
         """Say of which file and what h5py complains while it reads a damaged file, or writes to it."""
         try:
-            yield
+            with self._uninterrupted():
+                yield
         except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
             raise StoreError(
                 f"{self.path}: damaged, {what} cannot be {done} ({error}); python -m posfeat_hloc check --repair "
@@ -105,18 +109,24 @@ class Hdf5Store:
 
     def commit(self) -> None:
         """Make everything written so far permanent."""
-        with self._damage("what was added", "written"):
-            self.file.flush()
-        if self._journaled is not None:
-            self._journaled.commit()
+        with self._uninterrupted():
+            with self._damage("what was added", "written"):
+                self.file.flush()
+            if self._journaled is not None:
+                self._journaled.commit()
 
     def close(self) -> None:
         """Close the file; what was not committed is lost."""
-        if hasattr(self, "file"):
-            with contextlib.suppress(RuntimeError, OSError):  # of a damaged file; all that counts is committed
-                self.file.close()
-        if self._journaled is not None:
-            self._journaled.close()
+        with self._uninterrupted():
+            if hasattr(self, "file"):
+                with contextlib.suppress(RuntimeError, OSError):  # of a damaged file; all that counts is committed
+                    self.file.close()
+            if self._journaled is not None:
+                self._journaled.close()
+
+    def _uninterrupted(self) -> AbstractContextManager[None]:
+        """Only a journaled file is one that HDF5 calls Python for."""
+        return nullcontext() if self._journaled is None else interrupts_deferred()
 
     def __enter__(self):  # type: ignore[no-untyped-def]
         return self

@@ -68,6 +68,7 @@ class MatchStore(Hdf5Store):
             _write_attribute(group, b"names", [name0, name1])
             _write_attribute(group, b"digests", digests)
             _write_attribute(group, CHECKSUM.encode(), content_digest(indices, scores))
+            del group  # HDF5 closes it now, not where Ctrl-C may come in between
 
     def is_current(self, name0: str, name1: str, digests: tuple[str, str]) -> bool:
         """Whether complete matches of exactly these features are stored, in this order of the images."""

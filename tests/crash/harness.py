@@ -43,9 +43,11 @@ class Ended:
 def run(action: Callable[[], int], log: Path, stop_after: float | None = None, by: int = signal.SIGKILL) -> Ended:
     """Run in a forked process, and send it a signal after some seconds."""
     start = time.monotonic()
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # until the child can say what becomes of it
     child = os.fork()
     if child == 0:
         _become(action, log)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     code = _wait(child, start + (_TIMEOUT if stop_after is None else stop_after))
     if code is None:
         os.kill(child, signal.SIGABRT if stop_after is None else by)
@@ -67,7 +69,11 @@ def _become(action: Callable[[], int], log: Path) -> None:
         os.dup2(file, 2)
         sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
         try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
             code = action()
+        except KeyboardInterrupt:
+            code = INTERRUPTED
+            print("stopped; the command had not even begun")
         except BaseException:
             traceback.print_exc()
         sys.stdout.flush()

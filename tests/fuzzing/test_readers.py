@@ -45,7 +45,7 @@ def test_damaged_files_are_read_or_refused_with_a_message(name: str, tmp_path: P
     assert found.wrong == {}
 
 
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(name=st.sampled_from(sorted(TEXTS)), data=st.data())
 def test_any_text_is_read_or_refused_with_a_message(
     name: str, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
