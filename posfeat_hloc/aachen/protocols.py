@@ -21,7 +21,7 @@ from posfeat_hloc.aachen.pair_choice import ChosenPairs, choose_pairs, model_key
 from posfeat_hloc.aachen.prepared_database import read_prepared
 from posfeat_hloc.aachen.registration import register_queries
 from posfeat_hloc.aachen.report import Report, Trial
-from posfeat_hloc.evaluation.poses import THRESHOLDS, Threshold, TrueCamera, localization_errors, recall
+from posfeat_hloc.evaluation.poses import THRESHOLDS, Threshold, TrueCamera, localization_errors
 from posfeat_hloc.extract_features import extract, fingerprint
 from posfeat_hloc.localization.localize import localize
 from posfeat_hloc.localization.options import LocalizationOptions
@@ -116,7 +116,7 @@ def run_protocol(
             for kind, members in queries.items():
                 known = {query.name: truth[query.name] for query in members if query.name in truth}
                 if known:
-                    trial.recall[kind] = recall(localization_errors(poses, known), thresholds)
+                    trial.judge(kind, localization_errors(poses, known), thresholds)
         report.trials.append(trial)
     return report
 

@@ -9,11 +9,12 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
 import pycolmap
 
 from posfeat_hloc import __version__
 from posfeat_hloc.aachen.layout import Dataset
-from posfeat_hloc.evaluation.poses import Threshold
+from posfeat_hloc.evaluation.poses import PoseErrors, Threshold, recall
 from posfeat_hloc.extract_features import ExtractionReport
 from posfeat_hloc.mapping.reconstruction import ModelSummary
 from posfeat_hloc.timing import timed
@@ -32,6 +33,8 @@ class Trial:
         localized: number of queries with a pose.
         failed: query -> why it has none.
         recall: ``day``, ``night`` -> part of the queries within each threshold, where true poses are known.
+        median: ``day``, ``night`` -> median position error, in the unit of the map, and degrees; None where fewer than
+            half of the queries have a pose.
     """
 
     seed: int
@@ -40,6 +43,13 @@ class Trial:
     localized: int
     failed: dict[str, str] = field(default_factory=dict)
     recall: dict[str, list[float]] = field(default_factory=dict)
+    median: dict[str, tuple[float, float] | None] = field(default_factory=dict)
+
+    def judge(self, kind: str, errors: PoseErrors, thresholds: Sequence[Threshold]) -> None:
+        """Note the recall and the median error of queries whose true poses are known."""
+        self.recall[kind] = recall(errors, thresholds)
+        middle = float(np.median(errors.position)), float(np.median(errors.rotation))
+        self.median[kind] = middle if np.isfinite(middle[0]) else None
 
 
 @dataclass
@@ -154,6 +164,11 @@ class Report:
                 for mean, deviation in columns
             )
             lines.append(f"    {kind:<18}" + "".join(f"{value:>16}" for value in values))
+        for kind in spread:
+            medians = [middle for trial in self.trials if (middle := trial.median[kind]) is not None]
+            if len(medians) == len(self.trials):
+                position, angle = (statistics.fmean(values) for values in zip(*medians, strict=True))
+                lines.append(f"  median error        {position:.4g}, {angle:.3g}° ({kind})")
         return lines
 
 

@@ -85,6 +85,9 @@ def test_the_summary_says_what_happened(finished):
     assert found["trials"][0]["localized"] == 4
     assert found["recall"]["day"][0] == found["recall"]["night"][2] == {"mean": 1.0, "deviation": 0.0}
     assert set(found["seconds"]) == {"reference", "extract", "pairs", "match", "triangulate", "localize"}
+    position, angle = found["trials"][0]["median"]["day"]
+    assert 0 < position < 0.25
+    assert 0 < angle < 2
     challenge = summary(finished["challenge"])
     assert challenge["trials"][0]["localized"] == challenge["dataset"]["queries"] == 2
     assert set(challenge["recall"]) == {"night"}
