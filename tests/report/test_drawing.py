@@ -64,7 +64,7 @@ def test_thumbnails_know_their_scale(tmp_path):
         x, y = np.round(small.places(np.array([[709.5, 209.5]]))[0]).astype(int)
         assert small.pixels[y, x].min() > 180
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
-    with pytest.raises(ImageError, match="broken.jpg"):
+    with pytest.raises(ImageError, match=r"broken\.jpg"):
         thumbnail(tmp_path / "broken.jpg", 100)
 
 
