@@ -52,7 +52,8 @@ def test_localization_with_known_poses(tmp_path):
     }  # fmt: skip
     (tmp_path / "summary.json").write_text(json.dumps(summary))
     text = text_of(write_report(tmp_path))
-    for part in ("2 of 4 queries localized", "0.25, 2° 33.3 %", f"c.jpg 0 9 {DASH} {DASH} too few matches with 3D points",
+    for part in ("2 of 4 queries localized", "0.25, 2° 33.3 %",
+                 f"c.jpg 0 9 {DASH} {DASH} too few matches with 3D points",
                  "b.jpg 31 90 0.300 0.00 localized", "a.jpg 150 200 0.000 0.00 localized", "d.jpg the file is empty",
                  "python -m pipelines.localize --map m --queries q"):  # fmt: skip
         assert part in text
@@ -104,7 +105,8 @@ def test_matching_accuracy(tmp_path):
     (tmp_path / "summary.json").write_text(json.dumps(summary))
     path = write_report(tmp_path)
     text = text_of(path)
-    for part in ("0.512 MMAscore of sift", "sift measured here 0.512 8192", f"D2-Net published 0.400 {DASH}", "graf 0.250",
+    for part in ("0.512 MMAscore of sift", "sift measured here 0.512 8192", f"D2-Net published 0.400 {DASH}",
+                 "graf 0.250",
                  "python -m pipelines.hpatches --dataset d --features sift &#39;a b&#39;"):  # fmt: skip
         assert part in text
     assert path.read_text().count('src="data:image/png') == 1
