@@ -14,7 +14,7 @@ from posfeat_hloc.aachen.miniature import save
 from posfeat_hloc.aachen.scene import photograph, pose_towards, town_square
 from posfeat_hloc.evaluation.poses import PoseErrors, TrueCamera
 
-VIEWS = 12
+VIEWS = 10
 SIZE = (640, 480)
 _FOCAL_35MM = 28  # as EXIF says it: COLMAP makes it 28 / 35 of the longer side
 _TEXELS = 80.0  # for a metre: as fine as pixels at the blocks

@@ -98,8 +98,11 @@ def cumulative(path: Path, curves: Mapping[str, Sequence[float]], label: str, ti
         ordered = np.sort(np.asarray(values, np.float64))
         known = ordered[np.isfinite(ordered)]
         if len(known):
+            known = np.maximum(known, max(known[-1], 1e-9) / 1e4)  # zero has no place on a logarithmic axis
             axes.step(known, (np.arange(len(known)) + 1) / len(ordered), where="post", color=colour, label=name, lw=2)
-    axes.set(ylim=(0, 1.02), xscale="log")
+    axes.set_ylim(0, 1.02)
+    if axes.lines:
+        axes.set_xscale("log")
     axes.set_xlabel(label, color=_INK, fontsize=9)
     axes.set_ylabel("share of queries", color=_INK, fontsize=9)
     axes.grid(alpha=0.3)

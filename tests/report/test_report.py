@@ -142,18 +142,18 @@ def test_an_empty_folder(tmp_path, capsys):
 
 def test_a_hundred_photographs_stay_below_ten_megabytes(tmp_path):
     write_scene(tmp_path / "photos", 1)
-    first = Image.open(tmp_path / "photos/view_00.png").resize((1600, 1200))
+    first = Image.open(tmp_path / "photos/view_00.png").resize((800, 600))
     first.convert("RGB").save(tmp_path / "first.jpg")
     (tmp_path / "photos/view_00.png").unlink()
     rng = np.random.default_rng(0)
     found = Features(
-        rng.uniform(0, 1200, (500, 2)).astype(np.float32), np.ones(500, np.float32), np.zeros((500, 8), np.float32)
+        rng.uniform(0, 600, (500, 2)).astype(np.float32), np.ones(500, np.float32), np.zeros((500, 8), np.float32)
     )
     (tmp_path / "out").mkdir()
     with FeatureStore(tmp_path / "out/features.h5", {"model": {"name": "test"}}) as store:
         for i in range(130):
             (tmp_path / f"photos/{i:03}.jpg").hardlink_to(tmp_path / "first.jpg")
-            store.write(f"{i:03}.jpg", found, (1600, 1200))
+            store.write(f"{i:03}.jpg", found, (800, 600))
         store.commit()
     (tmp_path / "out/summary.json").write_text('{"images": 130}')
     html = page_of(tmp_path / "out", tmp_path / "photos")

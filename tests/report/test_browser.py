@@ -1,0 +1,78 @@
+"""The page in a browser: nothing fails, nothing is wider than the window."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pycolmap
+import pytest
+
+pytest.importorskip("plotly", reason='the report needs pip install ".[report]"')
+pytest.importorskip("matplotlib")
+pytest.importorskip("jinja2")
+
+from posfeat_hloc.report import scene
+from posfeat_hloc.report.content import Facts, Page, Rows, Section, Text
+from posfeat_hloc.report.page import render
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+
+pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium here")
+
+OBSERVER = """<!doctype html><body><script>
+const found = {};
+for (const width of [400, 1400]) {
+  const frame = document.createElement('iframe');
+  frame.style = `width:${width}px;height:900px;border:0`;
+  frame.src = 'report.html';
+  frame.onload = () => setTimeout(() => {
+    const page = frame.contentDocument;
+    found[width] = {scroll: page.documentElement.scrollWidth, plots: page.querySelectorAll('.main-svg').length};
+    if (Object.keys(found).length == 2) document.title = JSON.stringify(found);
+  }, 1500);
+  document.body.append(frame);
+}
+</script></body>"""
+
+
+def page() -> Page:
+    rng = np.random.default_rng(0)
+    model = pycolmap.Reconstruction()
+    for xyz in rng.uniform(-1, 1, (200, 3)):
+        model.add_point3D(xyz, pycolmap.Track(), np.array([200, 20, 30], np.uint8))
+    poses = {f"image {i}.jpg": pycolmap.Rigid3d(pycolmap.Rotation3d(), np.array([i, 0.0, 4.0])) for i in range(5)}
+    view = scene.make_scene(model, [scene.Cameras.of_poses(poses, "cameras")])
+    long = "a_very_long_name_without_any_place_to_break_it/" * 6
+    rows = Rows(["image", "a", "b", "c", "d"], [[long, *["12345678901234567890"] * 4]] * 3)
+    sections = [
+        Section("Points", [scene.interactive(view, "model-0")]),
+        Section("Long", [Text(long), Text(long, "code"), Text(long, "warning"), rows, Facts([(long, long)])], "grid"),
+        Section(long, [rows], folded=True),
+    ]
+    return Page(long, "reconstruction", [("1 of 2", "images"), ("123 456 789", long)], [long], sections)
+
+
+def browse(path: Path, folder: Path) -> "subprocess.CompletedProcess[str]":
+    command = [str(BROWSER), "--headless=new", "--no-sandbox", "--disable-gpu-sandbox", "--use-angle=swiftshader",
+               "--enable-unsafe-swiftshader", "--allow-file-access-from-files", "--enable-logging=stderr",
+               "--window-size=1900,1000", "--virtual-time-budget=9000", f"--user-data-dir={folder}", "--dump-dom",
+               path.as_uri()]  # fmt: skip
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_no_errors_and_no_horizontal_scrolling(tmp_path):
+    (tmp_path / "report.html").write_text(render(page()), encoding="utf-8")
+    (tmp_path / "observer.html").write_text(OBSERVER)
+    ended = browse(tmp_path / "observer.html", tmp_path / "profile")
+    title = re.search(r"<title>(.*?)</title>", ended.stdout)
+    assert title, ended.stderr[-2000:]
+    found = json.loads(title[1])
+    assert found["400"]["scroll"] <= 400
+    assert found["1400"]["scroll"] <= 1400
+    assert found["400"]["plots"] > 0  # plotly has drawn
+    console = [line for line in ended.stderr.splitlines() if "CONSOLE" in line]
+    harmless = ("willReadFrequently",)  # advice of the browser to plotly about speed
+    assert [line for line in console if not any(word in line for word in harmless)] == []
