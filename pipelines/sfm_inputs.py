@@ -1,4 +1,4 @@
-"""Inputs of a reconstruction besides a folder of photographs: videos, the demonstration, and where photographs were taken."""
+"""Inputs of a reconstruction that are no photographs yet: videos, the demonstration; where photographs were taken."""
 
 from __future__ import annotations
 

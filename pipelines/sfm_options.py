@@ -79,7 +79,8 @@ def parser(description: str | None) -> argparse.ArgumentParser:
         help="put the model where EXIF says that photographs were taken, in metres east, north and up")  # fmt: skip
 
     add = options.add_argument_group("features and matches").add_argument
-    add("--feature", choices=list(confs.extractors), default=DEFAULT_FEATURE, help="default: %(default)s")
+    add("--feature", choices=list(confs.extractors), default=DEFAULT_FEATURE, metavar="NAME",
+        help="default: %(default)s; `python -m posfeat_hloc list` names all")  # fmt: skip
     add("--matcher", choices=list(confs.matchers), help="default: the one that suits the feature")
     add("--weights", metavar="NAME|FILE",
         help="other weights for the feature's network: a file, the authors' folder of PoSFeat, or a public name "

@@ -46,7 +46,7 @@ class TrainOptions:
     """Of SGD, with Nesterov's form; 0 for plain SGD."""
     learning_rate: float = 1e-3
     decay_after: float = 0.9
-    """After this part of the steps the rate is divided by ten; ``warmup`` follows half a cosine down to zero instead."""
+    """After this part of the steps the rate is divided by ten; ``warmup`` follows half a cosine down to zero."""
     precision: str = "auto"
     """``fp32``, ``bf16``, or ``auto``: bf16 where the hardware computes it."""
     seed: int = 0
