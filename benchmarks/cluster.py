@@ -14,7 +14,6 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-import psutil
 import torch
 
 from posfeat_hloc import confs
@@ -27,6 +26,8 @@ from posfeat_hloc.match_features import match
 
 def cpu_seconds() -> float:
     """Of this process and all that it started."""
+    import psutil
+
     me = psutil.Process()
     times = [process.cpu_times() for process in [me, *me.children(recursive=True)]]
     return sum(t.user + t.system for t in times)
