@@ -65,8 +65,8 @@ def sfm(args: argparse.Namespace) -> Run:
     Raises:
         PosfeatError: for anything a user can mend.
     """
-    feature_conf, matcher_conf = configurations(args)
     truth = demo.prepare(args) if args.demo else None
+    feature_conf, matcher_conf = configurations(args)
     camera = CameraOptions(args.camera, args.camera_model, args.camera_params)
     mapper = MapperOptions(args.mapper, args.seed, args.threads, refine_intrinsics=args.camera_params is None)
     names = list_images(args.images)
