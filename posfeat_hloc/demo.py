@@ -16,7 +16,7 @@ from posfeat_hloc.evaluation.poses import PoseErrors, TrueCamera
 
 VIEWS = 10
 SIZE = (640, 480)
-_FOCAL_35MM = 28  # as EXIF says it: COLMAP makes it 28 / 35 of the longer side
+_FOCAL_35MM = 28  # as EXIF says it, for a diagonal of 43.27 mm
 _TEXELS = 80.0  # for a metre: as fine as pixels at the blocks
 
 
@@ -57,7 +57,7 @@ def _poses() -> dict[str, pycolmap.Rigid3d]:
 
 def _camera() -> pycolmap.Camera:
     width, height = SIZE
-    params = [_FOCAL_35MM / 35 * width, width / 2, height / 2, -0.02]
+    params = [_FOCAL_35MM / 43.27 * np.hypot(width, height), width / 2, height / 2, -0.02]
     return pycolmap.Camera(model="SIMPLE_RADIAL", width=width, height=height, params=params)
 
 
