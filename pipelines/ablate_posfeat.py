@@ -23,7 +23,7 @@ from posfeat_hloc.networks.small import TRUNK as SMALL
 LINE_POINTS = (75, 100, 125)
 WINDOWS = (0.075, 0.1, 0.125)
 
-_OWN = ("--stage", "--output", "--init", "--steps", "--search", "--device")
+_OWN = ("--stage", "--search")
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ def _weights(runs: Path, name: str) -> Path:
 
 def _refuse(rest: Sequence[str], own: Sequence[str]) -> None:
     if taken := [item for item in rest if item.partition("=")[0] in own]:
-        raise ConfigurationError(f"{taken[0]}: this command sets it itself (or has an option of that name before it)")
+        raise ConfigurationError(f"{taken[0]}: this command sets it itself")
     if "--data" not in rest:
         raise ConfigurationError("--data is missing: what to train on, as pipelines.train takes it")
 
