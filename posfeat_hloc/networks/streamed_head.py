@@ -55,8 +55,8 @@ def score_in_strips(
         if image.is_cuda:
             tiles, needed = _Direct(head, x, image, normalisation, strip), 1200 * strip
         else:
-            strip = min(_STRIP, rows_within(memory, width, 80))
-            tiles, needed = _BeforeStretching(head, x, _ImagePart(head, image, *normalisation), strip), 80 * strip
+            strip = min(_STRIP, rows_within(memory, width, 160))
+            tiles, needed = _BeforeStretching(head, x, _ImagePart(head, image, *normalisation), strip), 160 * strip
         if 4 * width * (head.conv2.out_channels * height + needed) <= memory:
             tiles = list(tiles)
         logits = _logits(head, tiles, image.new_empty((height, width), dtype=torch.float32))
@@ -93,6 +93,7 @@ class _BeforeStretching:
             products = self._maps_part.products(low, min(low + self._strip, height))
             for rows, columns in products.tiles():
                 yield Tile(rows, columns, products.add_to(self._image_part(rows, columns), rows, columns))
+            del products  # before the next ones are made
 
 
 class _Direct:

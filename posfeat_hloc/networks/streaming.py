@@ -52,13 +52,16 @@ def describe(network: ResUNet | SmallUNet, image: Tensor, memory: int) -> tuple[
     small = in_strips(
         lambda a, b: network.stem(image[:, :, a:b]), h, rows_within(memory, width, 4 * 80), halo=8, step=STRIDE
     )
-    x = _describe_eighth(network, small, memory)
+    rows = rows_within(memory, w, 2400)
+    first = network.layer1(small) if rows >= h else None
+    x = _describe_eighth(network, small, first, memory)
     up = _upconv(network.upconv2, x, (h, w))
 
     def join(a: int, b: int) -> Tensor:
-        return network.conv_fine(network.iconv2(torch.cat([up(a, b), network.layer1(small[:, :, a:b])], dim=1))).float()
+        skip = network.layer1(small[:, :, a:b]) if first is None else first[:, :, a:b]
+        return network.conv_fine(network.iconv2(torch.cat([up(a, b), skip], dim=1))).float()
 
-    return in_strips(join, h, rows_within(memory, w, 2400), halo=1 + max(1, _reach(network.layer1)[0])), small
+    return in_strips(join, h, rows, halo=1 + max(1, _reach(network.layer1)[0])), small
 
 
 def _describe_small(network: SmallUNet, image: Tensor, memory: int) -> tuple[Tensor, Tensor]:
@@ -73,11 +76,17 @@ def _describe_small(network: SmallUNet, image: Tensor, memory: int) -> tuple[Ten
     return maps[:, :-SMALL_CHANNELS], maps[:, -SMALL_CHANNELS:]
 
 
-def _describe_eighth(network: ResUNet, small: Tensor, memory: int) -> Tensor:
-    """The map at an eighth of the image's resolution, from layer2, layer3 and the first half of the decoder."""
+def _describe_eighth(network: ResUNet, small: Tensor, first: Tensor | None, memory: int) -> Tensor:
+    """The map at an eighth of the image's resolution, from layer2, layer3 and the first half of the decoder.
+
+    ``first`` is layer1's output; with None, it is computed here and not kept.
+    """
     h, w = small.shape[2] // 2, small.shape[3] // 2
-    until_second = nn.Sequential(*network.layer1, *network.layer2)
-    second = _blocks_in_strips(until_second, small, rows_within(memory, w, 4 * 1600))
+    rows = rows_within(memory, w, 4 * 1600)
+    if first is None:
+        second = _blocks_in_strips(nn.Sequential(*network.layer1, *network.layer2), small, rows)
+    else:
+        second = _blocks_in_strips(network.layer2, first, rows)
     third = second
     for block in network.layer3:
         third = _blocks_in_strips(nn.Sequential(block), third, rows_within(memory, w // 2, 4096))
