@@ -66,12 +66,15 @@ def describe(network: ResUNet | SmallUNet, image: Tensor, memory: int) -> tuple[
 
 def _describe_small(network: SmallUNet, image: Tensor, memory: int) -> tuple[Tensor, Tensor]:
     grey = standardise(image)
+    rows = rows_within(memory, grey.shape[3], 4 * 64) // STRIDE * STRIDE  # strips start where the coarsest cells do
+    if rows * STRIDE >= grey.shape[2]:
+        whole = network.maps(grey)
+        return whole.local_map.float(), whole.local_map_small.float()
 
     def both(a: int, b: int) -> Tensor:
         maps = network.maps(grey[:, :, a:b])
         return torch.cat([maps.local_map.float(), maps.local_map_small.float()], dim=1)
 
-    rows = rows_within(memory, grey.shape[3], 4 * 64) // STRIDE * STRIDE  # strips start where the coarsest cells do
     maps = in_strips(both, grey.shape[2] // STRIDE, rows, HALO, step=STRIDE)
     return maps[:, :-SMALL_CHANNELS], maps[:, -SMALL_CHANNELS:]
 
