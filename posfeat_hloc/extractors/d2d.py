@@ -15,6 +15,7 @@ from posfeat_hloc.detection.hessian import hessian_determinant, peaks_of_all
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.features import Features
 from posfeat_hloc.networks import l2net
+from posfeat_hloc.networks.folding import fold_batch_norms
 from posfeat_hloc.networks.l2net import interpolate, map_to_pixels, pixels_to_map, read_map
 from posfeat_hloc.networks.loading import load_l2net
 from posfeat_hloc.networks.precision import inference_precision
@@ -79,8 +80,8 @@ class Extractor:
         self.device = device
         # on the grid, a true position is anywhere in the cell
         self.detection_noise = l2net.STRIDE / 12**0.5 if options.positions == "grid" else 0.5
-        self.network, self.weights_sha256 = load_l2net(options.network, options.weights, options.window, options.eps)
-        self.network.to(device)
+        network, self.weights_sha256 = load_l2net(options.network, options.weights, options.window, options.eps)
+        self.network = fold_batch_norms(network).to(device)
 
     def __call__(self, images: Tensor) -> list[Features]:
         """Extract features of ``(B, 1, H, W)`` images; one shorter than 29 pixels has none."""

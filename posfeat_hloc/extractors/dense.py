@@ -18,6 +18,7 @@ from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.extractors import disk
 from posfeat_hloc.extractors.posfeat import pad
 from posfeat_hloc.networks import d2net, l2net, resunet, superpoint
+from posfeat_hloc.networks.folding import fold_batch_norms
 from posfeat_hloc.networks.interpolation import interpolate_cells
 from posfeat_hloc.networks.loading import load_caps, load_d2net, load_disk, load_l2net, load_posfeat, load_superpoint
 from posfeat_hloc.networks.precision import inference_precision
@@ -71,8 +72,8 @@ class _L2Net:
 
     def __init__(self, options: DenseOptions, device: torch.device) -> None:
         self.options, self.device = options, device
-        self.network, self.weights_sha256 = load_l2net(options.network, options.weights)
-        self.network.to(device)
+        network, self.weights_sha256 = load_l2net(options.network, options.weights)
+        self.network = fold_batch_norms(network).to(device)
 
     @torch.inference_mode()
     def __call__(self, image: Tensor, keypoints: Tensor) -> Tensor:
@@ -89,7 +90,7 @@ class _PoSFeat:
     def __init__(self, options: DenseOptions, device: torch.device) -> None:
         self.options, self.device = options, device
         loaded = load_posfeat(options.weights, with_head=False)
-        self.network = loaded.backbone.to(device)
+        self.network = fold_batch_norms(loaded.backbone).to(device)
         self.convention, self.weights_sha256 = loaded.convention, loaded.sha256
 
     @torch.inference_mode()

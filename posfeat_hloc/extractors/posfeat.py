@@ -12,6 +12,7 @@ from posfeat_hloc.detection.peaks import SUBPIXEL, find_peaks, refine
 from posfeat_hloc.detection.sampling import read_descriptors
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.features import Features
+from posfeat_hloc.networks.folding import fold_batch_norms
 from posfeat_hloc.networks.loading import load_posfeat
 from posfeat_hloc.networks.posfeat import CONVENTIONS
 from posfeat_hloc.networks.precision import inference_precision
@@ -71,7 +72,7 @@ class Extractor:
         self.device = device
         loaded = load_posfeat(options.weights, options.trunk)
         assert loaded.localheader is not None
-        self.backbone = loaded.backbone.to(device)
+        self.backbone = fold_batch_norms(loaded.backbone).to(device)
         self.head = loaded.localheader.to(device)
         self.convention = options.convention or loaded.convention
         self.weights_sha256 = loaded.sha256

@@ -23,3 +23,10 @@ def inference_precision(device: torch.device, precision: str) -> AbstractContext
     if precision == "bf16" or (precision == "auto" and has_fast_bf16(device)):
         return torch.autocast(device.type, dtype=torch.bfloat16)
     return nullcontext()
+
+
+def as_given(device: torch.device) -> AbstractContextManager[object]:
+    """Inside :func:`inference_precision`, compute in the types of the tensors themselves."""
+    if torch.amp.is_autocast_available(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()

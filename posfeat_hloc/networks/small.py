@@ -98,11 +98,15 @@ class SmallHead(nn.Module):
 
     def logits(self, local_map: Tensor, local_map_small: Tensor, grey: Tensor) -> Tensor:
         """Before the normalisation, ``(B, 1, 4h, 4w)``, of whole maps and grey images or of rows of them."""
-        descriptors = F.normalize(local_map, dim=1) * DIMENSION**0.5
+        lengths = torch.linalg.vector_norm(local_map, dim=1, keepdim=True)
+        descriptors = local_map * (DIMENSION**0.5 / lengths.clamp_min(1e-12))
         x = F.relu(self.conv1(torch.cat([descriptors, local_map_small.to(descriptors)], dim=1)))
         x = enlarge(self.conv2(x), STRIDE)
         curvatures = log_curvatures(grey)
-        x = F.relu(self.conv3(torch.cat([x, grey.to(x) - 0.5, curvatures.to(x) * 0.2], dim=1)))
+        image = torch.cat([grey - 0.5, curvatures.to(grey) * 0.2], dim=1)
+        # conv3 of both side by side: joining them would copy the largest map of all
+        x = F.conv2d(x, self.conv3.weight[:, :16], padding=1)
+        x = F.relu(x.add_(F.conv2d(image, self.conv3.weight[:, 16:], self.conv3.bias, padding=1)), inplace=True)
         x = self.conv5(F.relu(self.conv4(x)))
         return x.float() + torch.einsum("s,bshw->bhw", self.curvature, curvatures)[:, None]
 
@@ -148,9 +152,9 @@ def standardise(images: Tensor) -> Tensor:
 def enlarge(x: Tensor, times: int) -> Tensor:
     """Bilinear, with cell i of ``(B, C, h, w)`` at cell ``times`` i of the result; the last cell is held to the end."""
     height, width = x.shape[2:]
-    size = ((height - 1) * times + 1, (width - 1) * times + 1)
-    x = F.interpolate(x, size=size, mode="bilinear", align_corners=True)
-    return F.pad(x, (0, times - 1, 0, times - 1), mode="replicate")
+    x = F.pad(x, (0, 1, 0, 1), mode="replicate")
+    x = F.interpolate(x, size=(height * times + 1, width * times + 1), mode="bilinear", align_corners=True)
+    return x[:, :, :-1, :-1]
 
 
 def log_curvatures(grey: Tensor) -> Tensor:

@@ -2,21 +2,19 @@
 
 A strip is computed with the rows above and below that its result depends on, so that nothing is approximated. Instance
 normalisation needs the moments of a whole map first; maps at full resolution are therefore computed once for the
-moments and once for the result, and never stored.
+moments and once for the result, unless memory suffices to keep them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from posfeat_hloc.networks.keypoint_head import MAP_CHANNELS, KeypointHead
-from posfeat_hloc.networks.normalization import normalize_imagenet
-from posfeat_hloc.networks.resunet import MULTIPLE, STRIDE, Block, ResUNet
+from posfeat_hloc.networks.keypoint_head import KeypointHead
+from posfeat_hloc.networks.resunet import MULTIPLE, STRIDE, Block, ResUNet, UpConv
 from posfeat_hloc.networks.small import (
     HALO,
     HEAD_HALO,
@@ -27,11 +25,9 @@ from posfeat_hloc.networks.small import (
     standardise,
     to_grey,
 )
-
-Compute = Callable[[int, int], Tensor]
-"""Rows [low, high) of the input -> the rows of the output that lie there; wrong at a cut, right elsewhere."""
-
-_EPS = 1e-5  # of instance normalisation
+from posfeat_hloc.networks.streamed_head import score_in_strips
+from posfeat_hloc.networks.stretched import StretchedConvolution
+from posfeat_hloc.networks.strips import Compute, in_strips, rows_within
 
 
 def describe(network: ResUNet | SmallUNet, image: Tensor, memory: int) -> tuple[Tensor, Tensor]:
@@ -53,42 +49,65 @@ def describe(network: ResUNet | SmallUNet, image: Tensor, memory: int) -> tuple[
     if isinstance(network, SmallUNet):
         return _describe_small(network, image, memory)
 
-    small = in_strips(lambda a, b: network.stem(image[:, :, a:b]), h, _rows(memory, width, 4 * 80), halo=8, step=STRIDE)
-    x = _describe_eighth(network, small, memory)
+    small = in_strips(
+        lambda a, b: network.stem(image[:, :, a:b]), h, rows_within(memory, width, 4 * 80), halo=8, step=STRIDE
+    )
+    rows = rows_within(memory, w, 2400)
+    first = network.layer1(small) if rows >= h else None
+    x = _describe_eighth(network, small, first, memory)
+    up = _upconv(network.upconv2, x, (h, w))
 
     def join(a: int, b: int) -> Tensor:
-        up = network.upconv2.conv(upsampled_rows(x, a, b, h, w, align_corners=True))
-        return network.conv_fine(network.iconv2(torch.cat([up, network.layer1(small[:, :, a:b])], dim=1))).float()
+        skip = network.layer1(small[:, :, a:b]) if first is None else first[:, :, a:b]
+        return network.conv_fine(network.iconv2(torch.cat([up(a, b), skip], dim=1))).float()
 
-    return in_strips(join, h, _rows(memory, w, 2400), halo=1 + max(1, _reach(network.layer1)[0])), small
+    return in_strips(join, h, rows, halo=1 + max(1, _reach(network.layer1)[0])), small
 
 
 def _describe_small(network: SmallUNet, image: Tensor, memory: int) -> tuple[Tensor, Tensor]:
     grey = standardise(image)
+    rows = rows_within(memory, grey.shape[3], 4 * 64) // STRIDE * STRIDE  # strips start where the coarsest cells do
+    if rows * STRIDE >= grey.shape[2]:
+        whole = network.maps(grey)
+        return whole.local_map.float(), whole.local_map_small.float()
 
     def both(a: int, b: int) -> Tensor:
         maps = network.maps(grey[:, :, a:b])
         return torch.cat([maps.local_map.float(), maps.local_map_small.float()], dim=1)
 
-    rows = _rows(memory, grey.shape[3], 4 * 64) // STRIDE * STRIDE  # strips start where the coarsest cells do
     maps = in_strips(both, grey.shape[2] // STRIDE, rows, HALO, step=STRIDE)
     return maps[:, :-SMALL_CHANNELS], maps[:, -SMALL_CHANNELS:]
 
 
-def _describe_eighth(network: ResUNet, small: Tensor, memory: int) -> Tensor:
-    """The map at an eighth of the image's resolution, from layer2, layer3 and the first half of the decoder."""
+def _describe_eighth(network: ResUNet, small: Tensor, first: Tensor | None, memory: int) -> Tensor:
+    """The map at an eighth of the image's resolution, from layer2, layer3 and the first half of the decoder.
+
+    ``first`` is layer1's output; with None, it is computed here and not kept.
+    """
     h, w = small.shape[2] // 2, small.shape[3] // 2
-    until_second = nn.Sequential(*network.layer1, *network.layer2)
-    second = _blocks_in_strips(until_second, small, _rows(memory, w, 4 * 1600))
+    rows = rows_within(memory, w, 4 * 1600)
+    if first is None:
+        second = _blocks_in_strips(nn.Sequential(*network.layer1, *network.layer2), small, rows)
+    else:
+        second = _blocks_in_strips(network.layer2, first, rows)
     third = second
     for block in network.layer3:
-        third = _blocks_in_strips(nn.Sequential(block), third, _rows(memory, w // 2, 4096))
+        third = _blocks_in_strips(nn.Sequential(block), third, rows_within(memory, w // 2, 4096))
+    up = _upconv(network.upconv3, third, (h, w))
 
     def join(a: int, b: int) -> Tensor:
-        up = network.upconv3.conv(upsampled_rows(third, a, b, h, w, align_corners=True))
-        return network.iconv3(torch.cat([up, second[:, :, a:b]], dim=1))
+        return network.iconv3(torch.cat([up(a, b), second[:, :, a:b]], dim=1))
 
-    return in_strips(join, h, _rows(memory, w, 4096), halo=2)
+    return in_strips(join, h, rows_within(memory, w, 4096), halo=2)
+
+
+def _upconv(upconv: UpConv, x: Tensor, size: tuple[int, int]) -> Compute:
+    """Rows of what ``upconv`` makes of ``x``, right at a cut, too."""
+    conv, bn = upconv.conv.conv, upconv.conv.bn
+    stretched = StretchedConvolution(x, conv.weight, size, align_corners=True)
+    assert conv.bias is not None
+    bias = conv.bias
+    return lambda low, high: F.elu(bn(stretched.rows(low, high, bias)), inplace=True)
 
 
 def score(
@@ -101,42 +120,10 @@ def score(
         image: ``(1, 3, H, W)`` RGB in [0, 1].
         memory: bytes for the intermediate results of one strip; two maps, at most 60 bytes a pixel, come on top.
     """
-    height, width = image.shape[-2:]
-    h, w = local_map.shape[-2:]
     if isinstance(head, SmallHead):
         return _score_small(head, local_map, local_map_small, image, memory)
 
-    def conv1(a: int, b: int) -> Tensor:
-        return head.conv1(torch.cat([local_map[:, :, a:b].to(local_map_small), local_map_small[:, :, a:b]], dim=1))
-
-    coarse_rows = _rows(memory, w, 4 * MAP_CHANNELS)
-    x = in_strips(conv1, h, coarse_rows, halo=1)
-    mean, scale = moments(lambda a, b: x[:, :, a:b], h, coarse_rows)
-    for a in range(0, h, coarse_rows):
-        part = x[:, :, a : a + coarse_rows]
-        part.copy_(head.relu((part.float() - mean) * scale))
-
-    rows = _rows(memory, width, 1200)
-
-    def convimg(a: int, b: int) -> Tensor:
-        return head.convimg(normalize_imagenet(image[:, :, a:b]))
-
-    image_moments = moments(convimg, height, rows, halo=1)
-
-    def conv2(a: int, b: int) -> Tensor:
-        first, last = max(a - 1, 0), min(b + 1, height)
-        colours = convimg(first, last)[:, :, a - first :][:, :, : b - a]
-        colours = ((colours - image_moments[0]) * image_moments[1]).to(x.dtype)
-        return head.conv2(torch.cat([upsampled_rows(x, a, b, height, width, align_corners=False), colours], dim=1))
-
-    mean, scale = moments(conv2, height, rows, halo=1)
-
-    def conv3(a: int, b: int) -> Tensor:
-        return head.conv3(head.relu((conv2(a, b) - mean) * scale)).float()
-
-    scores = in_strips(conv3, height, rows, halo=1)
-    mean, scale = moments(lambda a, b: scores[:, :, a:b], height, height)
-    return F.softplus((scores - mean) * scale)[0, 0]
+    return score_in_strips(head, local_map, local_map_small, image, memory)
 
 
 def _score_small(head: SmallHead, local_map: Tensor, local_map_small: Tensor, image: Tensor, memory: int) -> Tensor:
@@ -146,75 +133,8 @@ def _score_small(head: SmallHead, local_map: Tensor, local_map_small: Tensor, im
         cells = slice(a // STRIDE, b // STRIDE)
         return head.logits(local_map[:, :, cells], local_map_small[:, :, cells], grey[:, :, a:b])
 
-    rows = _rows(memory, grey.shape[3], 100) // STRIDE * STRIDE
+    rows = rows_within(memory, grey.shape[3], 100) // STRIDE * STRIDE
     return positive(in_strips(logits, grey.shape[2], rows, HEAD_HALO))[0]
-
-
-def in_strips(compute: Compute, height: int, rows: int, halo: int, step: int = 1) -> Tensor:
-    """A map of ``height`` rows, computed ``rows`` at a time.
-
-    Args:
-        compute: see :data:`Compute`.
-        halo: rows of the input, above and below, that a row of the output depends on; a multiple of ``step``.
-        step: rows of the input for one of the output.
-    """
-    result: Tensor | None = None
-    for top in range(0, height, rows):
-        bottom = min(top + rows, height)
-        piece = _strip(compute, height, top, bottom, halo, step)
-        if result is None:
-            if bottom == height:
-                return piece
-            result = piece.new_empty((*piece.shape[:2], height, piece.shape[3]))
-        result[:, :, top:bottom] = piece
-    assert result is not None
-    return result
-
-
-def moments(compute: Compute, height: int, rows: int, halo: int = 0) -> tuple[Tensor, Tensor]:
-    """Mean and 1 / sqrt(variance + eps) of each channel of a map that is computed in strips, ``(1, C, 1, 1)`` float32.
-
-    Strips are merged in float64 (Chan, Golub and LeVeque).
-    """
-    count = 0
-    mean = squares = torch.zeros(())
-    for top in range(0, height, rows):
-        piece = _strip(compute, height, top, min(top + rows, height), halo, 1).float()
-        n = piece[0, 0].numel()
-        part_var, part_mean = (m.double() for m in torch.var_mean(piece, dim=(2, 3), correction=0, keepdim=True))
-        if count == 0:
-            mean, squares = part_mean, part_var * n
-        else:
-            difference = part_mean - mean
-            squares = squares + part_var * n + difference**2 * (count * n / (count + n))
-            mean = mean + difference * (n / (count + n))
-        count += n
-    return mean.float(), (squares / count + _EPS).rsqrt().float()
-
-
-def upsampled_rows(x: Tensor, low: int, high: int, height: int, width: int, align_corners: bool) -> Tensor:
-    """Rows [low, high) of the map ``x`` ``(1, C, h, w)`` stretched bilinearly to ``(height, width)``."""
-    h = x.shape[2]
-    target = torch.arange(low, high, device=x.device, dtype=torch.float64)
-    if align_corners:
-        source = target * ((h - 1) / max(height - 1, 1))
-    else:
-        source = ((target + 0.5) * (h / height) - 0.5).clamp_min(0)
-    above = source.long().clamp_max(h - 1)
-    below = (above + 1).clamp_max(h - 1)
-    weight = (source - above).to(x.dtype)[:, None]
-    between = torch.lerp(x[:, :, above], x[:, :, below], weight)
-    return F.interpolate(between, size=(high - low, width), mode="bilinear", align_corners=align_corners)
-
-
-def _rows(memory: int, width: int, values: int) -> int:
-    """Rows of a strip that needs ``values`` float32 a cell at its fullest."""
-    return max(8, memory // (4 * width * values))
-
-
-def _strip(compute: Compute, height: int, top: int, bottom: int, halo: int, step: int) -> Tensor:
-    low, high = max(top * step - halo, 0), min(bottom * step + halo, height * step)
-    return compute(low, high)[:, :, top - low // step :][:, :, : bottom - top]
 
 
 def _blocks_in_strips(blocks: nn.Sequential, x: Tensor, rows: int) -> Tensor:
