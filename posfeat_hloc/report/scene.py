@@ -138,7 +138,7 @@ def interactive(scene: Scene, div: str) -> Interactive:
     low, high = everything.min(axis=0) - 2 * size, everything.max(axis=0) + 2 * size
     axes = {f"{axis}axis": {"visible": False, "range": [low[i], high[i]]} for i, axis in enumerate("xyz")}
     reach = float((high - low).max())
-    middle, eye = _viewpoint(everything, low, high)
+    middle, eye = _viewpoint(scene, low, high)
     figure.update_layout(
         height=520, margin={"l": 0, "r": 0, "t": 0, "b": 0}, paper_bgcolor="rgba(0,0,0,0)",
         modebar={"bgcolor": "rgba(0,0,0,0)", "color": "#94a3b8", "activecolor": BLUE},
@@ -157,13 +157,17 @@ def interactive(scene: Scene, div: str) -> Interactive:
     )
 
 
-def _viewpoint(everything: Array, low: Array, high: Array) -> tuple[Array, Array]:
+def _viewpoint(scene: Scene, low: Array, high: Array) -> tuple[Array, Array]:
     """What to look at and from where, above and behind the cameras; the longest side of the box is 1."""
-    nearly_all = np.percentile(everything, (5, 95), axis=0)
-    middle = (nearly_all.mean(axis=0) - (low + high) / 2) / (high - low).max()
-    radius = np.linalg.norm(nearly_all[1] - nearly_all[0]) / 2 / (high - low).max()
+    shown = np.concatenate(
+        [np.percentile(part, (5, 95), axis=0) for part in (scene.points, *(group.centres for group in scene.groups))
+         if len(part)]
+    )  # fmt: skip
+    first, last = shown.min(axis=0), shown.max(axis=0)
+    middle = ((first + last) / 2 - (low + high) / 2) / (high - low).max()
+    radius = np.linalg.norm(last - first) / 2 / (high - low).max()
     direction = np.array([-0.25, -1.0, 0.45])
-    return middle, middle + 2.1 * radius * direction / np.linalg.norm(direction)
+    return middle, middle + 2.3 * radius * direction / np.linalg.norm(direction)
 
 
 def _xyz(vector: Array) -> dict[str, float]:
