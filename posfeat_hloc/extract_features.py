@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -109,9 +112,12 @@ def extract(
         batch_size = 8 if target.startswith("cuda") else 1
         with tqdm(total=len(todo), desc="extract", unit="image", disable=not progress or not todo) as bar:
             read = reader(conf["preprocessing"], image_dir, extractor.grayscale)
-            for batch in _equal_sizes(prefetch(read, todo), batch_size, report, bar):
-                _extract_batch(extractor, batch, store, report)
-                bar.update(len(batch))
+            decoders = min(4, os.cpu_count() or 1) if batch_size > 1 else 1
+            with background() as write:
+                for batch in _equal_sizes(prefetch(read, todo, batch_size + 1, decoders), batch_size, report, bar):
+                    found = extractor(torch.stack([loaded.tensor for loaded in batch]))
+                    write(partial(_write_batch, extractor.detection_noise, batch, found, store, report))
+                    bar.update(len(batch))
     return report
 
 
@@ -241,9 +247,9 @@ def _tensor(pixels: NDArray[np.uint8], preprocessing: Conf) -> torch.Tensor:
 
 
 def prefetch(
-    read: Callable[[str], Loaded], names: Sequence[str], ahead: int = 2
+    read: Callable[[str], Loaded], names: Sequence[str], ahead: int = 2, decoders: int = 1
 ) -> Iterator[tuple[str, Loaded | ImageError]]:
-    """Decode in the background, a few images ahead of the network."""
+    """Decode in the background, a few images ahead of the network; memory holds ``ahead + 1`` of them at most."""
 
     def attempt(name: str) -> Loaded | ImageError:
         try:
@@ -251,7 +257,7 @@ def prefetch(
         except ImageError as error:
             return error
 
-    with ThreadPoolExecutor(max_workers=1) as pool:
+    with ThreadPoolExecutor(max_workers=decoders) as pool:
         waiting = [(name, pool.submit(attempt, name)) for name in names[:ahead]]
         for i, name in enumerate(names):
             if i + ahead < len(names):
@@ -280,8 +286,30 @@ def _equal_sizes(
         yield batch
 
 
-def _extract_batch(extractor: Extractor, batch: list[Loaded], store: FeatureStore, report: ExtractionReport) -> None:
-    found = extractor(torch.stack([loaded.tensor for loaded in batch]))
+@contextmanager
+def background() -> Iterator[Callable[[Callable[[], None]], None]]:
+    """Do one thing at a time in a thread of its own, while the caller prepares the next.
+
+    Gives a function that hands work over, once the work before it is done; an error of that work is raised there, or at
+    the end. Leaving waits for the last.
+    """
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        last: Future[None] | None = None
+
+        def hand_over(work: Callable[[], None]) -> None:
+            nonlocal last
+            if last is not None:
+                last.result()
+            last = pool.submit(work)
+
+        yield hand_over
+        if last is not None:
+            last.result()
+
+
+def _write_batch(
+    detection_noise: float, batch: list[Loaded], found: list[Features], store: FeatureStore, report: ExtractionReport
+) -> None:
     for loaded, features in zip(batch, found, strict=True):
         height, width = loaded.tensor.shape[-2:]
         scale = max(loaded.image.size) / max(width, height)
@@ -290,13 +318,13 @@ def _extract_batch(extractor: Extractor, batch: list[Loaded], store: FeatureStor
             loaded.name,
             replace(features, keypoints=loaded.image.to_stored(features.keypoints)),
             loaded.image.stored_size,
-            uncertainty=extractor.detection_noise * scale,
+            uncertainty=detection_noise * scale,
             source=loaded.source,
         )
-        report.extracted.append(loaded.name)
         notes = list(loaded.image.notes)
         if len(features) < 50:
             notes.append(f"only {len(features)} keypoints in {width}x{height} pixels")
         if notes:
             report.notes[loaded.name] = "; ".join(notes)
     store.commit()
+    report.extracted.extend(loaded.name for loaded in batch)
