@@ -30,7 +30,8 @@ from posfeat_hloc.cluster import Cluster, connect
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.exits import exit_code
 from posfeat_hloc.export import export
-from posfeat_hloc.extract_features import extract, fingerprint
+from posfeat_hloc.extract_features import extract
+from posfeat_hloc.image_inputs import fingerprint
 from posfeat_hloc.images import list_images
 from posfeat_hloc.mapping.cameras import CameraOptions
 from posfeat_hloc.mapping.database import build_database, describe_database, verify

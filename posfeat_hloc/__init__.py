@@ -6,11 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import PIL.Image  # noqa: F401  loaded before pycolmap: the other way round, writing a PNG mixes two zlibs and aborts
 
+from posfeat_hloc.memory import use_huge_pages
+
 if TYPE_CHECKING:
     from posfeat_hloc.hloc_plugin import register as register
     from posfeat_hloc.hloc_plugin import unregister as unregister
 
 __version__ = "0.1.0"
+
+use_huge_pages()
 
 
 def __getattr__(name: str) -> Any:

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from tqdm import tqdm
 
 from posfeat_hloc import extractors
 from posfeat_hloc.errors import ConfigurationError, ImageError
 from posfeat_hloc.extractors import Extractor
 from posfeat_hloc.features import Features
-from posfeat_hloc.images import DecodedImage, list_images, read_image, resize
+from posfeat_hloc.image_inputs import ImageInputs, Loaded, picture_tensor, prefetch
+from posfeat_hloc.images import list_images
 from posfeat_hloc.masks import Masks, allowed, strongest
 from posfeat_hloc.memory import return_large_blocks
 from posfeat_hloc.stores import FeatureStore
@@ -163,9 +166,12 @@ def extract(
             if cluster is None
             else cluster.extract(conf | {"model": model}, inputs, todo, device, extractor.weights_sha256, limit)
         )
-        with tqdm(total=len(todo), desc="extract", unit="image", disable=not progress or not todo) as bar:
+        with (
+            tqdm(total=len(todo), desc="extract", unit="image", disable=not progress or not todo) as bar,
+            background() as write,
+        ):
             for batch in found:
-                _store(batch, store, report)
+                write(partial(_store, batch, store, report))
                 bar.update(len(batch))
     for name in unmasked:
         report.note(name, f"no mask in {masks}, so that keypoints may lie anywhere")
@@ -200,23 +206,6 @@ def extract_pixels(extractor: Extractor, pixels: NDArray[np.uint8], preprocessin
     return extractor(tensor[None])[0].scaled((width, height), (pixels.shape[1], pixels.shape[0]))
 
 
-def picture_tensor(pixels: NDArray[np.uint8], preprocessing: Conf, grayscale: bool) -> torch.Tensor:
-    """``(C, H, W)`` in [0, 1], converted and resized as files are, of ``(H, W, 3)`` RGB or ``(H, W)`` grey pixels.
-
-    Raises:
-        ImageError: an array of another shape or type, or without pixels.
-    """
-    check_pixels(pixels)
-    picture = Image.fromarray(pixels).convert("L" if grayscale else "RGB")
-    return _tensor(np.asarray(picture, np.uint8), preprocessing)
-
-
-def check_pixels(pixels: NDArray[np.uint8]) -> None:
-    """Raises ImageError for anything but ``(H, W, 3)`` or ``(H, W)`` uint8 with pixels."""
-    if pixels.dtype != np.uint8 or not (pixels.ndim == 2 or pixels.shape[2:] == (3,)) or pixels.size == 0:
-        raise ImageError(f"an image must be (H, W, 3) or (H, W) uint8, not {pixels.shape} {pixels.dtype}")
-
-
 def choose_device(device: str) -> str:
     """``auto`` is ``cuda`` where torch finds a GPU, otherwise ``cpu``; ConfigurationError for one that is not there."""
     if device == "auto":
@@ -247,69 +236,6 @@ def _without_execution(model: Conf) -> Conf:
     return {name: _without_execution(value) if isinstance(value, dict) else value for name, value in kept.items()}
 
 
-def fingerprint(path: Path) -> str:
-    """Changes when the file changes; empty when there is none."""
-    try:
-        stat = path.stat()
-    except OSError:
-        return ""
-    return f"{stat.st_size}-{stat.st_mtime_ns}"
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """An image file, decoded.
-
-    Attributes:
-        name: relative to the image folder.
-        source: its :func:`fingerprint`, and that of its mask.
-        image: as stored in the file, upright.
-        tensor: ``(C, H, W)`` in [0, 1], resized.
-        mask: ``(H, W)`` where keypoints may lie, in the file's pixels; None for everywhere.
-    """
-
-    name: str
-    source: str
-    image: DecodedImage
-    tensor: torch.Tensor
-    mask: NDArray[np.bool_] | None = None
-
-
-@dataclass(frozen=True)
-class ImageInputs:
-    """What features are made from.
-
-    Attributes:
-        images: their folder.
-        masks: of the images.
-        turn: quarter turns clockwise before extraction.
-    """
-
-    images: Path
-    masks: Masks | None = None
-    turn: int = 0
-
-    def source(self, name: str) -> str:
-        """Changes with the image, its mask and the turn."""
-        mask = None if self.masks is None else self.masks.path(name)
-        parts = [fingerprint(self.images / name)]
-        parts += [] if mask is None else [f"mask {fingerprint(mask)}"]
-        parts += [f"turned by {90 * self.turn}"] if self.turn else []
-        return ", ".join(parts)
-
-    def reader(self, preprocessing: Conf, grayscale: bool) -> Callable[[str], Loaded]:
-        """A function that decodes, turns and resizes an image by its name; it raises ImageError."""
-
-        def read(name: str) -> Loaded:
-            source = self.source(name)
-            image = read_image(self.images / name, grayscale)
-            mask = None if self.masks is None else self.masks.read(name, image)
-            image = image.turned(self.turn)
-            return Loaded(name, source, image, _tensor(image.pixels, preprocessing), mask)
-
-        return read
-
-
 def is_storable(name: str, report: ExtractionReport) -> bool:
     """Whether HDF5 and COLMAP can store a name; one with bytes that are not UTF-8 is skipped."""
     try:
@@ -319,32 +245,6 @@ def is_storable(name: str, report: ExtractionReport) -> bool:
         report.skipped[printable] = f"{printable}: the name is not valid Unicode; rename the file"
         return False
     return True
-
-
-def _tensor(pixels: NDArray[np.uint8], preprocessing: Conf) -> torch.Tensor:
-    """``(C, H, W)`` in [0, 1], resized, of ``(H, W)`` or ``(H, W, 3)`` pixels."""
-    pixels = resize(pixels, preprocessing.get("resize_max"))
-    channels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
-    return torch.tensor(np.ascontiguousarray(channels)).float() / 255
-
-
-def prefetch(
-    read: Callable[[str], Loaded], names: Sequence[str], ahead: int = 2
-) -> Iterator[tuple[str, Loaded | ImageError]]:
-    """Decode in the background, a few images ahead of the network."""
-
-    def attempt(name: str) -> Loaded | ImageError:
-        try:
-            return read(name)
-        except ImageError as error:
-            return error
-
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        waiting = [(name, pool.submit(attempt, name)) for name in names[:ahead]]
-        for i, name in enumerate(names):
-            if i + ahead < len(names):
-                waiting.append((names[i + ahead], pool.submit(attempt, names[i + ahead])))
-            yield name, waiting.pop(0)[1].result()
 
 
 def batch_size_on(device: str) -> int:
@@ -365,7 +265,8 @@ def extracted(
     With a limit, the extractor gives all keypoints, and the best that a mask allows are kept.
     """
     read = inputs.reader(preprocessing, extractor.grayscale)
-    for batch in _equal_sizes(prefetch(read, names), batch_size):
+    decoders = min(4, os.cpu_count() or 1) if batch_size > 1 else 1
+    for batch in _equal_sizes(prefetch(read, names, batch_size + 1, decoders), batch_size):
         yield [batch] if isinstance(batch, Skipped) else _extract_batch(extractor, batch, limit)
 
 
@@ -384,6 +285,27 @@ def _equal_sizes(
         batch.append(loaded)
     if batch:
         yield batch
+
+
+@contextmanager
+def background() -> Iterator[Callable[[Callable[[], None]], None]]:
+    """Do one thing at a time in a thread of its own, while the caller prepares the next.
+
+    Gives a function that hands work over, once the work before it is done; an error of that work is raised there, or at
+    the end. Leaving waits for the last.
+    """
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        last: Future[None] | None = None
+
+        def hand_over(work: Callable[[], None]) -> None:
+            nonlocal last
+            if last is not None:
+                last.result()
+            last = pool.submit(work)
+
+        yield hand_over
+        if last is not None:
+            last.result()
 
 
 def _extract_batch(extractor: Extractor, batch: list[Loaded], limit: int | None) -> list[Extracted | Skipped]:
@@ -409,7 +331,7 @@ def _store(batch: Sequence[Extracted | Skipped], store: FeatureStore, report: Ex
             report.skipped[found.name] = found.reason
             continue
         store.write(found.name, found.features, found.image_size, found.uncertainty, found.source)
-        report.extracted.append(found.name)
         for note in found.notes:
             report.note(found.name, note)
     store.commit()
+    report.extracted += [found.name for found in batch if isinstance(found, Extracted)]

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from posfeat_hloc import confs, extract_features
 from posfeat_hloc.errors import ConfigurationError, StoreError
-from posfeat_hloc.extract_features import ExtractionReport, extract
+from posfeat_hloc.extract_features import ExtractionReport, background, extract
 from posfeat_hloc.features import Features
 from posfeat_hloc.stores import FeatureStore
 
@@ -397,3 +397,42 @@ def test_mixed_features_are_known_by_what_decides_their_numbers(brightest: Brigh
 
     assert recorded(weights="here.pth", precision="bf16") == recorded(weights="there.pth")
     assert recorded(radius=5) != recorded(radius=4)
+
+
+def test_background_work_is_done_in_order_one_at_a_time() -> None:
+    done: list[int] = []
+    with background() as hand_over:
+        for i in range(5):
+            hand_over(lambda i=i: done.append(i))  # type: ignore[misc]
+            assert len(done) >= i  # the work before it is finished
+    assert done == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("after", [0, 1])
+def test_an_error_in_the_background_is_raised(after: int) -> None:
+    done: list[str] = []
+
+    def fail() -> None:
+        raise StoreError("the disk is full")
+
+    def do_all() -> None:
+        with background() as hand_over:
+            for work in [fail, *[lambda: done.append("more")] * after]:
+                hand_over(work)
+
+    with pytest.raises(StoreError, match="the disk is full"):
+        do_all()
+    assert done == []
+
+
+def test_what_was_extracted_before_an_error_is_stored(tmp_path: Path, brightest: Brightest) -> None:
+    images = fill(tmp_path / "images", "a.png", "b.png", "c.png")
+
+    def fail_at_the_third() -> None:
+        if len(brightest.batches) == 2:
+            raise MemoryError
+
+    brightest.before_each = fail_at_the_third
+    with pytest.raises(MemoryError):
+        run(images, tmp_path / "f.h5")
+    assert sorted(content(tmp_path / "f.h5")) == ["a.png", "b.png"]

@@ -9,7 +9,7 @@ from typing import Any
 
 from posfeat_hloc.aachen.layout import Dataset
 from posfeat_hloc.errors import ConfigurationError
-from posfeat_hloc.extract_features import fingerprint
+from posfeat_hloc.image_inputs import fingerprint
 from posfeat_hloc.mapping.covisibility import covisibility_pairs
 from posfeat_hloc.mapping.pairs import Pair, read_pairs, unique_pairs, write_pairs
 from posfeat_hloc.resume import Made

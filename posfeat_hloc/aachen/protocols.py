@@ -22,7 +22,8 @@ from posfeat_hloc.aachen.prepared_database import read_prepared
 from posfeat_hloc.aachen.registration import register_queries
 from posfeat_hloc.aachen.report import Report, Trial
 from posfeat_hloc.evaluation.poses import THRESHOLDS, Threshold, TrueCamera, localization_errors
-from posfeat_hloc.extract_features import extract, fingerprint
+from posfeat_hloc.extract_features import extract
+from posfeat_hloc.image_inputs import fingerprint
 from posfeat_hloc.localization.localize import localize
 from posfeat_hloc.localization.options import LocalizationOptions
 from posfeat_hloc.localization.queries import Query, read_queries

@@ -13,7 +13,8 @@ import posfeat_hloc
 from posfeat_hloc.cluster import shards
 from posfeat_hloc.descriptor_cache import CACHE_BYTES
 from posfeat_hloc.errors import ClusterError, PosfeatError
-from posfeat_hloc.extract_features import Extracted, ImageInputs, Skipped
+from posfeat_hloc.extract_features import Extracted, Skipped
+from posfeat_hloc.image_inputs import ImageInputs
 from posfeat_hloc.match_features import Batch, Descriptors, Matched
 
 Shard = TypeVar("Shard")

@@ -12,15 +12,9 @@ from typing import Any
 
 from posfeat_hloc import extractors, matchers
 from posfeat_hloc.errors import ImageError, WeightsError
-from posfeat_hloc.extract_features import (
-    Extracted,
-    ImageInputs,
-    Skipped,
-    batch_size_on,
-    choose_device,
-    extracted,
-)
+from posfeat_hloc.extract_features import Extracted, Skipped, batch_size_on, choose_device, extracted
 from posfeat_hloc.extractors import Extractor
+from posfeat_hloc.image_inputs import ImageInputs
 from posfeat_hloc.images import read_image
 from posfeat_hloc.mapping.pairs import Pair
 from posfeat_hloc.masks import Masks

@@ -13,8 +13,9 @@ import numpy as np
 from tqdm import tqdm
 
 from posfeat_hloc.errors import StoreError
-from posfeat_hloc.extract_features import choose_device, fingerprint
+from posfeat_hloc.extract_features import choose_device
 from posfeat_hloc.features import Features, Matches
+from posfeat_hloc.image_inputs import fingerprint
 from posfeat_hloc.mapping.pairs import Pair
 from posfeat_hloc.matchers import create, match
 from posfeat_hloc.stores import FeatureStore

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from posfeat_hloc import confs, extractors, matchers
 from posfeat_hloc.descriptor_cache import CACHE_BYTES, DescriptorCache
 from posfeat_hloc.errors import ConfigurationError
-from posfeat_hloc.extract_features import check_pixels, choose_device, extract_pixels
+from posfeat_hloc.extract_features import choose_device, extract_pixels
+from posfeat_hloc.image_inputs import check_pixels
 from posfeat_hloc.images import DecodedImage
 from posfeat_hloc.localization.map_folder import open_map
 from posfeat_hloc.localization.map_retrieval import MapRetrieval

@@ -14,14 +14,8 @@ from tqdm import tqdm
 
 from posfeat_hloc import extractors
 from posfeat_hloc.errors import ConfigurationError, ImageError
-from posfeat_hloc.extract_features import (
-    ExtractionReport,
-    ImageInputs,
-    Loaded,
-    choose_device,
-    is_storable,
-    prefetch,
-)
+from posfeat_hloc.extract_features import ExtractionReport, choose_device, is_storable
+from posfeat_hloc.image_inputs import ImageInputs, Loaded, prefetch
 from posfeat_hloc.images import list_images
 from posfeat_hloc.memory import return_large_blocks
 from posfeat_hloc.stores import GlobalDescriptorStore

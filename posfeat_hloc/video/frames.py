@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from posfeat_hloc.errors import ConfigurationError, ImageError
-from posfeat_hloc.extract_features import fingerprint
+from posfeat_hloc.image_inputs import fingerprint
 from posfeat_hloc.video.analysis import Analysis, analyse, frames_of, open_video
 from posfeat_hloc.video.choice import choose_frames, step_for
 

@@ -153,3 +153,21 @@ def test_bf16_keeps_scores_and_descriptors(checkpoint: str) -> None:
     cosines = (full.descriptors[near] * half.descriptors[distance.argmin(axis=1)[near]]).sum(axis=1)
     assert cosines.min() > 0.99
     assert not np.array_equal(full.scores[:10], half.scores[:10])  # the two did take different paths
+
+
+@pytest.mark.skipif(not has_fast_bf16(CPU), reason="no bf16 hardware: precision 'auto' computes in fp32 here")
+def test_bf16_finds_the_matches_of_fp32(checkpoint: str) -> None:
+    """Two views of one picture, twelve pixels apart: at least nine of ten matches are the same, to half a pixel."""
+    wide = colour_image(112, 124, 6)
+    views = wide[..., :112], wide[..., 12:]
+    matched = []
+    for precision in ("fp32", "bf16"):
+        extract = extractor(checkpoint, precision=precision, radius=3, threshold=0.9, quirks=False)
+        first, second = (extract(view)[0] for view in views)
+        best = (first.descriptors @ second.descriptors.T).argmax(axis=1)
+        back = (first.descriptors @ second.descriptors.T).argmax(axis=0)
+        mutual = back[best] == np.arange(len(first))
+        matched.append(np.hstack([first.keypoints, second.keypoints[best]])[mutual])
+    assert len(matched[0]) > 20
+    distance = np.abs(matched[0][:, None] - matched[1][None]).max(axis=2)
+    assert (distance.min(axis=1) < 0.5).mean() > 0.9

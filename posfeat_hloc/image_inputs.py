@@ -1,0 +1,126 @@
+"""Images on their way to an extractor: decoded, turned, resized, with their masks, read ahead of the network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from posfeat_hloc.errors import ImageError
+from posfeat_hloc.images import DecodedImage, read_image, resize
+from posfeat_hloc.masks import Masks
+
+Conf = dict[str, Any]
+
+
+def fingerprint(path: Path) -> str:
+    """Changes when the file changes; empty when there is none."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return ""
+    return f"{stat.st_size}-{stat.st_mtime_ns}"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """An image file, decoded.
+
+    Attributes:
+        name: relative to the image folder.
+        source: its :func:`fingerprint`, and that of its mask.
+        image: as stored in the file, upright.
+        tensor: ``(C, H, W)`` in [0, 1], resized.
+        mask: ``(H, W)`` where keypoints may lie, in the file's pixels; None for everywhere.
+    """
+
+    name: str
+    source: str
+    image: DecodedImage
+    tensor: torch.Tensor
+    mask: NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True)
+class ImageInputs:
+    """What features are made from.
+
+    Attributes:
+        images: their folder.
+        masks: of the images.
+        turn: quarter turns clockwise before extraction.
+    """
+
+    images: Path
+    masks: Masks | None = None
+    turn: int = 0
+
+    def source(self, name: str) -> str:
+        """Changes with the image, its mask and the turn."""
+        mask = None if self.masks is None else self.masks.path(name)
+        parts = [fingerprint(self.images / name)]
+        parts += [] if mask is None else [f"mask {fingerprint(mask)}"]
+        parts += [f"turned by {90 * self.turn}"] if self.turn else []
+        return ", ".join(parts)
+
+    def reader(self, preprocessing: Conf, grayscale: bool) -> Callable[[str], Loaded]:
+        """A function that decodes, turns and resizes an image by its name; it raises ImageError."""
+
+        def read(name: str) -> Loaded:
+            source = self.source(name)
+            image = read_image(self.images / name, grayscale)
+            mask = None if self.masks is None else self.masks.read(name, image)
+            image = image.turned(self.turn)
+            return Loaded(name, source, image, _tensor(image.pixels, preprocessing), mask)
+
+        return read
+
+
+def _tensor(pixels: NDArray[np.uint8], preprocessing: Conf) -> torch.Tensor:
+    """``(C, H, W)`` in [0, 1], resized, of ``(H, W)`` or ``(H, W, 3)`` pixels."""
+    pixels = resize(pixels, preprocessing.get("resize_max"))
+    channels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+    return torch.tensor(np.ascontiguousarray(channels)).float() / 255
+
+
+def prefetch(
+    read: Callable[[str], Loaded], names: Sequence[str], ahead: int = 2, decoders: int = 1
+) -> Iterator[tuple[str, Loaded | ImageError]]:
+    """Decode in the background, a few images ahead of the network; memory holds ``ahead + 1`` of them at most."""
+
+    def attempt(name: str) -> Loaded | ImageError:
+        try:
+            return read(name)
+        except ImageError as error:
+            return error
+
+    with ThreadPoolExecutor(max_workers=decoders) as pool:
+        waiting = [(name, pool.submit(attempt, name)) for name in names[:ahead]]
+        for i, name in enumerate(names):
+            if i + ahead < len(names):
+                waiting.append((names[i + ahead], pool.submit(attempt, names[i + ahead])))
+            yield name, waiting.pop(0)[1].result()
+
+
+def picture_tensor(pixels: NDArray[np.uint8], preprocessing: Conf, grayscale: bool) -> torch.Tensor:
+    """``(C, H, W)`` in [0, 1], converted and resized as files are, of ``(H, W, 3)`` RGB or ``(H, W)`` grey pixels.
+
+    Raises:
+        ImageError: an array of another shape or type, or without pixels.
+    """
+    check_pixels(pixels)
+    picture = Image.fromarray(pixels).convert("L" if grayscale else "RGB")
+    return _tensor(np.asarray(picture, np.uint8), preprocessing)
+
+
+def check_pixels(pixels: NDArray[np.uint8]) -> None:
+    """Raises ImageError for anything but ``(H, W, 3)`` or ``(H, W)`` uint8 with pixels."""
+    if pixels.dtype != np.uint8 or not (pixels.ndim == 2 or pixels.shape[2:] == (3,)) or pixels.size == 0:
+        raise ImageError(f"an image must be (H, W, 3) or (H, W) uint8, not {pixels.shape} {pixels.dtype}")
