@@ -26,6 +26,7 @@ PASSED_ON = {
         "--output",
         "O",
     ],
+    "pipelines.ablations": ["-m", "pipelines.train", "--stage", "describe", "--output", "runs"],
 }
 """Commands that hand options they do not know to another one."""
 
