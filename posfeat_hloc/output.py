@@ -20,9 +20,12 @@ except ImportError:  # Windows has no flock; two runs in one folder are not kept
 def only_writer(folder: Path) -> Iterator[None]:
     """Make an output folder and keep other runs out of it; a run that is killed lets go of it, too.
 
+    A folder that did not exist and into which nothing was written is removed again.
+
     Raises:
         ConfigurationError: another run is writing there, or the folder cannot be made.
     """
+    existed = folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = os.open(folder, os.O_RDONLY) if fcntl is not None else -1
@@ -44,6 +47,9 @@ def only_writer(folder: Path) -> Iterator[None]:
     finally:
         if lock >= 0:
             os.close(lock)
+        if not existed:
+            with contextlib.suppress(OSError):  # it is not empty
+                folder.rmdir()
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -172,14 +172,15 @@ class Workshop:
         return sfm.main(
             ["--images", str(self.photos), "--output", str(output), "--feature", "sift", "--max-keypoints", "800",
              *self.pairs, "--camera", "single", "--camera-model", "SIMPLE_PINHOLE",
-             "--camera-params", f"{FOCAL},{WIDTH / 2},{HEIGHT / 2}", "--quiet", "--threads", "1"]
+             "--camera-params", f"{FOCAL},{WIDTH / 2},{HEIGHT / 2}", "--quiet", "--no-report",
+             "--threads", "1"]
         )  # fmt: skip
 
     def localize(self, output: Path) -> int:
         """Localize two photographs in the reconstruction."""
         return localize.main(
             ["--map", str(self.folder / "sfm"), "--queries", str(self.queries), "--output", str(output), "--quiet",
-             "--threads", "1"]
+             "--no-report", "--threads", "1"]
         )  # fmt: skip
 
     def train(self, output: Path) -> int:

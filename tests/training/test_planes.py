@@ -99,7 +99,7 @@ def test_pictures_of_both_views_agree_where_both_see_a_point(pairs: list[PosedPa
     for pair in pairs:
         for one in (pair, pair.swapped()):
             points1, seen = one.transfer(points0)
-            assert seen.mean() >= 0.3
+            assert seen.mean() >= 0.2
             grid = points1[seen].astype(np.float32)
             read = cv2.remap(one.image1, grid[:, :1].copy(), grid[:, 1:].copy(), cv2.INTER_LINEAR)[:, 0]
             mine = one.image0.reshape(-1, 3)[seen]
