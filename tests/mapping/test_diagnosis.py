@@ -186,9 +186,40 @@ def test_the_graph_counts_and_reads_in_both_orders(world):
         )
 
 
+def test_the_graph_reads_what_colmap_reads_and_writes_nothing(world):
+    points = world.points() * (1, 1, 0) + (0, 0, 6)  # a plane: there are homographies
+    for i in range(3):
+        world.image(f"{i}", points, turned(5.0 * i), centre=(0.7 * i, 0, 0), prior=i > 0)
+    world.match_all()
+    path = world.verified()
+    before = path.read_bytes()
+    with MatchGraph(path) as graph:
+        found = {(a, b): graph.geometry(a, b) for a in graph.names for b in graph.names if a != b}
+        places, cameras = graph.positions("1"), graph.cameras
+    assert path.read_bytes() == before
+    assert sorted(path.parent.iterdir()) == [path]
+    with pycolmap.Database.open(path) as db:
+        for (name0, name1), own in found.items():
+            theirs = db.read_two_view_geometry(world.ids[name0], world.ids[name1])
+            assert own.config == theirs.config
+            np.testing.assert_array_equal(own.inliers, theirs.inlier_matches)
+            assert (own.F is None) == (theirs.F is None)
+            if own.F is not None:
+                np.testing.assert_allclose(own.F, theirs.F)
+            np.testing.assert_allclose(own.H / own.H[2, 2], theirs.H / theirs.H[2, 2], rtol=1e-6)
+        np.testing.assert_allclose(places, db.read_keypoints(world.ids["1"])[:, :2])
+        stored = db.read_camera(db.read_image(world.ids["0"]).camera_id)
+        assert cameras["0"].params.tolist() == stored.params.tolist()
+        assert [cameras[name].has_prior_focal_length for name in "012"] == [False, True, True]
+
+
 def test_files_that_are_no_database(tmp_path):
     (tmp_path / "text.db").write_text("no database" * 100)
-    for name in ("text.db", "none.db"):
+    graph = World(tmp_path / "cut.db")
+    good_views(graph, 3)
+    whole = graph.verified().read_bytes()
+    (tmp_path / "cut.db").write_bytes(whole[: len(whole) // 2])
+    for name in ("text.db", "none.db", "cut.db"):
         with pytest.raises(MappingError, match=name):
             diagnose(tmp_path / name, [])
 
