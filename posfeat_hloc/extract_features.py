@@ -38,7 +38,7 @@ class Extracted:
 
     Attributes:
         name: relative to the image folder.
-        source: :func:`fingerprint` of its file, and of its mask.
+        source: :func:`~posfeat_hloc.image_inputs.fingerprint` of its file, and of its mask.
         features: keypoints in the pixels that the file stores.
         image_size: (width, height) of the image as stored.
         uncertainty: standard deviation of the keypoints in these pixels.

@@ -188,7 +188,7 @@ class _Builder:
         parts.check_extractor(extractor)
         names = sorted(self.poses)
         blocks: list[Block] = []
-        for name in [names[i] for i in sorted({0, len(names) // 2, len(names) - 1})][:SCORE_MAPS]:
+        for name in names[:: max(1, (len(names) - 1) // (SCORE_MAPS - 1))][:SCORE_MAPS]:
             small = self._thumbnail(name, SCORE_MAP_SIDE)
             scores = compute_score_map(extractor, small.pixels)
             if scores is None:
@@ -200,7 +200,8 @@ class _Builder:
             f"What {parts.feature} takes its keypoints by, from low (violet) to high (yellow): computed again for this "
             f"page on photographs shrunk to {SCORE_MAP_SIDE} pixels, so finer detail than in the run is missing."
         )
-        self.page.sections.append(Section("Score maps", [Text(text), *blocks], "grid"))
+        if blocks:
+            self.page.sections.append(Section("Score maps", [Text(text), *blocks], "grid"))
 
     def distributions(self) -> None:
         """Track lengths, errors, keypoints."""
