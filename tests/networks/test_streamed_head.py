@@ -30,10 +30,10 @@ def test_both_ways_agree(height: int, width: int, strip: int) -> None:
 def test_logits_are_those_of_the_normalised_tiles() -> None:
     torch.manual_seed(0)
     head = KeypointHead().eval()
-    values = torch.randn(8, 12, 128) * torch.rand(128) * 3 + torch.randn(128)
+    values = torch.randn(8, 12, 128) * (torch.rand(128) + 0.1) * 3 + 10 * torch.randn(128)
     tiles = [Tile(slice(a, a + 4), slice(b, b + 6), values[a : a + 4, b : b + 6]) for a in (0, 4) for b in (0, 6)]
     with torch.inference_mode():
         found = _logits(head, tiles, torch.empty(8, 12))
         normalised = torch.nn.functional.instance_norm(values.permute(2, 0, 1)[None])
         expected = head.conv3(head.relu(normalised))[0, 0] - head.conv3.bias
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=3e-5)
