@@ -148,12 +148,14 @@ def main() -> None:
     """Print a table in Markdown for each network."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=Path, required=True)
-    parser.add_argument("--count", type=int, default=6, help="the first images of the folder")
+    parser.add_argument("--count", type=int, default=6, help="the first images of the folder, two or more")
     parser.add_argument("--max-size", type=int, default=1024)
     parser.add_argument("--max-keypoints", type=int, default=4096)
     parser.add_argument("--trunks", nargs="+", default=["small", "resnet50"], choices=ALL_TRUNKS)
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
+    if args.count < 2:
+        parser.error("--count must be at least 2: matches are compared")
     try:
         posfeat_hloc.register()
         add_plain_model()

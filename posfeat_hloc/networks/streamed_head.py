@@ -186,12 +186,20 @@ def _logits(head: KeypointHead, tiles: Iterable[Tile], result: Tensor) -> Tensor
 
 
 def _moments_of_tiles(tiles: Iterable[Tile], count: int) -> tuple[Tensor, Tensor]:
-    """Mean and 1 / sqrt(variance + eps) of each channel; sums within a tile are float32, across tiles float64."""
+    """Mean and 1 / sqrt(variance + eps) of each channel; sums within a tile are float32, across tiles float64.
+
+    Values are taken from the first tile's mean, so that squares are of the size of the variance.
+    """
+    origin: Tensor | None = None
     total = squares = torch.zeros((), dtype=torch.float64)
     for tile in tiles:
         values = tile.values.flatten(0, 1)
+        if origin is None:
+            origin = values.mean(dim=0)
+        values = values - origin
         total = total + (values.new_ones(len(values)) @ values).double()
         squares = squares + torch.linalg.vector_norm(values, dim=0).double() ** 2
+    assert origin is not None
     mean = total / count
     variance = (squares / count - mean**2).clamp_min(0)
-    return mean.float(), (variance + EPS).rsqrt().float()
+    return (origin + mean).float(), (variance + EPS).rsqrt().float()
