@@ -132,7 +132,7 @@ def read_model(path: Path) -> pycolmap.Reconstruction:
             for image_id, name in _names_in_text(path / "images.txt").items():
                 model.images[image_id].name = name
         return model
-    except (ValueError, RuntimeError, IndexError, KeyError, OSError) as error:
+    except (ValueError, RuntimeError, IndexError, KeyError, OSError, MemoryError) as error:
         raise MappingError(f"{path}: no COLMAP model can be read from this folder ({error})") from error
 
 
