@@ -149,7 +149,7 @@ def interactive(scene: Scene, div: str) -> Interactive:
     shown = (
         f"{len(scene.points)} of {scene.total} points" if len(scene.points) < scene.total else f"{scene.total} points"
     )
-    farther = {"center": _xyz(middle), "eye": _xyz(middle + 1.7 * (eye - middle)), "up": {"x": 0, "y": 0, "z": 1}}
+    farther = {"center": _xyz(middle), "eye": _xyz(middle + 1.35 * (eye - middle)), "up": {"x": 0, "y": 0, "z": 1}}
     narrow = f"if (window.innerWidth < 700) Plotly.relayout('{div}', {{'scene.camera': {json.dumps(farther)}}});"
     return Interactive(
         plotly_html(figure, div, tools=True, script=narrow),
@@ -163,7 +163,7 @@ def _viewpoint(everything: Array, low: Array, high: Array) -> tuple[Array, Array
     middle = (nearly_all.mean(axis=0) - (low + high) / 2) / (high - low).max()
     radius = np.linalg.norm(nearly_all[1] - nearly_all[0]) / 2 / (high - low).max()
     direction = np.array([-0.25, -1.0, 0.45])
-    return middle, middle + 2.1 * radius * direction / np.linalg.norm(direction)
+    return middle, middle + 2.9 * radius * direction / np.linalg.norm(direction)
 
 
 def _xyz(vector: Array) -> dict[str, float]:

@@ -187,6 +187,12 @@ def test_what_is_missing_is_said_in_one_line(tmp_path, monkeypatch, capsys):
     assert 'pip install ".[report]"' in capsys.readouterr().err
 
 
+def test_a_run_ends_with_its_page(output, capsys):
+    hook.write_page(output, sfm.arguments(["--images", "x"]))
+    assert capsys.readouterr().out == f"  report              {output / 'report.html'}\n"
+    assert (output / "report.html").stat().st_size > 4e6
+
+
 def test_a_page_that_fails_does_not_spoil_the_run(tmp_path, monkeypatch, capsys):
     hook.write_page(tmp_path / "none", sfm.arguments(["--images", "x"]))
     assert "report              none: ConfigurationError" in capsys.readouterr().out
