@@ -137,7 +137,7 @@ def read_model(path: Path) -> pycolmap.Reconstruction:
         for image in model.images.values():
             _ = image.name  # which is decoded only now
         return model
-    except (ValueError, RuntimeError, IndexError, KeyError, OSError) as error:
+    except (ValueError, RuntimeError, IndexError, KeyError, OSError, MemoryError) as error:
         raise MappingError(f"{path}: no COLMAP model can be read from this folder ({error})") from error
 
 

@@ -104,7 +104,7 @@ class _Builder:
     def models(self) -> None:
         """Each model to be turned."""
         if not self.reconstructions:
-            if self.database is not None:
+            if self.database is not None and not self.folder.models:
                 self.page.notes.append("There is no model.")
             return
         blocks: list[Block] = []
@@ -181,7 +181,7 @@ class _Builder:
 
     def scores(self) -> None:
         """Score maps of a few images, computed again, where the feature has them."""
-        if not self.folder.models or self.folder.images is None or self.folder.file("features.h5") is None:
+        if not self.poses or self.folder.images is None or self.folder.file("features.h5") is None:
             return
         parts = open_map(self.folder.path)
         extractor = extractors.create(parts.conf["model"])

@@ -149,7 +149,7 @@ def interactive(scene: Scene, div: str) -> Interactive:
     shown = (
         f"{len(scene.points)} of {scene.total} points" if len(scene.points) < scene.total else f"{scene.total} points"
     )
-    farther = {"center": _xyz(middle), "eye": _xyz(middle + 1.7 * (eye - middle)), "up": {"x": 0, "y": 0, "z": 1}}
+    farther = {"center": _xyz(middle), "eye": _xyz(middle + 1.35 * (eye - middle)), "up": {"x": 0, "y": 0, "z": 1}}
     narrow = f"if (window.innerWidth < 700) Plotly.relayout('{div}', {{'scene.camera': {json.dumps(farther)}}});"
     return Interactive(
         plotly_html(figure, div, tools=True, script=narrow),
