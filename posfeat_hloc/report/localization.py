@@ -102,14 +102,6 @@ def _queries(page: Page, results: dict[str, Localized], errors: PoseErrors | Non
         return
     stem = f"queries{which.strip(' ()').replace('seed', '_seed')}"
     blocks: list[Block] = []
-    inliers = {name: float(found.inliers) for name, found in results.items()}
-    if len(inliers) <= _BARS_UP_TO:
-        ordered = dict(sorted(inliers.items(), key=lambda item: -item[1]))
-        blocks.append(bars(png / f"{stem}_inliers.png", ordered, "inliers", "Inliers of each query", "", ".0f"))
-    else:
-        blocks.append(
-            histogram(png / f"{stem}_inliers.png", list(inliers.values()), "inliers", "queries", "Inliers of a query")
-        )
     found_errors: dict[str, tuple[float, float]] = {}
     if errors is not None:
         found_errors = dict(zip(errors.names, zip(errors.position, errors.rotation, strict=True), strict=True))
@@ -120,6 +112,14 @@ def _queries(page: Page, results: dict[str, Localized], errors: PoseErrors | Non
             blocks.append(
                 cumulative(png / f"{stem}_{name}.png", {name: curve}, label, f"Share of queries by {label}", caption)
             )
+    inliers = {name: float(found.inliers) for name, found in results.items()}
+    if len(inliers) <= _BARS_UP_TO:
+        ordered = dict(sorted(inliers.items(), key=lambda item: -item[1]))
+        blocks.append(bars(png / f"{stem}_inliers.png", ordered, "inliers", "Inliers of each query", "", ".0f"))
+    else:
+        blocks.append(
+            histogram(png / f"{stem}_inliers.png", list(inliers.values()), "inliers", "queries", "Inliers of a query")
+        )
     page.sections.append(
         Section(f"Queries by inliers{' and pose error' * (errors is not None)}{which}", blocks, "grid")
     )
