@@ -19,14 +19,14 @@ from pathlib import Path
 from tests.crash.harness import Count, Workshop
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
     """Run the rounds and print the table; 1 where one was not survived."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=100, help="of all stages together (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no round after this time")
     parser.add_argument("--seed", type=int, default=0, help="of the moments (default: %(default)s)")
     parser.add_argument("--folder", type=Path, help="keeps the scene and the undisturbed runs for the next time")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     rng, start = random.Random(args.seed), time.monotonic()
     with tempfile.TemporaryDirectory() as name:
         folder = args.folder or Path(name)

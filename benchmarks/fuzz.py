@@ -20,14 +20,14 @@ from tests.fuzzing.isolated import try_inputs, write_input
 from tests.fuzzing.readers import all_readers
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
     """Try inputs, print a line for each reader; 1 where something was found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60, help="for all readers together (default: %(default)s)")
     parser.add_argument("--reader", action="append", help="only this one; may be given several times")
     parser.add_argument("--seed", type=int, default=0, help="another seed gives other inputs (default: %(default)s)")
     parser.add_argument("--show", type=int, metavar="NUMBER", help="write this input of --reader to fuzz-input")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     readers = all_readers()
     if unknown := set(args.reader or ()) - readers.keys():
         parser.error(f"no reader {', '.join(unknown)}; there are {', '.join(readers)}")

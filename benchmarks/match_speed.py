@@ -11,6 +11,7 @@ idle. Prints a table in Markdown, and fails where matches differ by more than ti
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 import tempfile
@@ -27,15 +28,11 @@ import torch
 from numpy.typing import NDArray
 
 from posfeat_hloc import confs, match_features
+from posfeat_hloc.errors import PosfeatError
 from posfeat_hloc.features import Features
+from posfeat_hloc.hloc_plugin.installation import load
 from posfeat_hloc.mapping.pairs import write_pairs
 from posfeat_hloc.stores import FeatureStore, MatchStore
-
-try:
-    from hloc import logger as hloc_logger
-    from hloc import match_features as hloc_matching
-except ImportError as error:
-    sys.exit(f"needs hloc ({error}): clone https://github.com/cvg/Hierarchical-Localization and put it on PYTHONPATH")
 
 TIE = 1e-6
 """Cosines that differ by less are ties: float32 rounds them to here or there."""
@@ -118,7 +115,11 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--matchers", nargs="+", choices=["NN-mutual", "NN-ratio"], default=["NN-mutual", "NN-ratio"])
     args = parser.parse_args()
-    hloc_logger.setLevel("ERROR")
+    try:
+        hloc_matching = load("hloc.match_features", "main", "confs")
+    except PosfeatError as error:
+        sys.exit(f"error: {error}")
+    logging.getLogger("hloc").setLevel("ERROR")
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads\n")
     print(
         "| keypoints | matcher | hloc, pairs/s | ours, pairs/s | ratio | hloc, core s a pair | ours | ratio "
