@@ -15,11 +15,11 @@ import sys
 from copy import deepcopy
 from pathlib import Path
 
-from pipelines.argument_types import add_pose_options, positive, thresholds
+from pipelines.argument_types import add_network_options, add_pose_options, positive, thresholds
 from pipelines.colmap_log import send_colmap_log_to
 from pipelines.report import add_report_option, write_page
 from pipelines.sfm_options import configurations
-from posfeat_hloc import confs, weights
+from posfeat_hloc import confs
 from posfeat_hloc.aachen.estimate import as_table, estimate
 from posfeat_hloc.aachen.layout import PROTOCOLS, VERSIONS, Dataset, open_dataset
 from posfeat_hloc.aachen.protocols import ProtocolOptions, run_protocol
@@ -109,10 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--dataset", type=Path, default=Path("datasets/aachen"), metavar="DIR", help="default: %(default)s")
     add("--output", type=Path, metavar="DIR",
         help="folder of results (default: outputs/aachen-<version>-<protocol>-<feature>)")  # fmt: skip
-    add("--matcher", choices=list(confs.matchers), help="default: the one that suits the feature")
-    add("--weights", metavar="NAME|FILE",
-        help="other weights for the feature's network: a file, the authors' folder of PoSFeat, or a public name "
-        f"({', '.join(weights.PUBLIC)})")  # fmt: skip
+    add_network_options(parser)
     add("--max-size", type=positive, metavar="PX",
         help="shrink images to this longest side for extraction (default: the conf's)")  # fmt: skip
     add("--max-keypoints", type=positive, metavar="N", help="keypoints in an image (default: the conf's)")

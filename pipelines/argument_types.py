@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from posfeat_hloc import confs, weights
 from posfeat_hloc.evaluation.poses import Threshold
 from posfeat_hloc.localization.options import FALLBACKS, LocalizationOptions
 
@@ -24,6 +25,15 @@ def thresholds(text: str) -> tuple[Threshold, ...]:
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list like '0.25,2 0.5,5'") from error
     return tuple((distance, angle) for distance, angle in pairs)
+
+
+def add_network_options(parser: argparse._ActionsContainer) -> None:
+    """``--matcher`` and ``--weights``."""
+    add = parser.add_argument
+    add("--matcher", choices=list(confs.matchers), help="default: the one that suits the feature")
+    add("--weights", metavar="NAME|FILE",
+        help="other weights for the feature's network: a file, the authors' folder of PoSFeat, or a public name "
+        f"({', '.join(weights.PUBLIC)})")  # fmt: skip
 
 
 def add_pose_options(parser: argparse.ArgumentParser) -> None:

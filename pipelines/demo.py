@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 from posfeat_hloc import demo
@@ -15,11 +14,6 @@ Truth = dict[str, TrueCamera]
 
 MAX_KEYPOINTS = 1500
 """Unless the user says otherwise: enough for small pictures, and far fewer than the default, and so much faster."""
-
-
-def prepare(args: argparse.Namespace) -> Truth:
-    """Render into ``args.images``; returns the true cameras."""
-    return demo.write_photographs(args.images, progress=not args.quiet)
 
 
 def compare(model: Path, truth: Truth) -> dict[str, float] | None:

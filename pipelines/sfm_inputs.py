@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pipelines import demo
 from pipelines.summary import Run
+from posfeat_hloc.demo import write_photographs
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.mapping.georeference import Georeference
 from posfeat_hloc.mapping.gps import Position, read_positions
@@ -36,7 +37,7 @@ def open_inputs(args: argparse.Namespace, output: Path, run: Run) -> demo.Truth 
         ConfigurationError: the camera of the videos hardly moves.
     """
     if args.demo:
-        return demo.prepare(args)
+        return write_photographs(args.images, progress=not args.quiet)
     if args.video is not None:
         _take_frames(args, output, run)
     return None

@@ -7,10 +7,10 @@ from copy import deepcopy
 from pathlib import Path
 
 from pipelines import demo
-from pipelines.argument_types import positive
+from pipelines.argument_types import add_network_options, positive
 from pipelines.report import add_report_option
 from pipelines.sfm_pairs import LOOPS, NEIGHBORS
-from posfeat_hloc import confs, weights
+from posfeat_hloc import confs
 from posfeat_hloc.cluster import FORMS
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.export import FORMATS
@@ -78,13 +78,11 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     add("--gps", action="store_true",
         help="put the model where EXIF says that photographs were taken, in metres east, north and up")  # fmt: skip
 
-    add = options.add_argument_group("features and matches").add_argument
+    group = options.add_argument_group("features and matches")
+    add = group.add_argument
     add("--feature", choices=list(confs.extractors), default=DEFAULT_FEATURE, metavar="NAME",
         help="default: %(default)s; `python -m posfeat_hloc list` names all")  # fmt: skip
-    add("--matcher", choices=list(confs.matchers), help="default: the one that suits the feature")
-    add("--weights", metavar="NAME|FILE",
-        help="other weights for the feature's network: a file, the authors' folder of PoSFeat, or a public name "
-        f"({', '.join(weights.PUBLIC)})")  # fmt: skip
+    add_network_options(group)
     add("--max-size", type=positive, metavar="PX",
         help=f"shrink images to this longest side for extraction (default: {confs.RESIZE_MAX})")  # fmt: skip
     add("--max-keypoints", type=positive, metavar="N", help="keypoints in an image (default: 8192)")

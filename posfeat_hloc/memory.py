@@ -10,8 +10,6 @@ import re
 
 _M_MMAP_THRESHOLD = -3  # malloc.h
 _LARGE = 1 << 20
-
-
 _UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 
 

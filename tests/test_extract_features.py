@@ -10,7 +10,6 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 from PIL import Image
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from posfeat_hloc import confs, extract_features
 from posfeat_hloc.errors import ConfigurationError, StoreError
-from posfeat_hloc.extract_features import ExtractionReport, background, extract
+from posfeat_hloc.extract_features import ExtractionReport, extract
 from posfeat_hloc.features import Features
 from posfeat_hloc.stores import FeatureStore
 
@@ -377,19 +376,6 @@ def test_sift_twice_is_the_same(tmp_path: Path, texture: Callable[..., NDArray[n
         assert len(store.read("x.png")) > 100
 
 
-def test_device_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
-    for available, expected in ((True, "cuda"), (False, "cpu")):
-        monkeypatch.setattr(torch.cuda, "is_available", lambda available=available: available)
-        assert extract_features.choose_device("auto") == expected
-        assert extract_features.choose_device("cpu") == "cpu"
-
-
-@pytest.mark.parametrize("device", ["cuda:99", "gpu"])
-def test_device_that_is_not_there(device: str) -> None:
-    with pytest.raises(ConfigurationError, match=f"device '{device}' cannot be used .*; use auto or cpu"):
-        extract_features.choose_device(device)
-
-
 def test_mixed_features_are_known_by_what_decides_their_numbers(brightest: Brightest) -> None:
     def recorded(**keypoints: object) -> object:
         parts = {"name": "mixed", "weights": "a.pth", "keypoints": {"name": "d2d", **keypoints}}
@@ -397,32 +383,6 @@ def test_mixed_features_are_known_by_what_decides_their_numbers(brightest: Brigh
 
     assert recorded(weights="here.pth", precision="bf16") == recorded(weights="there.pth")
     assert recorded(radius=5) != recorded(radius=4)
-
-
-def test_background_work_is_done_in_order_one_at_a_time() -> None:
-    done: list[int] = []
-    with background() as hand_over:
-        for i in range(5):
-            hand_over(lambda i=i: done.append(i))  # type: ignore[misc]
-            assert len(done) >= i  # the work before it is finished
-    assert done == [0, 1, 2, 3, 4]
-
-
-@pytest.mark.parametrize("after", [0, 1])
-def test_an_error_in_the_background_is_raised(after: int) -> None:
-    done: list[str] = []
-
-    def fail() -> None:
-        raise StoreError("the disk is full")
-
-    def do_all() -> None:
-        with background() as hand_over:
-            for work in [fail, *[lambda: done.append("more")] * after]:
-                hand_over(work)
-
-    with pytest.raises(StoreError, match="the disk is full"):
-        do_all()
-    assert done == []
 
 
 def test_what_was_extracted_before_an_error_is_stored(tmp_path: Path, brightest: Brightest) -> None:
