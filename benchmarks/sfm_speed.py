@@ -3,7 +3,8 @@
     python benchmarks/sfm_speed.py --images fountain-P11/images --feature d2d-hardnet-subpixel --output runs/sfm_speed
 
 Needs an hloc that can be imported. hloc's side is its `extract_features.main`, `pairs_from_exhaustive.main`,
-`match_features.main` and `reconstruction.main` with our feature and matcher registered. A finished side is kept.
+`match_features.main` and `reconstruction.main` with our feature registered and hloc's own matcher of the same name. A
+finished side is kept.
 """
 
 from __future__ import annotations
@@ -38,8 +39,7 @@ def reconstruct_with_hloc(images: Path, feature: str, output: Path) -> None:
         features = extraction.main(extraction.confs[names.extractors[feature]], images, output)
     pairing.main(pairs, features=features)
     with timed(seconds, "match"):
-        matcher = names.matchers[confs.default_matchers[feature]]
-        matching.main(matching.confs[matcher], pairs, features, matches=matches)
+        matching.main(matching.confs[confs.default_matchers[feature]], pairs, features, matches=matches)
     with timed(seconds, "map"):
         model = mapping.main(output / "sfm", images, pairs, features, matches)
     found = None if model is None else summarize(model, output / "sfm").as_dict()
@@ -97,6 +97,8 @@ def main() -> None:
             reconstruct_with_hloc(images, args.feature, output)
             return
         load("hloc.reconstruction", "main")  # before anything runs for hours
+        if (matcher := confs.default_matchers[args.feature]) not in load("hloc.match_features", "confs").confs:
+            raise PosfeatError(f"{args.feature} is matched by {matcher}, which hloc does not have; take another feature")
         print("| images | side | wall, s | CPU, s | peak MB | extract, s | match, s | verify and map, s | registered "
               "| points | reproj. px |")  # fmt: skip
         print("|" + "---|" * 11)

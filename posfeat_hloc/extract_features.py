@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,11 +23,15 @@ from posfeat_hloc.images import list_images
 from posfeat_hloc.masks import Masks, allowed, strongest
 from posfeat_hloc.memory import return_large_blocks
 from posfeat_hloc.stores import FeatureStore
+from posfeat_hloc.threads import computing_threads, in_order
 
 if TYPE_CHECKING:
     from posfeat_hloc.cluster import Cluster
 
 Conf = dict[str, Any]
+
+LARGE_IMAGE = 2048
+"""Pixels of the longer side above which a CPU extracts one image at a time, for the sake of memory."""
 
 
 @dataclass(frozen=True)
@@ -162,16 +164,16 @@ def extract(
             todo = [name for name in names if not store.is_current(name, inputs.source(name))]
             report.reused = sorted(set(names) - set(todo))
         found = (
-            extracted(extractor, conf["preprocessing"], inputs, todo, batch_size_on(target), limit)
+            extracted(extractor, conf["preprocessing"], inputs, todo, target, limit)
             if cluster is None
             else cluster.extract(conf | {"model": model}, inputs, todo, device, extractor.weights_sha256, limit)
         )
         with (
             tqdm(total=len(todo), desc="extract", unit="image", disable=not progress or not todo) as bar,
-            background() as write,
+            closing(found) as batches,
         ):
-            for batch in found:
-                write(partial(_store, batch, store, report))
+            for batch in batches:
+                _store(batch, store, report)
                 bar.update(len(batch))
     for name in unmasked:
         report.note(name, f"no mask in {masks}, so that keypoints may lie anywhere")
@@ -252,22 +254,35 @@ def batch_size_on(device: str) -> int:
     return 8 if device.startswith("cuda") else 1
 
 
+def images_at_a_time(device: str, preprocessing: Conf) -> int:
+    """Images that are extracted side by side on a CPU, each with its share of the cores; large ones one by one."""
+    if device.startswith("cuda") or not 0 < (preprocessing.get("resize_max") or 0) <= LARGE_IMAGE:
+        return 1
+    return min(torch.get_num_threads(), 4)
+
+
 def extracted(
     extractor: Extractor,
     preprocessing: Conf,
     inputs: ImageInputs,
     names: Sequence[str],
-    batch_size: int,
+    device: str,
     limit: int | None = None,
-) -> Iterator[list[Extracted | Skipped]]:
+) -> Generator[list[Extracted | Skipped], None, None]:
     """Extract images, in lists of those that are done at the same time, nearly in order; writes nothing.
 
     With a limit, the extractor gives all keypoints, and the best that a mask allows are kept.
     """
+    batch_size, workers = batch_size_on(device), images_at_a_time(device, preprocessing)
     read = inputs.reader(preprocessing, extractor.grayscale)
     decoders = min(4, os.cpu_count() or 1) if batch_size > 1 else 1
-    for batch in _equal_sizes(prefetch(read, names, batch_size + 1, decoders), batch_size):
-        yield [batch] if isinstance(batch, Skipped) else _extract_batch(extractor, batch, limit)
+
+    def work(batch: list[Loaded] | Skipped) -> list[Extracted | Skipped]:
+        return [batch] if isinstance(batch, Skipped) else _extract_batch(extractor, batch, limit)
+
+    with computing_threads(workers, each=max(1, torch.get_num_threads() // workers)) as pool:
+        batches = _equal_sizes(prefetch(read, names, batch_size + workers, decoders), batch_size)
+        yield from in_order(pool, work, batches, ahead=workers)
 
 
 def _equal_sizes(
@@ -285,27 +300,6 @@ def _equal_sizes(
         batch.append(loaded)
     if batch:
         yield batch
-
-
-@contextmanager
-def background() -> Iterator[Callable[[Callable[[], None]], None]]:
-    """Do one thing at a time in a thread of its own, while the caller prepares the next.
-
-    Gives a function that hands work over, once the work before it is done; an error of that work is raised there, or at
-    the end. Leaving waits for the last.
-    """
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        last: Future[None] | None = None
-
-        def hand_over(work: Callable[[], None]) -> None:
-            nonlocal last
-            if last is not None:
-                last.result()
-            last = pool.submit(work)
-
-        yield hand_over
-        if last is not None:
-            last.result()
 
 
 def _extract_batch(extractor: Extractor, batch: list[Loaded], limit: int | None) -> list[Extracted | Skipped]:

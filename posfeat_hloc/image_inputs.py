@@ -16,6 +16,7 @@ from PIL import Image
 from posfeat_hloc.errors import ImageError
 from posfeat_hloc.images import DecodedImage, read_image, resize
 from posfeat_hloc.masks import Masks
+from posfeat_hloc.threads import in_order
 
 Conf = dict[str, Any]
 
@@ -95,18 +96,14 @@ def prefetch(
 ) -> Iterator[tuple[str, Loaded | ImageError]]:
     """Decode in the background, a few images ahead of the network; memory holds ``ahead + 1`` of them at most."""
 
-    def attempt(name: str) -> Loaded | ImageError:
+    def attempt(name: str) -> tuple[str, Loaded | ImageError]:
         try:
-            return read(name)
+            return name, read(name)
         except ImageError as error:
-            return error
+            return name, error
 
     with ThreadPoolExecutor(max_workers=decoders) as pool:
-        waiting = [(name, pool.submit(attempt, name)) for name in names[:ahead]]
-        for i, name in enumerate(names):
-            if i + ahead < len(names):
-                waiting.append((names[i + ahead], pool.submit(attempt, names[i + ahead])))
-            yield name, waiting.pop(0)[1].result()
+        yield from in_order(pool, attempt, names, ahead)
 
 
 def picture_tensor(pixels: NDArray[np.uint8], preprocessing: Conf, grayscale: bool) -> torch.Tensor:

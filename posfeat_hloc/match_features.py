@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +23,7 @@ from posfeat_hloc.mapping.pairs import Pair, read_pairs, unique_pairs
 from posfeat_hloc.memory import return_large_blocks
 from posfeat_hloc.stores import FeatureStore, MatchStore
 from posfeat_hloc.stores.matches import DIRECTED
+from posfeat_hloc.threads import computing_threads, in_order
 
 if TYPE_CHECKING:
     from posfeat_hloc.cluster import Cluster
@@ -185,33 +184,15 @@ def matched(matcher: matchers.Matcher, batches: Iterable[Batch], device: str) ->
         batches: pairs with descriptors; on a CPU as many batches are matched at a time as torch has threads.
         device: a torch device.
     """
-    on_cpu = not device.startswith("cuda")
-    ahead: deque[tuple[Batch, Future[list[Matches]]]] = deque()
-    with _threads(torch.get_num_threads() if on_cpu else 1) as (pool, workers):
-        for batch in batches:
-            arrays = [(descriptors0, descriptors1) for _, descriptors0, descriptors1 in batch]
-            ahead.append((batch, pool.submit(matchers.match_batch, matcher, arrays, device)))
-            if len(ahead) > 2 * workers:
-                yield from _finished(*ahead.popleft())
-        while ahead:
-            yield from _finished(*ahead.popleft())
+    workers = 1 if device.startswith("cuda") else torch.get_num_threads()
 
+    def work(batch: Batch) -> list[Matched]:
+        found = matchers.match_batch(matcher, [(first, second) for _, first, second in batch], device)
+        return [Matched(pair, matches, len(second)) for (pair, _, second), matches in zip(batch, found, strict=True)]
 
-def _finished(batch: Batch, future: Future[list[Matches]]) -> Iterator[Matched]:
-    for (pair, _, descriptors1), found in zip(batch, future.result(), strict=True):
-        yield Matched(pair, found, len(descriptors1))
-
-
-@contextmanager
-def _threads(workers: int) -> Iterator[tuple[ThreadPoolExecutor, int]]:
-    """Threads that compute without further threads of torch; what waits is dropped when the block fails."""
-    threads = torch.get_num_threads()
-    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
-    try:
-        yield pool, workers
-    finally:
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)  # torch takes the last number set as that of all later threads
+    with computing_threads(workers) as pool:
+        for results in in_order(pool, work, batches, ahead=2 * workers):
+            yield from results
 
 
 def _read_in_order(pairs: list[Pair], images0: _Images, images1: _Images, memory: int, size: int) -> Iterator[Batch]:

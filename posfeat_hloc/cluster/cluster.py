@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from functools import partial
 from typing import Any, Generic, TypeVar
 
@@ -53,7 +53,9 @@ class Cluster:
         task = self._task.options(num_cpus=1, num_gpus=1 if gpu else 0)
         return Pending(self, task.remote(versions(), function, *args), gpu)
 
-    def map(self, function: Callable[[Shard], Result], given: Iterable[Shard], gpu: bool = False) -> Iterator[Result]:
+    def map(
+        self, function: Callable[[Shard], Result], given: Iterable[Shard], gpu: bool = False
+    ) -> Generator[Result, None, None]:
         """``function`` of each shard, in their order; shards are taken from ``given`` as tasks finish.
 
         Raises:
@@ -75,7 +77,7 @@ class Cluster:
         device: str,
         weights_sha256: str,
         limit: int | None = None,
-    ) -> Iterator[list[Extracted | Skipped]]:
+    ) -> Generator[list[Extracted | Skipped], None, None]:
         """As :func:`posfeat_hloc.extract_features.extracted`, on the cluster.
 
         Args:

@@ -12,7 +12,7 @@ from typing import Any
 
 from posfeat_hloc import extractors, matchers
 from posfeat_hloc.errors import ImageError, WeightsError
-from posfeat_hloc.extract_features import Extracted, Skipped, batch_size_on, choose_device, extracted
+from posfeat_hloc.extract_features import Extracted, Skipped, choose_device, extracted
 from posfeat_hloc.extractors import Extractor
 from posfeat_hloc.image_inputs import ImageInputs
 from posfeat_hloc.images import read_image
@@ -83,7 +83,7 @@ def extract_shard(
         here = ImageInputs(Path(name) / "images", Masks(Path(name) / "masks"), inputs.turn)
         sent = {f"{row}{PurePosixPath(file.name).suffix}": file for row, file in enumerate(files) if not file.problem}
         paths = _write_files(here, sent, inputs)
-        found = extracted(extractor, conf["preprocessing"], here, list(sent), batch_size_on(target), limit)
+        found = extracted(extractor, conf["preprocessing"], here, list(sent), target, limit)
         rows = {file.name: row for row, file in enumerate(files)}
         for item in (item for batch in found for item in batch):
             file = sent[item.name]
