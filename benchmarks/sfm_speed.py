@@ -98,7 +98,9 @@ def main() -> None:
             return
         load("hloc.reconstruction", "main")  # before anything runs for hours
         if (matcher := confs.default_matchers[args.feature]) not in load("hloc.match_features", "confs").confs:
-            raise PosfeatError(f"{args.feature} is matched by {matcher}, which hloc does not have; take another feature")
+            raise PosfeatError(
+                f"{args.feature} is matched by {matcher}, which hloc does not have; take another feature"
+            )
         print("| images | side | wall, s | CPU, s | peak MB | extract, s | match, s | verify and map, s | registered "
               "| points | reproj. px |")  # fmt: skip
         print("|" + "---|" * 11)

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from posfeat_hloc.errors import MappingError
 from posfeat_hloc.mapping.cameras import CameraOptions, assign_cameras
+from posfeat_hloc.mapping.chance import drop_chance_pairs
 from posfeat_hloc.mapping.pairs import Pair
 from posfeat_hloc.stores import FeatureStore, MatchStore
 
@@ -91,6 +92,9 @@ def build_database(
 def verify(path: Path, seed: int = 0, threads: int = -1, max_error: float = 4.0) -> None:
     """Estimate the two-view geometry of every pair in a database (COLMAP's verification).
 
+    Pairs that have enough inliers for COLMAP, but no more than chance gives (:mod:`posfeat_hloc.mapping.chance`), are
+    turned down as well.
+
     Args:
         path: of the database.
         seed: of each pair's RANSAC, which makes the result independent of the number of threads.
@@ -104,6 +108,8 @@ def verify(path: Path, seed: int = 0, threads: int = -1, max_error: float = 4.0)
     verifier.num_threads = threads
     with _said_of(path, "verified"):
         pycolmap.geometric_verification(path, verifier_options=verifier, two_view_geometry_options=options)
+        with pycolmap.Database.open(path) as db:
+            drop_chance_pairs(db, max_error)
 
 
 def describe_database(path: Path) -> DatabaseReport:

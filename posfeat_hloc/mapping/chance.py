@@ -1,0 +1,121 @@
+"""Pairs of images whose verified matches are no more than chance gives.
+
+COLMAP takes two images for related when 15 matches agree with one epipolar geometry. With thousands of matches that is
+no evidence: two photographs with nothing in common have 1500 mutual nearest neighbours among 8192 keypoints, and RANSAC
+finds a geometry that 50 of them fit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import lru_cache, partial
+
+import numpy as np
+import pycolmap
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+SAMPLES = {"CALIBRATED": (5, 10), "UNCALIBRATED": (7, 3)}
+"""Matches that RANSAC makes a geometry of, and geometries that it gets at most; chance never fits a homography."""
+
+_TRIED = 10_000
+"""Random matches that estimate how often one fits."""
+
+
+def log_chance(matches: int, inliers: int, share: float, sample: int = 7, models: int = 3) -> float:
+    """Logarithm of how many geometries with so many inliers random matches would have, an a-contrario test.
+
+    There are ``models * C(M, sample)`` geometries through matches of the pair, and each of the other matches fits one
+    with probability ``share``: ``E = models * C(M, s) * P[Binomial(M - s, share) >= K - s]`` (Moisan and Stival,
+    IJCV 2004, eq. 6, with the tail of the binomial distribution itself and one threshold). Below 0, chance is no
+    explanation.
+
+    Args:
+        matches, inliers: M and K.
+        share: of random matches that fit a geometry.
+        sample, models: see :data:`SAMPLES`.
+    """
+    if inliers <= sample:
+        return math.inf
+    return math.log(models) + _log_binomial(matches, sample) + _log_tail(matches - sample, inliers - sample, share)
+
+
+def share_by_chance(points0: Array, points1: Array, fundamental: Array, max_error: float) -> float:
+    """How many of the matches fit a geometry after they were exchanged at random, as a share.
+
+    Args:
+        points0, points1: ``(M, 2)`` matched keypoints.
+        fundamental: ``(3, 3)``, of pixels.
+        max_error: Sampson error of a match that fits, in pixels.
+    """
+    rng = np.random.default_rng(len(points0))
+    first, second = rng.integers(len(points0), size=(2, _TRIED))
+    errors = _squared_sampson(points0[first], points1[second], fundamental)
+    fits = np.count_nonzero((errors <= max_error**2) & (first != second))
+    return (fits + 1) / (np.count_nonzero(first != second) + 2)
+
+
+def drop_chance_pairs(db: pycolmap.Database, max_error: float) -> int:
+    """Empty the two-view geometries of a database that chance explains, as COLMAP does with those of few inliers.
+
+    Args:
+        db: after verification.
+        max_error: of an inlier in that verification, in pixels.
+
+    Returns:
+        the number of pairs.
+    """
+    keypoints: Callable[[int], Array] = lru_cache(maxsize=256)(partial(_keypoints, db))
+    pair_ids, counts = db.read_two_view_geometry_num_inliers()
+    dropped = 0
+    with pycolmap.DatabaseTransaction(db):
+        for pair_id, count in zip(pair_ids, counts, strict=True):
+            if count == 0:
+                continue
+            image0, image1 = pycolmap.pair_id_to_image_pair(pair_id)
+            if _is_chance(db, image0, image1, keypoints, max_error):
+                db.update_two_view_geometry(image0, image1, pycolmap.TwoViewGeometry())
+                dropped += 1
+    return dropped
+
+
+def _is_chance(
+    db: pycolmap.Database, image0: int, image1: int, keypoints: Callable[[int], Array], max_error: float
+) -> bool:
+    geometry = db.read_two_view_geometry(image0, image1)
+    estimation = SAMPLES.get(pycolmap.TwoViewGeometryConfiguration(geometry.config).name)
+    if estimation is None or geometry.F is None:
+        return False
+    matches = db.read_matches(image0, image1)
+    points0, points1 = keypoints(image0)[matches[:, 0]], keypoints(image1)[matches[:, 1]]
+    share = share_by_chance(points0, points1, geometry.F, max_error)
+    return log_chance(len(matches), len(geometry.inlier_matches), share, *estimation) >= 0
+
+
+def _keypoints(db: pycolmap.Database, image: int) -> Array:
+    return np.asarray(db.read_keypoints(image)[:, :2], np.float64)
+
+
+def _squared_sampson(points0: Array, points1: Array, fundamental: Array) -> Array:
+    """Squared Sampson errors in pixels of ``(N, 2)`` matches; infinite where an epipolar line is none."""
+    ones = np.ones((len(points0), 1))
+    homogeneous0, homogeneous1 = np.hstack([points0, ones]), np.hstack([points1, ones])
+    lines1, lines0 = homogeneous0 @ fundamental.T, homogeneous1 @ fundamental
+    gradient = np.square(lines1[:, :2]).sum(axis=1) + np.square(lines0[:, :2]).sum(axis=1)
+    residual = np.square((homogeneous1 * lines1).sum(axis=1))
+    return np.divide(residual, gradient, out=np.full(len(points0), np.inf), where=gradient > 0)
+
+
+def _log_binomial(total: int, chosen: int) -> float:
+    return math.lgamma(total + 1) - math.lgamma(chosen + 1) - math.lgamma(total - chosen + 1)
+
+
+def _log_tail(total: int, least: int, share: float) -> float:
+    """Logarithm of P[Binomial(total, share) >= least]."""
+    counts = np.arange(least, total + 1, dtype=np.float64)
+    odds = math.log(share) - math.log1p(-share)
+    first = _log_binomial(total, least) + least * math.log(share) + (total - least) * math.log1p(-share)
+    ratios = np.log((total - counts[:-1]) / (counts[:-1] + 1)) + odds
+    return first + float(np.logaddexp.reduce(np.concatenate([[0.0], np.cumsum(ratios)])))
