@@ -177,6 +177,10 @@ def _run(
     incremental.random_seed = options.seed
     incremental.num_threads = options.threads
     incremental.min_model_size = options.min_model_size
+    incremental.ba_global_function_tolerance = 1e-6  # COLMAP's 0 takes all iterations, whatever they gain
+    if hasattr(incremental, "structure_less_registration_fallback"):  # since pycolmap 4
+        # poses from 2D matches alone, where 3D points do not give one: minutes of RANSAC among wrong matches
+        incremental.structure_less_registration_fallback = False
     incremental.ba_refine_focal_length = options.refine_intrinsics
     incremental.ba_refine_extra_params = options.refine_intrinsics
     incremental.mapper.abs_pose_refine_focal_length = options.refine_intrinsics
