@@ -14,7 +14,7 @@ from posfeat_hloc.stores import FeatureStore
 
 images, outputs = Path(sys.argv[1]), Path(sys.argv[2])
 
-features = extract_features.main(confs.extractors["d2d-hardnet-subpixel"], images, outputs)
+features = extract_features.main(confs.extractors["posfeat-small"], images, outputs)
 with FeatureStore(features) as store:
     names = store.names()
     first = store.read(names[0])

@@ -18,7 +18,7 @@ posfeat_hloc.register()  # added
 images, outputs = Path(sys.argv[1]), Path(sys.argv[2])
 pairs, matches = outputs / "pairs.txt", outputs / "matches.h5"
 
-features = extract_features.main(extract_features.confs["d2d-hardnet-subpixel"], images, outputs)
+features = extract_features.main(extract_features.confs["posfeat-small"], images, outputs)
 pairs_from_exhaustive.main(pairs, features=features)
 match_features.main(match_features.confs["NN-mutual"], pairs, features, matches=matches)
 model = reconstruction.main(outputs / "sfm", images, pairs, features, matches)

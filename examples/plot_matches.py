@@ -18,7 +18,7 @@ def main() -> None:
     """Parse the command line, extract, match, draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", nargs=2, type=Path)
-    parser.add_argument("--feature", default="d2d-hardnet-subpixel", choices=list(confs.extractors))
+    parser.add_argument("--feature", default="posfeat-small", choices=list(confs.extractors))
     parser.add_argument("--weights", help="other weights than the feature's own")
     parser.add_argument("--max-size", type=int, default=800, help="longest side in pixels (default: %(default)s)")
     parser.add_argument("--max-keypoints", type=int, default=2048)

@@ -19,7 +19,6 @@ import numpy as np
 from pipelines import sfm
 from pipelines.argument_types import positive
 from pipelines.feature_list import read_weights
-from pipelines.sfm_options import DEFAULT_FEATURE
 from pipelines.summary import Run
 from pipelines.tables import Column, Table, Value
 from posfeat_hloc import confs
@@ -157,8 +156,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--dataset", type=Path, required=True, metavar="DIR", help="a set (DIR/images), or a folder of sets")
-    add("--features", nargs="+", default=[DEFAULT_FEATURE], choices=list(confs.extractors), metavar="FEATURE",
-        help=f"default: {DEFAULT_FEATURE}; any of {', '.join(confs.extractors)}")  # fmt: skip
+    add("--features", nargs="+", default=[confs.DEFAULT_FEATURE], choices=list(confs.extractors), metavar="FEATURE",
+        help=f"default: {confs.DEFAULT_FEATURE}; any of {', '.join(confs.extractors)}")  # fmt: skip
     add("--weights", nargs="+", default=[], metavar="FEATURE=FILE", help="other weights for a feature's network")
     add(
         "--exhaustive-up-to",

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.argument_types import positive
-from pipelines.sfm_options import DEFAULT_FEATURE
 from posfeat_hloc import confs
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.extract_features import extract
@@ -38,7 +37,7 @@ class FeatureChoice:
         return re.sub(r"[^\w.=+-]+", "_", self.label)
 
 
-def add_feature_options(parser: argparse.ArgumentParser, default: Sequence[str] = (DEFAULT_FEATURE,)) -> None:
+def add_feature_options(parser: argparse.ArgumentParser, default: Sequence[str] = (confs.DEFAULT_FEATURE,)) -> None:
     """``--features``, ``--weights`` and what else decides which keypoints are matched, and where."""
     add = parser.add_argument
     add("--features", nargs="+", default=list(default), metavar="FEATURE",

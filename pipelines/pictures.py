@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 
 from pipelines.argument_types import positive
 from pipelines.feature_list import choose_features
-from pipelines.sfm_options import DEFAULT_FEATURE
 from posfeat_hloc import confs, drawing, extractors, matchers
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.evaluation.homography import match_errors
@@ -190,7 +189,7 @@ def _parser() -> argparse.ArgumentParser:
     truth.add_argument(
         "--model", type=Path, metavar="DIR", help="COLMAP model with both; errors are epipolar distances"
     )
-    add("--feature", default=DEFAULT_FEATURE, help="as in pipelines.hpatches, NAME or NAME:OPTION=VALUE")
+    add("--feature", default=confs.DEFAULT_FEATURE, help="as in pipelines.hpatches, NAME or NAME:OPTION=VALUE")
     add("--weights", help="other weights for its network")
     add("--matcher", choices=list(confs.matchers), help="default: the one that suits the feature")
     add("--right", type=float, default=10.0, metavar="PX", help="error drawn in full red (default: %(default)g)")

@@ -19,8 +19,6 @@ from posfeat_hloc.mapping.reconstruction import MAPPERS
 from posfeat_hloc.memory import memory_size
 from posfeat_hloc.video.frames import COUNT, STEP
 
-DEFAULT_FEATURE = "d2d-hardnet-subpixel"
-
 
 def complete(args: argparse.Namespace) -> argparse.Namespace:
     """Fill in the options whose defaults depend on what the images are."""
@@ -80,7 +78,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
 
     group = options.add_argument_group("features and matches")
     add = group.add_argument
-    add("--feature", choices=list(confs.extractors), default=DEFAULT_FEATURE, metavar="NAME",
+    add("--feature", choices=list(confs.extractors), default=confs.DEFAULT_FEATURE, metavar="NAME",
         help="default: %(default)s; `python -m posfeat_hloc list` names all")  # fmt: skip
     add_network_options(group)
     add("--max-size", type=positive, metavar="PX",

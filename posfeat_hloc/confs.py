@@ -213,6 +213,9 @@ matchers: dict[str, Conf] = {
     "dual-softmax": {"output": "matches-dual-softmax", "model": {"name": "dual_softmax"}},
 }
 
+DEFAULT_FEATURE = "posfeat-small"
+"""What commands take when no feature is named: most points a second on a CPU (benchmarks/posfeat_weights.md)."""
+
 default_matchers: dict[str, str] = {
     "d2d-hardnet": "NN-mutual",  # the papers use no ratio test with D2D
     "d2d-sosnet": "NN-mutual",

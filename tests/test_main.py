@@ -11,10 +11,8 @@ from types import ModuleType
 import pytest
 from PIL import Image
 
-from pipelines.sfm_options import DEFAULT_FEATURE
 from posfeat_hloc import confs
 from posfeat_hloc.__main__ import main
-from posfeat_hloc.commands import features
 from posfeat_hloc.stores import FeatureStore, MatchStore
 from tests.conftest import Texture
 from tests.fake_hloc import fake_hloc  # noqa: F401
@@ -133,9 +131,8 @@ def test_the_list_has_a_line_for_each_conf(capsys: Output) -> None:
     )
 
 
-def test_defaults_are_those_of_the_other_command() -> None:
-    assert features.DEFAULT_CONF == DEFAULT_FEATURE
-    assert confs.extractors[DEFAULT_FEATURE]["output"] == f"feats-{DEFAULT_FEATURE}"
+def test_the_default_features_file_has_its_name() -> None:
+    assert confs.extractors[confs.DEFAULT_FEATURE]["output"] == f"feats-{confs.DEFAULT_FEATURE}"
 
 
 def test_hlocs_engine_gets_hlocs_arguments(fake_hloc: Fake, photos: Path, capsys: Output) -> None:  # noqa: F811

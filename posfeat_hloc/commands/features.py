@@ -17,8 +17,7 @@ from posfeat_hloc.mapping.pairs import read_pairs
 from posfeat_hloc.memory import memory_size
 from posfeat_hloc.stores import FeatureStore
 
-DEFAULT_CONF = "d2d-hardnet-subpixel"
-DEFAULT_MATCHER = confs.default_matchers[DEFAULT_CONF]
+DEFAULT_MATCHER = confs.default_matchers[confs.DEFAULT_FEATURE]
 ENGINES = ("posfeat_hloc", "hloc")
 
 Command = Callable[[argparse.Namespace], bool]
@@ -29,7 +28,7 @@ def add_extract(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add("--image_dir", type=Path, required=True, metavar="DIR", help="folder of images, searched recursively")
     add("--export_dir", type=Path, required=True, metavar="DIR", help="folder of the feature file")
-    _add_common(command, extract, DEFAULT_CONF)
+    _add_common(command, extract, confs.DEFAULT_FEATURE)
     add("--as_half", action="store_true",
         help="half precision with --engine hloc; ours always stores descriptors so, and keypoints never")  # fmt: skip
     add("--image_list", type=Path, metavar="FILE", help="a name a line (default: all images)")
@@ -44,7 +43,7 @@ def add_match(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add("--pairs", type=Path, required=True, metavar="FILE", help="two names a line")
     add("--export_dir", type=Path, metavar="DIR", help="folder of the match file, and of the features given by name")
-    add("--features", default=f"feats-{DEFAULT_CONF}", metavar="NAME|FILE", help="default: %(default)s")
+    add("--features", default=f"feats-{confs.DEFAULT_FEATURE}", metavar="NAME|FILE", help="default: %(default)s")
     add("--matches", type=Path, metavar="FILE", help="the match file (default: named as hloc names it)")
     add("--memory", type=memory_size, default="1G", metavar="SIZE",
         help="for descriptors, e.g. 500M or 2G; (default: %(default)s; not for --engine hloc)")  # fmt: skip

@@ -28,7 +28,6 @@ from posfeat_hloc.training.facets import Camera, Facet, render
 from posfeat_hloc.training.planes import PlanesOptions, random_scene
 from posfeat_hloc.training.posed_pairs import Array, Photograph
 
-FEATURE = "d2d-hardnet-subpixel"
 SIZE = (480, 360)
 VIEWS = 4
 MAX_ROTATION = 0.5
@@ -116,12 +115,12 @@ def _texture(rng: np.random.Generator, width: int = 800, height: int = 600) -> P
 
 def _reconstruct(work: Path, camera: Camera) -> Path:
     """Folder of the largest model of ``work/images``; MappingError when there is none."""
-    feature = deepcopy(confs.extractors[FEATURE])
+    feature = deepcopy(confs.extractors[confs.DEFAULT_FEATURE])
     feature["model"]["max_keypoints"] = 2048
     features, matches, database = work / "features.h5", work / "matches.h5", work / "database.db"
     report = extract(feature, work / "images", features, progress=False)
     pairs = exhaustive_pairs(report.names)
-    match(confs.matchers[confs.default_matchers[FEATURE]], pairs, features, matches, progress=False)
+    match(confs.matchers[confs.default_matchers[confs.DEFAULT_FEATURE]], pairs, features, matches, progress=False)
     centre = camera.K[:2, 2] + 0.5  # COLMAP's pixels
     intrinsics = CameraOptions("single", "PINHOLE", (camera.K[0, 0], camera.K[1, 1], *centre))
     build_database(database, work / "images", features, matches, report.names, pairs, intrinsics, progress=False)

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from posfeat_hloc import confs
+
 
 @dataclass(frozen=True)
 class _Remedy:
@@ -21,7 +23,7 @@ class _Remedy:
 
 
 _MORE = (("--max-size", "3200"), ("--max-keypoints", "16384"))
-_STRONG = ("--feature", "d2d-hardnet-subpixel")
+_STRONG = ("--feature", confs.DEFAULT_FEATURE)
 _ALL = ("--pairs", "exhaustive")
 
 _REMEDIES = {

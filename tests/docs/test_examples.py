@@ -41,7 +41,7 @@ def small(monkeypatch, feature):
 
 
 def test_the_library_step_by_step(run, photos, tmp_path, monkeypatch, capsys):
-    small(monkeypatch, "d2d-hardnet-subpixel")
+    small(monkeypatch, "posfeat-small")
     run("hloc_style.py", photos, tmp_path)
     assert "a.png: 500 keypoints" in capsys.readouterr().out
     assert (tmp_path / "sparse/0/points3D.bin").stat().st_size > 1000

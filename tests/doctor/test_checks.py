@@ -101,7 +101,7 @@ def test_files_without_a_place_for_them(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_the_self_test_sees_what_is_true_and_what_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(self_test, "FEATURE", "sift")  # the same path in a second
+    monkeypatch.setattr(self_test.confs, "DEFAULT_FEATURE", "sift")  # the same path in a second
     models, before = [], pycolmap.logging.minloglevel
 
     def kept(path: Path) -> pycolmap.Reconstruction:
@@ -146,7 +146,7 @@ def test_the_bounds(count: int, rotation: float, position: float, status: str) -
 
 
 def test_a_scene_without_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(self_test, "FEATURE", "sift")
+    monkeypatch.setattr(self_test.confs, "DEFAULT_FEATURE", "sift")
     monkeypatch.setattr(self_test, "render", lambda _, camera: np.zeros((camera.size[1], camera.size[0], 3), np.uint8))
     finding = self_test.run()
     assert finding.status == "fail"
