@@ -21,7 +21,7 @@ from posfeat_hloc.features import Features
 from posfeat_hloc.image_inputs import ImageInputs, Loaded, picture_tensor, prefetch
 from posfeat_hloc.images import list_images
 from posfeat_hloc.masks import Masks, allowed, strongest
-from posfeat_hloc.memory import return_large_blocks
+from posfeat_hloc.memory import keep_large_blocks, return_unused
 from posfeat_hloc.stores import FeatureStore
 from posfeat_hloc.threads import computing_threads, in_order
 
@@ -32,6 +32,9 @@ Conf = dict[str, Any]
 
 LARGE_IMAGE = 2048
 """Pixels of the longer side above which a CPU extracts one image at a time, for the sake of memory."""
+
+TRIM_EVERY = 16
+"""Batches after which memory that is not in use goes back to the system."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +151,6 @@ def extract(
         WeightsError: the weights cannot be loaded.
     """
     names = list_images(image_dir) if names is None else sorted(set(names))
-    return_large_blocks()
     target = choose_device(device) if cluster is None else "cpu"
     inputs = ImageInputs(image_dir, None if masks is None else Masks(masks), turn)
     limit = None if masks is None else extractors.keypoint_limit(conf["model"])
@@ -273,6 +275,7 @@ def extracted(
 
     With a limit, the extractor gives all keypoints, and the best that a mask allows are kept.
     """
+    keep_large_blocks()
     batch_size, workers = batch_size_on(device), images_at_a_time(device, preprocessing)
     read = inputs.reader(preprocessing, extractor.grayscale)
     decoders = min(4, os.cpu_count() or 1) if batch_size > 1 else 1
@@ -282,7 +285,10 @@ def extracted(
 
     with computing_threads(workers, each=max(1, torch.get_num_threads() // workers)) as pool:
         batches = _equal_sizes(prefetch(read, names, batch_size + workers, decoders), batch_size)
-        yield from in_order(pool, work, batches, ahead=workers)
+        for number, done in enumerate(in_order(pool, work, batches, ahead=workers), 1):
+            yield done
+            if number % TRIM_EVERY == 0:
+                return_unused()
 
 
 def _equal_sizes(
