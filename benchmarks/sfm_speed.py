@@ -1,6 +1,6 @@
 """A whole reconstruction by us and by hloc with the same feature: wall time and peak memory of a process each.
 
-    python benchmarks/sfm_speed.py --images fountain-P11/images --feature d2d-hardnet-subpixel --output runs/sfm_speed
+    python benchmarks/sfm_speed.py --images fountain-P11/images --output runs/sfm_speed
 
 Needs an hloc that can be imported. hloc's side is its `extract_features.main`, `pairs_from_exhaustive.main`,
 `match_features.main` and `reconstruction.main` with our feature registered and hloc's own matcher of the same name. A
@@ -15,9 +15,11 @@ import os
 import subprocess
 import sys
 import time
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+from pipelines.argument_types import positive
 from posfeat_hloc import confs, hloc_plugin
 from posfeat_hloc.errors import PosfeatError
 from posfeat_hloc.hloc_plugin.installation import load
@@ -28,15 +30,17 @@ REPOSITORY = Path(__file__).parents[1]
 SIDES = ("ours", "hloc")
 
 
-def reconstruct_with_hloc(images: Path, feature: str, output: Path) -> None:
+def reconstruct_with_hloc(images: Path, feature: str, max_keypoints: int, output: Path) -> None:
     """hloc's functions in a row; writes ``summary.json`` as far as the table needs it."""
     names = hloc_plugin.register()
     extraction, matching = load("hloc.extract_features", "main"), load("hloc.match_features", "main")
     pairing, mapping = load("hloc.pairs_from_exhaustive", "main"), load("hloc.reconstruction", "main")
     seconds: dict[str, float] = {}
     pairs, matches = output / "pairs.txt", output / "matches.h5"
+    conf = deepcopy(extraction.confs[names.extractors[feature]])
+    conf["model"]["max_keypoints"] = max_keypoints
     with timed(seconds, "extract"):
-        features = extraction.main(extraction.confs[names.extractors[feature]], images, output)
+        features = extraction.main(conf, images, output)
     pairing.main(pairs, features=features)
     with timed(seconds, "match"):
         matching.main(matching.confs[confs.default_matchers[feature]], pairs, features, matches=matches)
@@ -46,7 +50,7 @@ def reconstruct_with_hloc(images: Path, feature: str, output: Path) -> None:
     (output / "summary.json").write_text(json.dumps({"seconds": seconds, "model": found}))
 
 
-def measure(side: str, images: Path, feature: str, output: Path) -> dict[str, Any]:
+def measure(side: str, images: Path, feature: str, max_keypoints: int, output: Path) -> dict[str, Any]:
     """Run one side in a process of its own and collect its summary, seconds and memory."""
     record = output / "measured.json"
     if not record.exists():
@@ -55,7 +59,8 @@ def measure(side: str, images: Path, feature: str, output: Path) -> dict[str, An
             command = [sys.executable, "-m", "pipelines.sfm"]
         else:
             command = [sys.executable, str(Path(__file__).resolve()), "--side", "hloc"]
-        command += ["--images", str(images), "--feature", feature, "--output", str(output)]
+        command += ["--images", str(images), "--feature", feature, "--max-keypoints", str(max_keypoints)]
+        command += ["--output", str(output)]
         start = time.perf_counter()
         with (output / "terminal.log").open("wb") as log:
             process = subprocess.Popen(command, cwd=REPOSITORY, stdout=log, stderr=log)
@@ -87,14 +92,15 @@ def main() -> None:
     """Run both sides and print the table as it grows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--feature", choices=list(confs.extractors), default="d2d-hardnet-subpixel")
+    parser.add_argument("--feature", choices=list(confs.extractors), default=confs.DEFAULT_FEATURE)
+    parser.add_argument("--max-keypoints", type=positive, default=8192, metavar="N")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
     parser.add_argument("--side", choices=SIDES[1:], help=argparse.SUPPRESS)
     args = parser.parse_args()
     images, output = args.images.resolve(), args.output.resolve()
     try:
         if args.side:
-            reconstruct_with_hloc(images, args.feature, output)
+            reconstruct_with_hloc(images, args.feature, args.max_keypoints, output)
             return
         load("hloc.reconstruction", "main")  # before anything runs for hours
         if (matcher := confs.default_matchers[args.feature]) not in load("hloc.match_features", "confs").confs:
@@ -107,7 +113,7 @@ def main() -> None:
         name = images.parent.name if images.name == "images" else images.name
         found = {}
         for side in SIDES:
-            found[side] = measure(side, images, args.feature, output / name / args.feature / side)
+            found[side] = measure(side, images, args.feature, args.max_keypoints, output / name / args.feature / side)
             print(row(name, side, found[side]), flush=True)
         ratios = [found["hloc"][key] / found["ours"][key] for key in ("wall", "cpu", "peak_mb")]
         print("hloc / ours: {:.1f} of the wall time, {:.1f} of the CPU time, {:.1f} of the memory".format(*ratios))
