@@ -21,11 +21,10 @@ import pycolmap
 from pipelines import demo
 from pipelines.colmap_log import send_colmap_log_to
 from pipelines.report import write_page
-from pipelines.sfm_inputs import gps_positions, open_inputs, output_folder, tell_georeference
-from pipelines.sfm_options import complete, configurations, parser
+from pipelines.sfm_inputs import gps_positions, open_inputs, tell_georeference
+from pipelines.sfm_options import Settings, complete, parser
 from pipelines.sfm_pairs import choose_pairs
 from pipelines.summary import Run, as_json, as_text
-from posfeat_hloc import confs
 from posfeat_hloc.cluster import Cluster, connect
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.exits import exit_code
@@ -33,13 +32,12 @@ from posfeat_hloc.export import export
 from posfeat_hloc.extract_features import extract
 from posfeat_hloc.image_inputs import fingerprint
 from posfeat_hloc.images import list_images
-from posfeat_hloc.mapping.cameras import CameraOptions
 from posfeat_hloc.mapping.database import build_database, describe_database, verify
 from posfeat_hloc.mapping.diagnosis import diagnose
 from posfeat_hloc.mapping.georeference import georeference, read_georeference
 from posfeat_hloc.mapping.gps import local_positions, write_priors
 from posfeat_hloc.mapping.pairs import Pair, write_pairs
-from posfeat_hloc.mapping.reconstruction import MapperOptions, read_model, reconstruct, summarize
+from posfeat_hloc.mapping.reconstruction import read_model, reconstruct, summarize
 from posfeat_hloc.match_features import match
 from posfeat_hloc.output import only_writer, write_atomically
 from posfeat_hloc.resume import Made, hash_of
@@ -64,33 +62,23 @@ def sfm(args: argparse.Namespace) -> Run:
     Raises:
         PosfeatError: for anything a user can mend.
     """
-    feature_conf, matcher_conf = configurations(args)
-    camera = CameraOptions(args.camera, args.camera_model, args.camera_params)
-    mapper = MapperOptions(args.mapper, args.seed, args.threads, refine_intrinsics=args.camera_params is None)
-    if args.images is not None and len(list_images(args.images)) < 2:
+    settings = Settings.of(args)
+    if not (args.demo or args.video) and len(list_images(args.images)) < 2:
         raise ConfigurationError(f"{args.images}: holds one image; a reconstruction needs at least two")
-    output = output_folder(args)
     cluster = connect(args.ray)
-    with only_writer(output):
-        run = _stages(args, output, feature_conf, matcher_conf, camera, mapper, cluster)
-    print(as_text(run, args.feature, args.images, output))
-    write_page(output, args)
+    with only_writer(args.output):
+        run = _stages(args, settings, cluster)
+    print(as_text(run, args.feature, args.images, args.output))
+    write_page(args.output, args)
     return run
 
 
-def _stages(
-    args: argparse.Namespace,
-    output: Path,
-    feature_conf: confs.Conf,
-    matcher_conf: confs.Conf,
-    camera: CameraOptions,
-    mapper: MapperOptions,
-    cluster: Cluster | None,
-) -> Run:
+def _stages(args: argparse.Namespace, settings: Settings, cluster: Cluster | None) -> Run:
     """From images to models and ``summary.json``."""
+    output: Path = args.output
     send_colmap_log_to(output / "logs")
     run = Run()
-    truth = open_inputs(args, output, run)
+    truth = open_inputs(args, run)
     names = list_images(args.images)
     run.images = len(names)
     gps = gps_positions(args, names, run)
@@ -99,7 +87,7 @@ def _stages(
     features, matches = output / "features.h5", output / "matches.h5"
     with run.stage("extract"):
         run.extraction = extract(
-            feature_conf, args.images, features, names, args.device,
+            settings.feature, args.images, features, names, args.device,
             progress=not args.quiet, masks=args.masks, cluster=cluster,
         )  # fmt: skip
     run.note_kept("extract", not run.extraction.extracted)
@@ -113,18 +101,20 @@ def _stages(
     write_pairs(output / "pairs.txt", pairs)
     with run.stage("match"):
         report = match(
-            matcher_conf, pairs, features, matches, args.device,
+            settings.matcher, pairs, features, matches, args.device,
             progress=not args.quiet, memory=args.memory, cluster=cluster,
         )  # fmt: skip
     run.note_kept("match", report.matched == 0)
 
     database, sparse = output / "database.db", output / "sparse"
-    key = _key(args, features, usable, pairs, matcher_conf, camera)
+    key = _key(args, settings, features, usable, pairs)
     with run.stage("verify"), Made(database, key) as made:
         run.note_kept("verify", made.already)
         if not made.already:
             partial = output / "database.partial.db"
-            build_database(partial, args.images, features, matches, usable, pairs, camera, progress=not args.quiet)
+            build_database(
+                partial, args.images, features, matches, usable, pairs, settings.camera, progress=not args.quiet
+            )
             if not args.quiet:
                 print(f"verify: two-view geometry of {describe_database(partial).pairs} pairs ...", flush=True)
             verify(partial, args.seed, args.threads)
@@ -134,25 +124,26 @@ def _stages(
     if args.gps:
         write_priors(database, gps)
 
-    with run.stage("map"), Made(sparse, [key, asdict(mapper), *placed]) as made:
+    with run.stage("map"), Made(sparse, [key, asdict(settings.mapper), *placed]) as made:
         run.note_kept("map", made.already)
         if made.already:
             folders = sorted((p for p in sparse.iterdir() if p.is_dir()), key=lambda p: int(p.name))
             run.models = [summarize(read_model(folder), folder) for folder in folders]
         else:
-            run.models = reconstruct(database, args.images, sparse, mapper, progress=not args.quiet)
+            run.models = reconstruct(database, args.images, sparse, settings.mapper, progress=not args.quiet)
             if args.gps and positions is not None:
                 georeference(sparse, positions, args.seed)
     if run.models:
-        _use_model(args, output, run, truth)
+        _use_model(args, run, truth)
     run.diagnosis = diagnose(database, [Path(model.path) for model in run.models], vars(args))
     summary = json.dumps(as_json(run, vars(args)), indent=2, ensure_ascii=False) + "\n"
     write_atomically(output / "summary.json", summary)
     return run
 
 
-def _use_model(args: argparse.Namespace, output: Path, run: Run, truth: demo.Truth | None) -> None:
+def _use_model(args: argparse.Namespace, run: Run, truth: demo.Truth | None) -> None:
     """What is wanted of the largest model besides itself."""
+    output: Path = args.output
     largest = Path(run.models[0].path)
     if args.gps:
         tell_georeference(read_georeference(output / "sparse"), run)
@@ -163,18 +154,13 @@ def _use_model(args: argparse.Namespace, output: Path, run: Run, truth: demo.Tru
         run.against_truth = demo.compare(largest, truth)
 
 
-def _key(
-    args: argparse.Namespace,
-    features: Path,
-    usable: list[str],
-    pairs: list[Pair],
-    matcher: confs.Conf,
-    camera: CameraOptions,
-) -> str:
+def _key(args: argparse.Namespace, settings: Settings, features: Path, usable: list[str], pairs: list[Pair]) -> str:
     """Changes with anything the database depends on."""
     with FeatureStore(features) as store:
         digests = [(name, store.digest(name), fingerprint(args.images / name)) for name in usable]
-    return hash_of([digests, pairs, matcher["model"], asdict(camera), args.seed, pycolmap.__version__])
+    return hash_of(
+        [digests, pairs, settings.matcher["model"], asdict(settings.camera), args.seed, pycolmap.__version__]
+    )
 
 
 if __name__ == "__main__":

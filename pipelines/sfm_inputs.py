@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from pipelines import demo
 from pipelines.summary import Run
@@ -14,22 +13,7 @@ from posfeat_hloc.mapping.gps import Position, read_positions
 from posfeat_hloc.video import extract_frames
 
 
-def output_folder(args: argparse.Namespace) -> Path:
-    """The folder of results; ``args.images`` names the folder of images afterwards, which is there for photographs.
-
-    Raises:
-        ConfigurationError: options that do not belong together.
-    """
-    if args.loop_closure and args.pairs != "sequential":
-        raise ConfigurationError("--loop-closure is for --pairs sequential; retrieval alone finds loops as well")
-    if args.images is not None:
-        return args.output or Path("outputs") / args.images.resolve().name
-    output: Path = args.output or Path("outputs") / ("demo" if args.demo else args.video[0].stem)
-    args.images = output / "images"
-    return output
-
-
-def open_inputs(args: argparse.Namespace, output: Path, run: Run) -> demo.Truth | None:
+def open_inputs(args: argparse.Namespace, run: Run) -> demo.Truth | None:
     """Write the images of ``--demo``, whose true cameras are returned, or the frames of videos.
 
     Raises:
@@ -39,14 +23,14 @@ def open_inputs(args: argparse.Namespace, output: Path, run: Run) -> demo.Truth 
     if args.demo:
         return write_photographs(args.images, progress=not args.quiet)
     if args.video is not None:
-        _take_frames(args, output, run)
+        _take_frames(args, run)
     return None
 
 
-def _take_frames(args: argparse.Namespace, output: Path, run: Run) -> None:
+def _take_frames(args: argparse.Namespace, run: Run) -> None:
     with run.stage("frames"):
         found = extract_frames(
-            args.video, args.images, output / "video", args.frames, args.motion / 100, not args.quiet
+            args.video, args.images, args.output / "video", args.frames, args.motion / 100, not args.quiet
         )
     run.note_kept("frames", found.written == 0)
     if len(found.names) < 2:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from copy import deepcopy
+from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines import demo
@@ -14,15 +15,41 @@ from posfeat_hloc import confs
 from posfeat_hloc.cluster import FORMS
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.export import FORMATS
-from posfeat_hloc.mapping.cameras import MODES
-from posfeat_hloc.mapping.reconstruction import MAPPERS
+from posfeat_hloc.mapping.cameras import MODES, CameraOptions
+from posfeat_hloc.mapping.reconstruction import MAPPERS, MapperOptions
 from posfeat_hloc.memory import memory_size
 from posfeat_hloc.video.frames import COUNT, STEP
 
 
+@dataclass(frozen=True)
+class Settings:
+    """How images are turned into a model, as the command line asks for it."""
+
+    feature: confs.Conf
+    matcher: confs.Conf
+    camera: CameraOptions
+    mapper: MapperOptions
+
+    @classmethod
+    def of(cls, args: argparse.Namespace) -> Settings:
+        """Raises ConfigurationError for options that do not belong together."""
+        if args.loop_closure and args.pairs != "sequential":
+            raise ConfigurationError("--loop-closure is for --pairs sequential; retrieval alone finds loops as well")
+        return cls(
+            *configurations(args),
+            CameraOptions(args.camera, args.camera_model, args.camera_params),
+            MapperOptions(args.mapper, args.seed, args.threads, refine_intrinsics=args.camera_params is None),
+        )
+
+
 def complete(args: argparse.Namespace) -> argparse.Namespace:
-    """Fill in the options whose defaults depend on what the images are."""
+    """Fill in the options whose defaults depend on what the images are: folders among them."""
     video = args.video is not None
+    if args.images is not None:
+        args.output = args.output or Path("outputs") / args.images.resolve().name
+    else:
+        args.output = args.output or Path("outputs") / ("demo" if args.demo else args.video[0].stem)
+        args.images = args.output / "images"  # which are made there
     args.pairs = args.pairs or ("sequential" if video else "exhaustive")
     args.camera = args.camera or ("folder" if video else "auto")  # frames say nothing of their camera
     if args.loop_closure is None:
