@@ -178,9 +178,6 @@ def _run(
     incremental.num_threads = options.threads
     incremental.min_model_size = options.min_model_size
     incremental.ba_global_function_tolerance = 1e-6  # COLMAP's 0 takes all iterations, whatever they gain
-    if hasattr(incremental, "structure_less_registration_fallback"):  # since pycolmap 4
-        # poses from 2D matches alone, where 3D points do not give one: minutes of RANSAC among wrong matches
-        incremental.structure_less_registration_fallback = False
     incremental.ba_refine_focal_length = options.refine_intrinsics
     incremental.ba_refine_extra_params = options.refine_intrinsics
     incremental.mapper.abs_pose_refine_focal_length = options.refine_intrinsics
@@ -194,14 +191,49 @@ def _run(
         total = db.num_images()
     with tqdm(total=total, desc="map", unit="image", disable=not progress) as bar:
         first, following = _counters(bar)
-        return pycolmap.incremental_mapping(
-            database,
-            images,
-            output,
-            incremental,
-            initial_image_pair_callback=first,
-            next_image_callback=following,
-        )
+
+        def run(folder: Path, start: Path | None) -> dict[int, pycolmap.Reconstruction]:
+            folder.mkdir(exist_ok=True)
+            return pycolmap.incremental_mapping(
+                database,
+                images,
+                folder,
+                incremental,
+                input_path=start or "",
+                initial_image_pair_callback=first,
+                next_image_callback=following,
+            )
+
+        if not hasattr(incremental, "structure_less_registration_fallback"):  # before pycolmap 4
+            return run(output, None)
+        # Poses from 2D matches alone, where 3D points do not give one, take minutes of RANSAC while a model is small
+        # and its start may be wrong; so the images left over are tried that way when all others are there.
+        incremental.structure_less_registration_fallback = False
+        models = run(output, None)
+        if not models:
+            return models
+        number, largest = max(models.items(), key=lambda item: item[1].num_reg_images())
+        if _has_left_over(database, largest):
+            incremental.structure_less_registration_fallback = True
+            incremental.multiple_models = False
+            start = output / "largest"
+            start.mkdir()
+            write_model(largest, start)
+            grown = run(output / "grown", start)
+            models[number] = max([largest, *grown.values()], key=lambda model: model.num_reg_images())
+        return models
+
+
+def _has_left_over(database: Path, model: pycolmap.Reconstruction) -> bool:
+    """Whether a verified pair joins an image of the model with one that is not in it."""
+    registered = set(model.reg_image_ids())
+    with pycolmap.Database.open(database) as db:
+        pair_ids, counts = db.read_two_view_geometry_num_inliers()
+    return any(
+        len(registered.intersection(pycolmap.pair_id_to_image_pair(pair_id))) == 1
+        for pair_id, count in zip(pair_ids, counts, strict=True)
+        if count > 0
+    )
 
 
 def _run_global(

@@ -104,3 +104,31 @@ def test_errors_name_the_folder_and_the_choice(tmp_path):
         read_model(tmp_path)
     with pytest.raises(ConfigurationError, match=r"'fast'.*incremental, global, hierarchical"):
         MapperOptions("fast")
+
+
+def test_images_left_over_are_tried_again_from_the_largest_model(tmp_path, monkeypatch):
+    synthetic(tmp_path)
+    real, calls = pycolmap.incremental_mapping, []
+
+    def mapping(database, images, output, options, input_path, **callbacks):
+        calls.append((options.structure_less_registration_fallback, str(input_path)))
+        models = real(database, images, output, options, input_path=input_path, **callbacks)
+        if len(calls) == 1:
+            models[0].deregister_frame(models[0].image(models[0].reg_image_ids()[-1]).frame_id)
+        return models
+
+    monkeypatch.setattr(pycolmap, "incremental_mapping", mapping)
+    (best,) = reconstruct(tmp_path / "d.db", tmp_path, tmp_path / "sparse", progress=False)
+    assert best.registered == 6
+    (first, start), (second, grown_from) = calls
+    assert (first, start, second) == (False, "", True)
+    assert grown_from.endswith("largest")
+    assert sorted(p.name for p in (tmp_path / "sparse").iterdir()) == ["0"]
+
+
+def test_a_model_of_all_images_is_made_in_one_go(tmp_path, monkeypatch):
+    synthetic(tmp_path)
+    real, calls = pycolmap.incremental_mapping, []
+    monkeypatch.setattr(pycolmap, "incremental_mapping", lambda *a, **k: calls.append(a) or real(*a, **k))
+    assert reconstruct(tmp_path / "d.db", tmp_path, tmp_path / "sparse", progress=False)[0].registered == 6
+    assert len(calls) == 1
