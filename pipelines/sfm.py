@@ -16,8 +16,6 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-import pycolmap
-
 from pipelines import demo
 from pipelines.colmap_log import send_colmap_log_to
 from pipelines.report import write_page
@@ -32,7 +30,7 @@ from posfeat_hloc.export import export
 from posfeat_hloc.extract_features import extract
 from posfeat_hloc.image_inputs import fingerprint
 from posfeat_hloc.images import list_images
-from posfeat_hloc.mapping.database import build_database, describe_database, verify
+from posfeat_hloc.mapping.database import MADE_BY, build_database, describe_database, verify
 from posfeat_hloc.mapping.diagnosis import diagnose
 from posfeat_hloc.mapping.georeference import georeference, read_georeference
 from posfeat_hloc.mapping.gps import local_positions, write_priors
@@ -158,9 +156,7 @@ def _key(args: argparse.Namespace, settings: Settings, features: Path, usable: l
     """Changes with anything the database depends on."""
     with FeatureStore(features) as store:
         digests = [(name, store.digest(name), fingerprint(args.images / name)) for name in usable]
-    return hash_of(
-        [digests, pairs, settings.matcher["model"], asdict(settings.camera), args.seed, pycolmap.__version__]
-    )
+    return hash_of([digests, pairs, settings.matcher["model"], asdict(settings.camera), args.seed, *MADE_BY])
 
 
 if __name__ == "__main__":

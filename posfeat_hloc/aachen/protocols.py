@@ -28,6 +28,7 @@ from posfeat_hloc.localization.localize import localize
 from posfeat_hloc.localization.options import LocalizationOptions
 from posfeat_hloc.localization.queries import Query, read_queries
 from posfeat_hloc.localization.results import read_results, result_names, write_results
+from posfeat_hloc.mapping.database import MADE_BY
 from posfeat_hloc.mapping.pairs import read_pairs
 from posfeat_hloc.mapping.reconstruction import ModelSummary, read_model, summarize
 from posfeat_hloc.mapping.triangulation import TriangulationOptions, triangulate
@@ -190,7 +191,7 @@ class _RandomPart:
         matcher, verification = self.options.matcher_conf["model"], _VERIFICATION[self.dataset.protocol]
         return hash_of(
             [digests, self.pairs.database, matcher, model_key(self.reference), verification, self.seed,
-             pycolmap.__version__]
+             *MADE_BY]
         )  # fmt: skip
 
     def _digests(self, names: Collection[str]) -> list[tuple[str, str]]:
