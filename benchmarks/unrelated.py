@@ -45,7 +45,7 @@ def verified(database: Path) -> Counter[bool]:
 def row(side: str, output: Path, database: Path, images: Path) -> str:
     """Map a database, and say in Markdown what became of its pairs and images."""
     pairs = verified(database)
-    models = reconstruct(database, images, output / f"sparse-{side}")
+    models = reconstruct(database, images, output / f"{database.stem}-sparse")
     told = []
     for summary in models:
         model = read_model(Path(summary.path))
@@ -75,7 +75,9 @@ def main() -> None:
             database = output / f"{args.feature}-{side}.db"
             build_database(database, images, features, matches, names, pairs)
             if side == "colmap":
-                pycolmap.geometric_verification(database)
+                options = pycolmap.TwoViewGeometryOptions()
+                options.ransac.random_seed = 0  # as verify has it
+                pycolmap.geometric_verification(database, two_view_geometry_options=options)
             else:
                 verify(database)
             print(row(side, output, database, images), flush=True)

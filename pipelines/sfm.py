@@ -30,6 +30,7 @@ from posfeat_hloc.export import export
 from posfeat_hloc.extract_features import extract
 from posfeat_hloc.image_inputs import fingerprint
 from posfeat_hloc.images import list_images
+from posfeat_hloc.mapping import reconstruction
 from posfeat_hloc.mapping.database import MADE_BY, build_database, describe_database, verify
 from posfeat_hloc.mapping.diagnosis import diagnose
 from posfeat_hloc.mapping.georeference import georeference, read_georeference
@@ -122,7 +123,7 @@ def _stages(args: argparse.Namespace, settings: Settings, cluster: Cluster | Non
     if args.gps:
         write_priors(database, gps)
 
-    with run.stage("map"), Made(sparse, [key, asdict(settings.mapper), *placed]) as made:
+    with run.stage("map"), Made(sparse, [key, asdict(settings.mapper), reconstruction.MADE_BY, *placed]) as made:
         run.note_kept("map", made.already)
         if made.already:
             folders = sorted((p for p in sparse.iterdir() if p.is_dir()), key=lambda p: int(p.name))

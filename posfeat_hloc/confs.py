@@ -214,7 +214,7 @@ matchers: dict[str, Conf] = {
 }
 
 DEFAULT_FEATURE = "posfeat-small"
-"""What commands take when no feature is named: most points a second on a CPU (benchmarks/posfeat_weights.md)."""
+"""Taken when no feature is named: more points than D2D on most sets, in half the time (benchmarks/sfm.md)."""
 
 default_matchers: dict[str, str] = {
     "d2d-hardnet": "NN-mutual",  # the papers use no ratio test with D2D

@@ -256,9 +256,10 @@ def batch_size_on(device: str) -> int:
     return 8 if device.startswith("cuda") else 1
 
 
-def images_at_a_time(device: str, preprocessing: Conf) -> int:
-    """Images that are extracted side by side on a CPU, each with its share of the cores; large ones one by one."""
-    if device.startswith("cuda") or not 0 < (preprocessing.get("resize_max") or 0) <= LARGE_IMAGE:
+def images_at_a_time(extractor: Extractor, device: str, preprocessing: Conf) -> int:
+    """Images that are extracted side by side on a CPU, each with its share of the cores, where memory allows it."""
+    small = 0 < (preprocessing.get("resize_max") or 0) <= LARGE_IMAGE
+    if torch.device(device).type != "cpu" or not small or not getattr(extractor, "light", False):
         return 1
     return min(torch.get_num_threads(), 4)
 
@@ -276,7 +277,7 @@ def extracted(
     With a limit, the extractor gives all keypoints, and the best that a mask allows are kept.
     """
     keep_large_blocks()
-    batch_size, workers = batch_size_on(device), images_at_a_time(device, preprocessing)
+    batch_size, workers = batch_size_on(device), images_at_a_time(extractor, device, preprocessing)
     read = inputs.reader(preprocessing, extractor.grayscale)
     decoders = min(4, os.cpu_count() or 1) if batch_size > 1 else 1
 

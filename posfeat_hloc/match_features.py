@@ -184,7 +184,7 @@ def matched(matcher: matchers.Matcher, batches: Iterable[Batch], device: str) ->
         batches: pairs with descriptors; on a CPU as many batches are matched at a time as torch has threads.
         device: a torch device.
     """
-    workers = 1 if device.startswith("cuda") else torch.get_num_threads()
+    workers = torch.get_num_threads() if torch.device(device).type == "cpu" else 1
 
     def work(batch: Batch) -> list[Matched]:
         found = matchers.match_batch(matcher, [(first, second) for _, first, second in batch], device)

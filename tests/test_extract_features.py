@@ -33,6 +33,7 @@ class Brightest:
 
     grayscale = True
     detection_noise = 0.5
+    light = False
     weights_sha256 = "none"
 
     def __init__(self) -> None:

@@ -75,9 +75,16 @@ def test_each_computation_has_its_share_of_threads(workers: int, each: int) -> N
         assert pool.submit(torch.get_num_threads).result() == before
 
 
-@pytest.mark.parametrize(("resize_max", "at_a_time"), [(64, 2), (None, 1), (4096, 1)])
-def test_a_cpu_extracts_images_side_by_side_unless_they_may_be_large(
-    tmp_path: Path, brightest: Brightest, monkeypatch: pytest.MonkeyPatch, resize_max: int | None, at_a_time: int
+@pytest.mark.parametrize(
+    ("resize_max", "light", "at_a_time"), [(64, True, 2), (64, False, 1), (None, True, 1), (4096, True, 1)]
+)
+def test_a_cpu_extracts_images_side_by_side_unless_memory_forbids(
+    tmp_path: Path,
+    brightest: Brightest,
+    monkeypatch: pytest.MonkeyPatch,
+    resize_max: int | None,
+    light: bool,
+    at_a_time: int,
 ) -> None:
     names = [f"{i}.png" for i in range(6)]
     images = fill(tmp_path / "images", *names)
@@ -95,8 +102,13 @@ def test_a_cpu_extracts_images_side_by_side_unless_they_may_be_large(
             inside -= 1
 
     brightest.before_each = enter
+    brightest.light = light
+    before = torch.get_num_threads()
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     conf = CONF | {"preprocessing": {"grayscale": True, "resize_max": resize_max}}
-    assert extract(conf, images, tmp_path / "f.h5", progress=False).extracted == names
+    try:
+        assert extract(conf, images, tmp_path / "f.h5", progress=False).extracted == names
+    finally:
+        torch.set_num_threads(before)
     assert max(most) == at_a_time
     assert content(tmp_path / "f.h5") == content(tmp_path / "alone.h5")

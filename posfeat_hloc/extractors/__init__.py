@@ -22,7 +22,11 @@ ALL_KEYPOINTS = 2**31 - 1
 
 
 class Extractor(Protocol):
-    """What every feature type offers."""
+    """What every feature type offers.
+
+    One with an attribute ``light = True`` takes less than 1 GB for an image of 2048 px and may be called from several
+    threads at once; others extract one image at a time.
+    """
 
     grayscale: bool
     """Whether images are taken as ``(B, 1, H, W)`` rather than ``(B, 3, H, W)``."""

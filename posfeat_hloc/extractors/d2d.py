@@ -64,6 +64,7 @@ class Extractor:
     """Top-K D2D keypoints and their descriptors, read from one forward pass."""
 
     grayscale = True
+    light = True
 
     def __init__(self, options: Options, device: torch.device) -> None:
         if options.positions not in POSITIONS:

@@ -60,6 +60,7 @@ class Extractor:
 
     grayscale = False
     detection_noise = 1.0
+    light = True
 
     def __init__(self, options: Options, device: torch.device) -> None:
         if not 1 <= options.radius <= MAX_RADIUS:

@@ -23,18 +23,19 @@ class _Remedy:
 
 
 _MORE = (("--max-size", "3200"), ("--max-keypoints", "16384"))
-_STRONG = ("--feature", confs.DEFAULT_FEATURE)
+_STRONG = (("--feature", confs.DEFAULT_FEATURE), ("--feature", "d2d-hardnet-subpixel"))
+"""The one in use is not advised."""
 _ALL = ("--pairs", "exhaustive")
 
 _REMEDIES = {
     "too few keypoints": _Remedy(
-        (("--max-size", "3200"), _STRONG), "leave out blurred, dark or empty photographs, or take them again"
+        (("--max-size", "3200"), *_STRONG), "leave out blurred, dark or empty photographs, or take them again"
     ),
     "no verified pair": _Remedy(
-        (_ALL, _STRONG, *_MORE), "take photographs between this view and the others: neighbours should share half"
+        (_ALL, *_STRONG, *_MORE), "take photographs between this view and the others: neighbours should share half"
     ),
     "disconnected component": _Remedy(
-        (_ALL, _STRONG, *_MORE), "take photographs that overlap with both parts"
+        (_ALL, *_STRONG, *_MORE), "take photographs that overlap with both parts"
     ),
     "pure rotation": _Remedy(
         (_ALL,), "take photographs from other places: turning on the spot gives no depth"
@@ -47,10 +48,10 @@ _REMEDIES = {
         "the latter if the names are in the order of exposure; photographs with surroundings tell copies apart",
     ),
     "too few matches": _Remedy(
-        (_STRONG, *_MORE), "take photographs between this view and the others"
+        (*_STRONG, *_MORE), "take photographs between this view and the others"
     ),
     "unclear": _Remedy(
-        (("--camera", "single"), ("--mapper", "global"), _STRONG), "look at its pairs in the report"
+        (("--camera", "single"), ("--mapper", "global"), *_STRONG), "look at its pairs in the report"
     ),
 }  # fmt: skip
 

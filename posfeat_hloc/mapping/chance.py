@@ -17,8 +17,11 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-SAMPLES = {"CALIBRATED": (5, 10), "UNCALIBRATED": (7, 3)}
-"""Matches that RANSAC makes a geometry of, and geometries that it gets at most; chance never fits a homography."""
+FUNDAMENTAL, ESSENTIAL = (7, 3), (5, 10)
+"""Matches that RANSAC makes a matrix of, and matrices that it gets at most; chance never fits a homography."""
+
+_CLEAR = 0.3
+"""Share of random matches that fit, above which none was seen; what is clear with it is not looked at."""
 
 _TRIED = 10_000
 """Random matches that estimate how often one fits."""
@@ -28,14 +31,14 @@ def log_chance(matches: int, inliers: int, share: float, sample: int = 7, models
     """Logarithm of how many geometries with so many inliers random matches would have, an a-contrario test.
 
     There are ``models * C(M, sample)`` geometries through matches of the pair, and each of the other matches fits one
-    with probability ``share``: ``E = models * C(M, s) * P[Binomial(M - s, share) >= K - s]`` (Moisan and Stival,
-    IJCV 2004, eq. 6, with the tail of the binomial distribution itself and one threshold). Below 0, chance is no
-    explanation.
+    with probability ``share``: ``E = models * C(M, s) * P[Binomial(M - s, share) >= K - s]``. That is the test of
+    Moisan and Stival (IJCV 2004) with one threshold, the tail of the binomial distribution itself, and a share that is
+    measured instead of a ratio of areas. Below 0, chance is no explanation.
 
     Args:
         matches, inliers: M and K.
         share: of random matches that fit a geometry.
-        sample, models: see :data:`SAMPLES`.
+        sample, models: see :data:`FUNDAMENTAL`.
     """
     if inliers <= sample:
         return math.inf
@@ -50,6 +53,8 @@ def share_by_chance(points0: Array, points1: Array, fundamental: Array, max_erro
         fundamental: ``(3, 3)``, of pixels.
         max_error: Sampson error of a match that fits, in pixels.
     """
+    if len(points0) == 0:
+        return 1.0
     rng = np.random.default_rng(len(points0))
     first, second = rng.integers(len(points0), size=(2, _TRIED))
     errors = _squared_sampson(points0[first], points1[second], fundamental)
@@ -85,13 +90,47 @@ def _is_chance(
     db: pycolmap.Database, image0: int, image1: int, keypoints: Callable[[int], Array], max_error: float
 ) -> bool:
     geometry = db.read_two_view_geometry(image0, image1)
-    estimation = SAMPLES.get(pycolmap.TwoViewGeometryConfiguration(geometry.config).name)
-    if estimation is None or geometry.F is None:
+    matches, inliers = db.read_matches(image0, image1), geometry.inlier_matches
+    if log_chance(len(matches), len(inliers), _CLEAR) < 0:
         return False
-    matches = db.read_matches(image0, image1)
+    fundamental, estimation = _fitted(db, image0, image1, geometry, keypoints, max_error)
+    if fundamental is None:
+        return False
     points0, points1 = keypoints(image0)[matches[:, 0]], keypoints(image1)[matches[:, 1]]
-    share = share_by_chance(points0, points1, geometry.F, max_error)
-    return log_chance(len(matches), len(geometry.inlier_matches), share, *estimation) >= 0
+    share = share_by_chance(points0, points1, fundamental, max_error)
+    return log_chance(len(matches), len(inliers), share, *estimation) >= 0
+
+
+def _fitted(
+    db: pycolmap.Database,
+    image0: int,
+    image1: int,
+    geometry: pycolmap.TwoViewGeometry,
+    keypoints: Callable[[int], Array],
+    max_error: float,
+) -> tuple[Array | None, tuple[int, int]]:
+    """The fundamental matrix that most inliers fit, and how RANSAC found it; None for homographies.
+
+    With known focal lengths COLMAP estimates an essential and a fundamental matrix, and keeps the inliers of one.
+    """
+    config = pycolmap.TwoViewGeometryConfiguration(geometry.config).name
+    found: list[tuple[Array | None, tuple[int, int]]] = []
+    if config in ("CALIBRATED", "UNCALIBRATED") and geometry.F is not None:
+        found.append((np.asarray(geometry.F), FUNDAMENTAL))
+    if config == "CALIBRATED" and geometry.E is not None:
+        inverse0, inverse1 = (
+            np.linalg.inv(db.read_camera(db.read_image(image).camera_id).calibration_matrix())
+            for image in (image0, image1)
+        )
+        found.append((inverse1.T @ geometry.E @ inverse0, ESSENTIAL))
+    inliers = geometry.inlier_matches
+    points0, points1 = keypoints(image0)[inliers[:, 0]], keypoints(image1)[inliers[:, 1]]
+
+    def fits(candidate: tuple[Array | None, tuple[int, int]]) -> int:
+        assert candidate[0] is not None
+        return int(np.count_nonzero(_squared_sampson(points0, points1, candidate[0]) <= max_error**2))
+
+    return max(found, key=fits, default=(None, FUNDAMENTAL))
 
 
 def _keypoints(db: pycolmap.Database, image: int) -> Array:

@@ -11,15 +11,14 @@ import numpy as np
 import pycolmap
 from tqdm import tqdm
 
-from posfeat_hloc import __version__
 from posfeat_hloc.errors import MappingError
 from posfeat_hloc.mapping.cameras import CameraOptions, assign_cameras
 from posfeat_hloc.mapping.chance import drop_chance_pairs
 from posfeat_hloc.mapping.pairs import Pair
 from posfeat_hloc.stores import FeatureStore, MatchStore
 
-MADE_BY = (pycolmap.__version__, __version__)
-"""What a database depends on besides its inputs: COLMAP's verification, and ours."""
+MADE_BY = (pycolmap.__version__, 2)
+"""What a database depends on besides its inputs: COLMAP, and a number that grows when verification here changes."""
 
 MIN_MATCHES = 15
 """Pairs with fewer matches cannot pass COLMAP's verification (15 inliers) and are left out."""

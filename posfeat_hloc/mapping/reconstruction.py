@@ -14,6 +14,8 @@ from tqdm import tqdm
 from posfeat_hloc.errors import ConfigurationError, MappingError
 from posfeat_hloc.mapping.model_files import check_lengths
 
+MADE_BY = 2
+"""Grows when mapping here changes, so that models are made anew."""
 MAPPERS = ("incremental", "global", "hierarchical")
 
 

@@ -16,6 +16,8 @@ from posfeat_hloc.features import Features, Matches
 from posfeat_hloc.mapping.chance import log_chance, share_by_chance
 from posfeat_hloc.mapping.database import build_database, describe_database, verify
 from posfeat_hloc.stores import FeatureStore, MatchStore
+from tests.mapping.worlds import FOCAL, World, turned
+from tests.mapping.worlds import SIZE as VIEW
 
 SIZE = (1200, 800)
 ROWS = np.array([[0.0, 0, 0], [0, 0, -1], [0, 1, 0]])
@@ -74,15 +76,9 @@ def database(folder: Path, second: np.ndarray, first: np.ndarray) -> Path:
 
 def views(count: int, flat: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Keypoints of points in two views."""
-    rng = np.random.default_rng(2)
-    points = rng.uniform([-3, -2, 5], [3, 2, 5 if flat else 9], size=(count, 3))
-    angle = 0.1
-    turned = points @ np.array(
-        [[math.cos(angle), 0, math.sin(angle)], [0, 1, 0], [-math.sin(angle), 0, math.cos(angle)]]
-    )
-    first, second = (
-        900 * p[:, :2] / p[:, 2:] + np.array(SIZE) / 2 for p in (points, turned + np.array([0.8, 0.1, 0.3]))
-    )
+    points = np.random.default_rng(2).uniform([-3, -2, 5], [3, 2, 5 if flat else 9], size=(count, 3))
+    moved = points @ turned(5).T + np.array([0.8, 0.1, 0.3])
+    first, second = (900 * p[:, :2] / p[:, 2:] + np.array(SIZE) / 2 for p in (points, moved))
     return first, second
 
 
@@ -96,6 +92,25 @@ def test_pairs_by_chance_are_turned_down(tmp_path: Path) -> None:
     assert (report.pairs, report.verified, report.inliers) == (1, 0, 0)
     with pycolmap.Database.open(path) as db:
         assert len(db.read_matches(1, 2)) == 1500  # the matches stay
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("true", [0, 600])
+def test_pairs_with_known_focal_lengths(tmp_path: Path, seed: int, true: int) -> None:
+    """COLMAP keeps the inliers of the essential or of the fundamental matrix, and calls both calibrated."""
+    world = World(tmp_path / "d.db", seed=seed)
+    first, second = np.random.default_rng(seed).uniform(0, VIEW, size=(2, 1500, 2))
+    points = world.points(5000)
+    moved = points @ turned(5).T + np.array([0.6, 0.1, 0.2])
+    pixels = [FOCAL * p[:, :2] / p[:, 2:] + np.array(VIEW) / 2 for p in (points, moved)]
+    seen = np.flatnonzero(np.all([((p > 0) & (p < VIEW)).all(axis=1) for p in pixels], axis=0))[:true]
+    first[: len(seen)], second[: len(seen)] = pixels[0][seen], pixels[1][seen]
+    for name, xy in (("a.jpg", first), ("b.jpg", second)):
+        world.add(name, xy, np.arange(1500))
+    world.match_all()
+    report = describe_database(world.verified())
+    assert report.verified == (1 if true else 0)
+    assert report.inliers >= true
 
 
 @pytest.mark.parametrize("flat", [False, True])
