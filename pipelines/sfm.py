@@ -30,13 +30,12 @@ from posfeat_hloc.export import export
 from posfeat_hloc.extract_features import extract
 from posfeat_hloc.image_inputs import fingerprint
 from posfeat_hloc.images import list_images
-from posfeat_hloc.mapping import reconstruction
 from posfeat_hloc.mapping.database import MADE_BY, build_database, describe_database, verify
 from posfeat_hloc.mapping.diagnosis import diagnose
 from posfeat_hloc.mapping.georeference import georeference, read_georeference
 from posfeat_hloc.mapping.gps import local_positions, write_priors
 from posfeat_hloc.mapping.pairs import Pair, write_pairs
-from posfeat_hloc.mapping.reconstruction import read_model, reconstruct, summarize
+from posfeat_hloc.mapping.reconstruction import MAPPED_BY, read_model, reconstruct, summarize
 from posfeat_hloc.match_features import match
 from posfeat_hloc.output import only_writer, write_atomically
 from posfeat_hloc.resume import Made, hash_of
@@ -123,7 +122,7 @@ def _stages(args: argparse.Namespace, settings: Settings, cluster: Cluster | Non
     if args.gps:
         write_priors(database, gps)
 
-    with run.stage("map"), Made(sparse, [key, asdict(settings.mapper), reconstruction.MADE_BY, *placed]) as made:
+    with run.stage("map"), Made(sparse, [key, asdict(settings.mapper), MAPPED_BY, *placed]) as made:
         run.note_kept("map", made.already)
         if made.already:
             folders = sorted((p for p in sparse.iterdir() if p.is_dir()), key=lambda p: int(p.name))

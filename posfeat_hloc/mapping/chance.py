@@ -15,6 +15,8 @@ import numpy as np
 import pycolmap
 from numpy.typing import NDArray
 
+from posfeat_hloc.mapping.pose_verification import epipolar_errors
+
 Array = NDArray[np.float64]
 
 FUNDAMENTAL, ESSENTIAL = (7, 3), (5, 10)
@@ -62,19 +64,15 @@ def share_by_chance(points0: Array, points1: Array, fundamental: Array, max_erro
     return (fits + 1) / (np.count_nonzero(first != second) + 2)
 
 
-def drop_chance_pairs(db: pycolmap.Database, max_error: float) -> int:
+def drop_chance_pairs(db: pycolmap.Database, max_error: float) -> None:
     """Empty the two-view geometries of a database that chance explains, as COLMAP does with those of few inliers.
 
     Args:
         db: after verification.
         max_error: of an inlier in that verification, in pixels.
-
-    Returns:
-        the number of pairs.
     """
     keypoints: Callable[[int], Array] = lru_cache(maxsize=256)(partial(_keypoints, db))
     pair_ids, counts = db.read_two_view_geometry_num_inliers()
-    dropped = 0
     with pycolmap.DatabaseTransaction(db):
         for pair_id, count in zip(pair_ids, counts, strict=True):
             if count == 0:
@@ -82,8 +80,6 @@ def drop_chance_pairs(db: pycolmap.Database, max_error: float) -> int:
             image0, image1 = pycolmap.pair_id_to_image_pair(pair_id)
             if _is_chance(db, image0, image1, keypoints, max_error):
                 db.update_two_view_geometry(image0, image1, pycolmap.TwoViewGeometry())
-                dropped += 1
-    return dropped
 
 
 def _is_chance(
@@ -93,9 +89,10 @@ def _is_chance(
     matches, inliers = db.read_matches(image0, image1), geometry.inlier_matches
     if log_chance(len(matches), len(inliers), _CLEAR) < 0:
         return False
-    fundamental, estimation = _fitted(db, image0, image1, geometry, keypoints, max_error)
-    if fundamental is None:
+    found = _fitted(db, image0, image1, geometry, keypoints, max_error)
+    if found is None:
         return False
+    fundamental, estimation = found
     points0, points1 = keypoints(image0)[matches[:, 0]], keypoints(image1)[matches[:, 1]]
     share = share_by_chance(points0, points1, fundamental, max_error)
     return log_chance(len(matches), len(inliers), share, *estimation) >= 0
@@ -108,13 +105,13 @@ def _fitted(
     geometry: pycolmap.TwoViewGeometry,
     keypoints: Callable[[int], Array],
     max_error: float,
-) -> tuple[Array | None, tuple[int, int]]:
+) -> tuple[Array, tuple[int, int]] | None:
     """The fundamental matrix that most inliers fit, and how RANSAC found it; None for homographies.
 
     With known focal lengths COLMAP estimates an essential and a fundamental matrix, and keeps the inliers of one.
     """
     config = pycolmap.TwoViewGeometryConfiguration(geometry.config).name
-    found: list[tuple[Array | None, tuple[int, int]]] = []
+    found: list[tuple[Array, tuple[int, int]]] = []
     if config in ("CALIBRATED", "UNCALIBRATED") and geometry.F is not None:
         found.append((np.asarray(geometry.F), FUNDAMENTAL))
     if config == "CALIBRATED" and geometry.E is not None:
@@ -126,11 +123,10 @@ def _fitted(
     inliers = geometry.inlier_matches
     points0, points1 = keypoints(image0)[inliers[:, 0]], keypoints(image1)[inliers[:, 1]]
 
-    def fits(candidate: tuple[Array | None, tuple[int, int]]) -> int:
-        assert candidate[0] is not None
+    def fits(candidate: tuple[Array, tuple[int, int]]) -> int:
         return int(np.count_nonzero(_squared_sampson(points0, points1, candidate[0]) <= max_error**2))
 
-    return max(found, key=fits, default=(None, FUNDAMENTAL))
+    return max(found, key=fits, default=None)
 
 
 def _keypoints(db: pycolmap.Database, image: int) -> Array:
@@ -138,13 +134,10 @@ def _keypoints(db: pycolmap.Database, image: int) -> Array:
 
 
 def _squared_sampson(points0: Array, points1: Array, fundamental: Array) -> Array:
-    """Squared Sampson errors in pixels of ``(N, 2)`` matches; infinite where an epipolar line is none."""
-    ones = np.ones((len(points0), 1))
-    homogeneous0, homogeneous1 = np.hstack([points0, ones]), np.hstack([points1, ones])
-    lines1, lines0 = homogeneous0 @ fundamental.T, homogeneous1 @ fundamental
-    gradient = np.square(lines1[:, :2]).sum(axis=1) + np.square(lines0[:, :2]).sum(axis=1)
-    residual = np.square((homogeneous1 * lines1).sum(axis=1))
-    return np.divide(residual, gradient, out=np.full(len(points0), np.inf), where=gradient > 0)
+    """Squared Sampson errors in pixels of ``(N, 2)`` matches; NaN where both points have no line."""
+    error0, error1 = epipolar_errors(fundamental, points0, points1)
+    with np.errstate(divide="ignore"):
+        return np.asarray(1 / (error0**-2 + error1**-2))
 
 
 def _log_binomial(total: int, chosen: int) -> float:

@@ -80,11 +80,11 @@ def epipolar_errors(
     """Distances of matched points to their epipolar lines.
 
     Args:
-        essential: ``(3, 3)``.
-        points0, points1: ``(M, 2)`` on the planes at unit distance.
+        essential: ``(3, 3)``, or a fundamental matrix.
+        points0, points1: ``(M, 2)`` on the planes at unit distance, or pixels.
 
     Returns:
-        ``(M,)`` distances in image 0 and in image 1, in units of these planes; NaN where a point has no line: at the
+        ``(M,)`` distances in image 0 and in image 1, in the units of the points; NaN where a point has no line: at the
         epipole, between cameras at the same place, or where a distorted point cannot be undistorted.
     """
     homogeneous0 = np.pad(points0, ((0, 0), (0, 1)), constant_values=1)

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from posfeat_hloc.errors import ConfigurationError, MappingError
 from posfeat_hloc.mapping.model_files import check_lengths
 
-MADE_BY = 2
+MAPPED_BY = 2
 """Grows when mapping here changes, so that models are made anew."""
 MAPPERS = ("incremental", "global", "hierarchical")
 
@@ -189,35 +189,43 @@ def _run(
         hierarchical.incremental_options = incremental
         hierarchical.num_workers = options.threads
         return pycolmap.hierarchical_mapping(database, images, output, hierarchical)
+    return _run_incremental(database, images, output, incremental, progress)
+
+
+def _run_incremental(
+    database: Path, images: Path, output: Path, options: pycolmap.IncrementalPipelineOptions, progress: bool
+) -> dict[int, pycolmap.Reconstruction]:
+    """All images by 3D points first, and then those left over by 2D matches alone, from the largest model.
+
+    Structure-less registration takes minutes of RANSAC while a model is small and its start may be wrong.
+    """
     with pycolmap.Database.open(database) as db:
         total = db.num_images()
     with tqdm(total=total, desc="map", unit="image", disable=not progress) as bar:
         first, following = _counters(bar)
 
-        def run(folder: Path, start: Path | None) -> dict[int, pycolmap.Reconstruction]:
+        def run(folder: Path, start: Path | str = "") -> dict[int, pycolmap.Reconstruction]:
             folder.mkdir(exist_ok=True)
             return pycolmap.incremental_mapping(
                 database,
                 images,
                 folder,
-                incremental,
-                input_path=start or "",
+                options,
+                input_path=start,
                 initial_image_pair_callback=first,
                 next_image_callback=following,
             )
 
-        if not hasattr(incremental, "structure_less_registration_fallback"):  # before pycolmap 4
-            return run(output, None)
-        # Poses from 2D matches alone, where 3D points do not give one, take minutes of RANSAC while a model is small
-        # and its start may be wrong; so the images left over are tried that way when all others are there.
-        incremental.structure_less_registration_fallback = False
-        models = run(output, None)
+        if not hasattr(options, "structure_less_registration_fallback"):  # before pycolmap 4
+            return run(output)
+        options.structure_less_registration_fallback = False
+        models = run(output)
         if not models:
             return models
         number, largest = max(models.items(), key=lambda item: item[1].num_reg_images())
         if _has_left_over(database, largest):
-            incremental.structure_less_registration_fallback = True
-            incremental.multiple_models = False
+            options.structure_less_registration_fallback = True
+            options.multiple_models = False
             start = output / "largest"
             start.mkdir()
             write_model(largest, start)
