@@ -1,8 +1,8 @@
 """Adapt PoSFeat to one scene: its images and their poses are all it needs.
 
     python -m pipelines.sfm --images photos --output scene
-    python examples/finetune_on_my_scene.py --model scene/sparse/0 --images photos --weights start.safetensors
-    python -m pipelines.sfm --images photos --feature posfeat --weights scene_posfeat/detect/weights.safetensors
+    python examples/finetune_on_my_scene.py --model scene/sparse/0 --images photos
+    python -m pipelines.sfm --images photos --feature posfeat-small --weights scene_posfeat/detect/weights.safetensors
 
 Both networks are trained for a while on pairs of the model, first the descriptors, then the keypoints on top of them.
 Stop it whenever you like; the same command goes on. Further options go to pipelines.train as they are (--device,
@@ -21,7 +21,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, required=True, help="folder of a COLMAP model of the scene")
     parser.add_argument("--images", type=Path, required=True, help="its images")
-    parser.add_argument("--weights", required=True, help="PoSFeat weights to start from")
+    parser.add_argument("--weights", default="posfeat-small", help="PoSFeat to start from (default: %(default)s)")
     parser.add_argument("--output", type=Path, default=Path("scene_posfeat"), help="default: %(default)s")
     parser.add_argument("--steps", type=int, default=500, help="of each stage (default: %(default)s)")
     args, further = parser.parse_known_args()

@@ -28,6 +28,7 @@ from torch import distributed
 from posfeat_hloc.errors import ConfigurationError, DataError, MappingError
 from posfeat_hloc.exits import exit_code
 from posfeat_hloc.extract_features import choose_device
+from posfeat_hloc.networks.loading import load_posfeat
 from posfeat_hloc.networks.posfeat import ALL_TRUNKS, CONVENTIONS
 from posfeat_hloc.networks.resunet import STRIDE
 from posfeat_hloc.networks.small import TRUNK as SMALL
@@ -35,6 +36,7 @@ from posfeat_hloc.output import only_writer
 from posfeat_hloc.training.coarse_to_fine import CoarseToFineOptions
 from posfeat_hloc.training.contrastive_warmup import ContrastiveOptions
 from posfeat_hloc.training.detection_loss import DetectionOptions
+from posfeat_hloc.training.distillation import Teacher
 from posfeat_hloc.training.initial import Initial, load_initial
 from posfeat_hloc.training.line_to_window import LineToWindowOptions
 from posfeat_hloc.training.posed_pairs import MAX_ROTATION, PosedPair
@@ -45,6 +47,7 @@ from posfeat_hloc.training.views import RandomMix, is_held_out
 
 PAPER: dict[str, dict[str, Any]] = {
     "warmup": {"steps": 5_000, "optimizer": "adam", "learning_rate": 1e-3},  # ours; the paper starts from ImageNet
+    "distill": {"steps": 5_000, "optimizer": "adam", "learning_rate": 1e-3},  # ours
     "describe": {"steps": 100_000},
     "detect": {"steps": 5_000, "decay_after": 0.8},
     "joint": {"steps": 100_000},
@@ -53,6 +56,7 @@ PAPER: dict[str, dict[str, Any]] = {
 
 REPOSITORY: dict[str, dict[str, Any]] = {
     "warmup": PAPER["warmup"],
+    "distill": PAPER["distill"],
     "describe": {"steps": 100_000, "batch": 8, "optimizer": "adam", "learning_rate": 1e-4},
     "detect": {"steps": 5_000, "momentum": 0.0, "decay_after": 0.8},
     "joint": {"steps": 100_000, "batch": 8, "optimizer": "adam", "learning_rate": 1e-4},
@@ -89,13 +93,16 @@ def train(args: argparse.Namespace) -> bool:
     """Open the data, say what is trained on what, train, and say how good it is."""
     if args.stage == "warmup" and not all(text.startswith("synthetic:") for text in args.data):
         raise ConfigurationError("the warm-up needs true correspondences: give it synthetic:DIR only")
+    if (args.stage == "distill") != (args.teacher is not None):
+        raise ConfigurationError("--stage distill and --teacher belong together: whose answers are to be learnt")
     initial = load_initial(args.init) if args.init else None
-    options = train_options(args, initial)
+    teacher = Teacher(load_posfeat(args.teacher)) if args.teacher else None
+    options = train_options(args, initial, teacher.sha256 if teacher else None)
     device, processes = start_processes(args.device)
     chief = processes.rank == 0
     source, validation = open_data(args, talk=chief)
     start = initial.tensors if initial else None
-    trainer = PoSFeatTrainer(options, source, validation, args.output, start, device, processes, args.workers)
+    trainer = PoSFeatTrainer(options, source, validation, args.output, start, device, processes, args.workers, teacher)
     if chief:
         size = sum(p.numel() for p in trainer.network.parameters() if p.requires_grad) / 1e6
         print(
@@ -128,8 +135,13 @@ def start_processes(device: str) -> tuple[torch.device, Processes]:
     return chosen, Processes(distributed.get_rank(), count)
 
 
-def train_options(args: argparse.Namespace, initial: Initial | None) -> TrainOptions:
+def train_options(args: argparse.Namespace, initial: Initial | None, teacher: str | None = None) -> TrainOptions:
     """The preset of the stage, overruled by what the command line says and by what the run starts from.
+
+    Args:
+        args: of :func:`arguments`.
+        initial: of ``--init``.
+        teacher: SHA-256 of the teacher's weights.
 
     Raises:
         ConfigurationError: the start does not fit.
@@ -166,6 +178,7 @@ def train_options(args: argparse.Namespace, initial: Initial | None) -> TrainOpt
     start = initial.sha256 if initial else "random"
     data = (*args.data, "x".join(map(str, args.size)), f"{args.max_rotation:g} degrees", f"start {start}")
     data += (f"{args.validation_pairs} validation pairs",)
+    data += (f"teacher {teacher}",) if teacher else ()
     fixed = {"stage": args.stage, "trunk": trunk, "loss": loss, "data": data}
     return TrainOptions(**fixed | preset | own | _given(args, EXPLICIT))
 
@@ -228,21 +241,24 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--stage", choices=STAGES, required=True,
-        help="warmup (contrastive, needs no weights), describe, detect, or joint (the paper's Model 2)")  # fmt: skip
+        help="warmup (contrastive, needs no weights), distill (imitates --teacher), describe, detect, or joint "
+        "(the paper's Model 2)")  # fmt: skip
     add("--data", nargs="+", required=True, metavar="KIND:DIR", help="what to train on: " + "; ".join(FORMS))
     add("--output", type=Path, required=True, help="folder for checkpoint, log, pictures and weights.safetensors")
     add("--init", metavar="FILE|DIR",
         help="start from PoSFeat weights, the authors' folder, or torchvision's file of a ResNet")  # fmt: skip
+    add("--teacher", metavar="NAME|FILE|DIR",
+        help="of distill: PoSFeat weights whose descriptors and scores are learnt, e.g. posfeat-small")  # fmt: skip
     add("--trunk", choices=ALL_TRUNKS,
         help="ResNet of the description network, or our own light form of both networks "
         "(default: --init's, or resnet50)")  # fmt: skip
     add("--size", type=_size, default=(640, 480), metavar="WxH", help="of training images (default: 640x480)")
     add("--variant", choices=["paper", "repository"], default="paper",
         help="whose steps, optimiser, noise, sigma and reward, where they differ (default: %(default)s)")  # fmt: skip
-    add("--steps", type=int, help="optimiser steps (default: 100000, detect and warmup 5000)")
+    add("--steps", type=int, help="optimiser steps (default: 100000, detect, warmup and distill 5000)")
     add("--batch", type=int, help="image pairs of a process (default: 6)")
     add("--accumulate", type=int, default=1, help="batches averaged in a step (default: %(default)s)")
-    add("--optimizer", choices=["sgd", "adam"], help="default: sgd with Nesterov momentum; warmup: adam")
+    add("--optimizer", choices=["sgd", "adam"], help="default: sgd with Nesterov momentum; warmup and distill: adam")
     add("--learning-rate", type=float, help="default: 0.001; repository's describe: 0.0001")
     add("--search", choices=["line-to-window", "coarse-to-fine"], default="line-to-window",
         help="how correspondences are searched (default: %(default)s; the other is the paper's Model 4)")  # fmt: skip

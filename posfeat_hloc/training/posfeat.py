@@ -17,9 +17,11 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from posfeat_hloc.errors import ConfigurationError, TrainingError
+from posfeat_hloc.memory import keep_large_blocks
 from posfeat_hloc.networks.loading import save_posfeat
 from posfeat_hloc.networks.posfeat import PoSFeat
 from posfeat_hloc.networks.precision import inference_precision
+from posfeat_hloc.training.distillation import Teacher
 from posfeat_hloc.training.pictures import draw_matches, draw_scores
 from posfeat_hloc.training.posed_batches import Batch, PosedDataset, batches
 from posfeat_hloc.training.posed_pairs import PosedPair
@@ -46,7 +48,8 @@ class TrainOptions:
     """Of SGD, with Nesterov's form; 0 for plain SGD."""
     learning_rate: float = 1e-3
     decay_after: float = 0.9
-    """After this part of the steps the rate is divided by ten; ``warmup`` follows half a cosine down to zero."""
+    """After this part of the steps the rate is divided by ten; ``warmup`` and ``distill`` follow half a cosine down to
+    zero."""
     precision: str = "auto"
     """``fp32``, ``bf16``, or ``auto``: bf16 where the hardware computes it."""
     seed: int = 0
@@ -66,7 +69,7 @@ class TrainOptions:
 
     def rate(self, step: int) -> float:
         """The learning rate of a step."""
-        if self.stage == "warmup":
+        if self.stage in ("warmup", "distill"):
             return self.learning_rate * (1 + math.cos(math.pi * step / self.steps)) / 2
         return self.learning_rate * (1.0 if step < self.decay_after * self.steps else 0.1)
 
@@ -121,6 +124,7 @@ class PoSFeatTrainer:
         device: to train on.
         processes: when several train together; each sees other pairs, gradients are averaged.
         workers: processes that prepare batches.
+        teacher: whom the stage ``distill`` imitates.
     """
 
     def __init__(
@@ -133,6 +137,7 @@ class PoSFeatTrainer:
         device: torch.device | None = None,
         processes: Processes | None = None,
         workers: int = 0,
+        teacher: Teacher | None = None,
     ) -> None:
         self.options = options
         self.validation = validation
@@ -149,7 +154,7 @@ class PoSFeatTrainer:
             if unknown:
                 raise ConfigurationError(f"the initial weights are not those of a {options.trunk} (e.g. {unknown[0]})")
         self.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.objective = StageLoss(self.network, options.stage, options.loss)
+        self.objective = StageLoss(self.network, options.stage, options.loss, teacher and teacher.to(self.device))
         self.optimizer = self._optimizer()
         self.step, self.best = 0, float("-inf")
         recorded = asdict(options) | {"processes": self.processes.count}
@@ -174,6 +179,8 @@ class PoSFeatTrainer:
         objective: nn.Module = self.objective
         if self.processes.count > 1:
             objective = DistributedDataParallel(self.objective)
+        if self.device.type == "cpu":
+            keep_large_blocks()
         chief = self.processes.rank == 0
         board = _tensorboard(self.folder.path, self.step) if chief else None
         metrics: dict[str, float] = {}
@@ -254,7 +261,7 @@ class PoSFeatTrainer:
         self.network.eval()
         opt = self.options
         convention = opt.loss.line_to_window.convention
-        detects = opt.stage in ("detect", "joint")
+        detects = opt.stage in ("distill", "detect", "joint")
         metrics = validate(self.network, self.validation, convention, detects, opt.precision)
         if board is not None and self.validation:
             matched, scores = look(self.network, self.validation[0], convention, opt.precision)

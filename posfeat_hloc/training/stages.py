@@ -14,13 +14,14 @@ from posfeat_hloc.training.contrastive_warmup import ContrastiveOptions, contras
 from posfeat_hloc.training.correspondence import Correspondence, describe
 from posfeat_hloc.training.description_loss import DescriptionLoss, description_loss
 from posfeat_hloc.training.detection_loss import DetectionOptions, detection_loss, select_keypoints
+from posfeat_hloc.training.distillation import Answers, Teacher, distillation_loss
 from posfeat_hloc.training.line_to_window import LineToWindowOptions, line_to_window, query_points
 from posfeat_hloc.training.posed_batches import Batch
 
-STAGES = ("warmup", "describe", "detect", "joint")
-"""``warmup``: contrastive, on rendered scenes, for a trunk without ImageNet weights. ``describe``: the description
-network from poses alone. ``detect``: the keypoint head over a frozen description network. ``joint``: both at once, the
-paper's Model 2, for comparison."""
+STAGES = ("warmup", "distill", "describe", "detect", "joint")
+"""``warmup``: contrastive, on rendered scenes, for a trunk without ImageNet weights. ``distill``: both networks from a
+trained PoSFeat of another form. ``describe``: the description network from poses alone. ``detect``: the keypoint head
+over a frozen description network. ``joint``: both at once, the paper's Model 2, for comparison."""
 
 
 @dataclass(frozen=True)
@@ -44,17 +45,19 @@ class StageLoss(nn.Module):
         network: to be trained.
         stage: one of :data:`STAGES`.
         options: of the losses.
+        teacher: of the stage ``distill``.
     """
 
-    def __init__(self, network: PoSFeat, stage: str, options: LossOptions) -> None:
+    def __init__(self, network: PoSFeat, stage: str, options: LossOptions, teacher: Teacher | None = None) -> None:
         super().__init__()
         self.network = network
+        self.teacher = teacher
         self.stage = stage
         self.options = options
         backbone, head = network.backbone, network.localheader
         backbone.requires_grad_(stage != "detect")
-        head.requires_grad_(stage in ("detect", "joint"))
-        if stage == "warmup" or options.search == "line-to-window":
+        head.requires_grad_(stage in ("distill", "detect", "joint"))
+        if stage in ("warmup", "distill") or options.search == "line-to-window":
             backbone.conv_coarse.requires_grad_(False)  # only the coarse search reads its map
 
     def train(self, mode: bool = True) -> StageLoss:
@@ -81,6 +84,8 @@ class StageLoss(nn.Module):
                 maps0.local_map, maps1.local_map, batch.points0, batch.points1, size, self.options.contrastive
             )
             return loss, {"contrastive": float(loss.detach())}
+        if self.stage == "distill":
+            return self._imitate(maps, images)
         total = torch.zeros((), device=images.device)
         report: dict[str, float] = {}
         if self.stage in ("describe", "joint"):
@@ -104,6 +109,18 @@ class StageLoss(nn.Module):
                 "keypoints": float(detected.keypoints),
             }
         return total, report
+
+    def _imitate(self, maps: FeatureMaps, images: Tensor) -> tuple[Tensor, dict[str, float]]:
+        assert self.teacher is not None
+        first = slice(0, max(1, len(images) // 4))  # the wide head costs more than all the rest: some images will do
+        local, small = maps.local_map[first].detach(), maps.local_map_small[first].detach()
+        scores = self.network.localheader(local, small, images[first])
+        own = Answers(maps.local_map, scores, self.options.line_to_window.convention)
+        descriptors, detection = distillation_loss(own, self.teacher(images))
+        return descriptors + detection, {
+            "descriptors": float(descriptors.detach()),
+            "scores": float(detection.detach()),
+        }
 
     def _describe(
         self,

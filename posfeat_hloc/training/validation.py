@@ -86,7 +86,7 @@ def validate(
 
 def better(stage: str, metrics: dict[str, float]) -> float:
     """The number by which the best checkpoint of a stage is chosen."""
-    if stage in ("detect", "joint"):
+    if stage in ("distill", "detect", "joint"):
         return metrics["near_count"]
     return metrics["grid_score"]
 

@@ -68,6 +68,28 @@ def test_warm_up_then_describe_then_detect(pictures: Path, tmp_path: Path, capsy
     assert "localheader.conv2.weight" not in kept
 
 
+def test_a_network_is_distilled_from_another(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [
+        "--stage",
+        "distill",
+        "--teacher",
+        "posfeat-small",
+        "--trunk",
+        "resnet18",
+        "--data",
+        f"synthetic:{pictures}",
+    ]
+    output = tmp_path / "run"
+    assert run(*command, "--batch", "1", "--steps", "2", "--output", str(output)) == 0
+    assert "near_count" in capsys.readouterr().out
+    assert weights.load(str(output / "weights.safetensors")).metadata["trunk"] == "resnet18"
+    command[3] = str(output / "weights.safetensors")
+    assert run(*command, "--batch", "1", "--steps", "2", "--output", str(output)) == 1  # another teacher, another run
+    assert "other options" in capsys.readouterr().err
+
+
 def test_a_finished_run_is_not_repeated(pictures: Path, checkpoint: str, tmp_path: Path) -> None:
     command = ["--stage", "describe", "--data", f"synthetic:{pictures}", "--init", checkpoint, "--batch", "1"]
     command += ["--steps", "2", "--output", str(tmp_path / "run")]
@@ -84,6 +106,9 @@ def test_a_finished_run_is_not_repeated(pictures: Path, checkpoint: str, tmp_pat
         (["--stage", "describe", "--data", "synthetic:/no/such/folder"], "is no folder"),
         (["--stage", "describe", "--data", "photos"], "names no training data"),
         (["--stage", "warmup", "--data", "colmap:X"], "needs true correspondences"),
+        (["--stage", "distill", "--data", "synthetic:X"], "belong together"),
+        (["--stage", "warmup", "--data", "synthetic:X", "--teacher", "posfeat-small"], "belong together"),
+        (["--stage", "distill", "--data", "synthetic:X", "--teacher", "hardnet"], "hardnet"),
         (["--stage", "describe", "--data", "synthetic:X", "--init", "missing.pth"], "neither a file"),
         (["--stage", "describe", "--data", "synthetic:X", "--init", "CHECKPOINT", "--trunk", "resnet50"], "resnet18"),
         (

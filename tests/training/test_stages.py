@@ -5,10 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from posfeat_hloc.networks.small import SmallUNet
+from posfeat_hloc.networks.loading import LoadedPoSFeat
+from posfeat_hloc.networks.small import SmallHead, SmallUNet
 from posfeat_hloc.training.correspondence import describe
 from posfeat_hloc.training.description_loss import description_loss
 from posfeat_hloc.training.detection_loss import detection_loss, select_keypoints
+from posfeat_hloc.training.distillation import Teacher
 from posfeat_hloc.training.line_to_window import LineToWindowOptions, line_to_window, query_points
 from posfeat_hloc.training.posed_batches import Batch, PosedDataset, batches
 from posfeat_hloc.training.stages import STAGES, LossOptions, StageLoss
@@ -30,10 +32,17 @@ def generator() -> torch.Generator:
     return torch.Generator().manual_seed(GENERATOR)
 
 
+def teacher() -> Teacher:
+    posfeat = network(1, "small").eval()
+    assert isinstance(posfeat.localheader, SmallHead)
+    torch.nn.init.ones_(posfeat.localheader.conv5.weight)  # untrained light heads all score alike
+    return Teacher(LoadedPoSFeat(posfeat.backbone, posfeat.localheader, "consistent", ""))
+
+
 def gradients(stage: str, batch: Batch, options: LossOptions = WIDE, trunk: str = "resnet18") -> dict[str, bool]:
     """Which parts of the network get a gradient that is not zero."""
     posfeat = network(trunk=trunk)
-    loss, _ = StageLoss(posfeat, stage, options).train()(batch, generator())
+    loss, _ = StageLoss(posfeat, stage, options, teacher()).train()(batch, generator())
     loss.backward()
     parts = {
         "trunk": posfeat.backbone.level8 if isinstance(posfeat.backbone, SmallUNet) else posfeat.backbone.layer2,
@@ -55,6 +64,7 @@ def gradients(stage: str, batch: Batch, options: LossOptions = WIDE, trunk: str 
         ("describe", {"trunk", "fine"}),
         ("detect", {"head"}),
         ("joint", {"trunk", "fine", "head"}),
+        ("distill", {"trunk", "fine", "head"}),
     ],
 )
 def test_each_stage_trains_its_own_parts(stage: str, trained: set[str], trunk: str, batch: Batch) -> None:
@@ -72,7 +82,7 @@ def test_all_open_parameters_get_a_gradient(trunk: str, batch: Batch) -> None:
     """Training on several processes waits for the gradient of every open parameter."""
     for stage in STAGES:
         posfeat = network(trunk=trunk)
-        loss, _ = StageLoss(posfeat, stage, WIDE).train()(batch, generator())
+        loss, _ = StageLoss(posfeat, stage, WIDE, teacher()).train()(batch, generator())
         loss.backward()
         assert all((p.grad is not None) == p.requires_grad for p in posfeat.parameters()), stage
 
