@@ -11,7 +11,7 @@ from pipelines import demo
 from pipelines.argument_types import add_network_options, positive
 from pipelines.report import add_report_option
 from pipelines.sfm_pairs import LOOPS, NEIGHBORS
-from posfeat_hloc import confs
+from posfeat_hloc import confs, extractors
 from posfeat_hloc.cluster import FORMS
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.export import FORMATS
@@ -65,7 +65,7 @@ def configurations(args: argparse.Namespace) -> tuple[confs.Conf, confs.Conf]:
     if args.max_size is not None:
         feature["preprocessing"]["resize_max"] = args.max_size
     if args.max_keypoints is not None:
-        feature["model"]["max_keypoints"] = args.max_keypoints
+        feature["model"] = extractors.with_limit(feature["model"], args.max_keypoints)
     if args.weights is not None:
         if "weights" not in feature["model"]:
             raise ConfigurationError(f"--weights: {args.feature} has no weights")

@@ -154,7 +154,7 @@ def extract(
     target = choose_device(device) if cluster is None else "cpu"
     inputs = ImageInputs(image_dir, None if masks is None else Masks(masks), turn)
     limit = None if masks is None else extractors.keypoint_limit(conf["model"])
-    model = conf["model"] if limit is None else extractors.without_limit(conf["model"])
+    model = conf["model"] if limit is None else extractors.with_limit(conf["model"])
     extractor = extractors.create(model, target)
     report = ExtractionReport()
     names = [name for name in names if is_storable(name, report)]

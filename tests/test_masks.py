@@ -72,8 +72,9 @@ def test_the_best_keypoints_outside_of_the_mask_are_kept(scene: Path, feature: s
 def test_limits_of_mixed_features_are_those_of_their_keypoints() -> None:
     mixed = confs.extractors["sift-superpoint"]["model"]
     assert extractors.keypoint_limit(mixed) == 8192
-    assert extractors.without_limit(mixed)["keypoints"]["max_keypoints"] == extractors.ALL_KEYPOINTS
-    assert "max_keypoints" not in extractors.without_limit(mixed)
+    assert extractors.with_limit(mixed)["keypoints"]["max_keypoints"] == extractors.ALL_KEYPOINTS
+    assert "max_keypoints" not in extractors.with_limit(mixed)
+    assert extractors.keypoint_limit(extractors.with_limit(mixed, 100)) == 100
     assert extractors.keypoint_limit({"name": "superpoint"}) is None
     assert extractors.keypoint_limit({"name": "posfeat"}) == 8192
 

@@ -62,11 +62,11 @@ def keypoint_limit(model: dict[str, Any]) -> int | None:
     return limit
 
 
-def without_limit(model: dict[str, Any]) -> dict[str, Any]:
-    """The same ``model`` entry, but for all keypoints that there are."""
+def with_limit(model: dict[str, Any], limit: int = ALL_KEYPOINTS) -> dict[str, Any]:
+    """The same ``model`` entry with another ``max_keypoints``; without one, for all keypoints that there are."""
     if model["name"] == "mixed":
-        return {**model, "keypoints": without_limit(model["keypoints"])}
-    return {**model, "max_keypoints": ALL_KEYPOINTS}
+        return {**model, "keypoints": with_limit(model["keypoints"], limit)}
+    return {**model, "max_keypoints": limit}
 
 
 def build(package: str, model: dict[str, Any], *args: object) -> Any:
