@@ -148,7 +148,7 @@ extractors: dict[str, Conf] = {
             "name": "posfeat",
             "weights": "posfeat-small",
             "max_keypoints": 8192,
-            "radius": 2,
+            "radius": 1,
             "threshold": 0.0,
             "subpixel": "quadratic",
             "quirks": False,

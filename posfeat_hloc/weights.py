@@ -36,7 +36,7 @@ class Bundled:
 
 BUNDLED: dict[str, Bundled] = {
     "posfeat-small": Bundled(
-        "posfeat-small.safetensors", "9f3fd5775c105ebe6037b28936170329b4b16e52117e37fa75b5e2ab799bc782"
+        "posfeat-small.safetensors", "0e05393e5270f9fb971d23afc5a8dda156982caeee76a919e3da4322c0d6d642"
     ),
     "hardnet": Bundled("hardnet.safetensors", "0e71a35f702f76f54b2f9bbbcc6ddbd8ec6a76acc005948e4dffad9bb78761fc"),
     "sosnet": Bundled("sosnet.safetensors", "2be4aa597cc018e60c8f55be3342ca48a1d7619ba77d4cf7ec84eff24e93a4fa"),

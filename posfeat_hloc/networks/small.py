@@ -80,7 +80,7 @@ class SmallHead(nn.Module):
         self.conv3 = nn.Conv2d(16 + 3, 16, 3, padding=1)
         self.conv4 = nn.Conv2d(16, 16, 3, padding=1)
         self.conv5 = nn.Conv2d(16, 1, 1)
-        self.curvature = nn.Parameter(torch.full((2,), 0.5))
+        self.curvature = nn.Parameter(torch.tensor([0.85, 0.15]))  # fine blobs are placed best
         nn.init.zeros_(self.conv5.weight)  # the start is a detector of blobs and corners, and nothing else
         nn.init.zeros_(self.conv5.bias)  # type: ignore[arg-type]
 
