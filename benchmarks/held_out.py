@@ -27,13 +27,16 @@ from posfeat_hloc.matchers import create, match
 from posfeat_hloc.training.synthetic import SyntheticOptions, random_homography
 from posfeat_hloc.training.views import Image, change_light, is_held_out, warp
 
-SIZE = 640
-VIEWS = SyntheticOptions(size=SIZE, rotation=8, scale=1.2, tilt=0.2, light=0.7)
+VIEWS = {
+    "near": SyntheticOptions(size=640, rotation=8, scale=1.2, tilt=0.2, light=0.7),
+    "far": SyntheticOptions(size=800, rotation=12, scale=1.5, tilt=0.4, light=1.0),
+}
+"""How different the two views of a photograph are; the far ones in strong changes of light, blur and noise."""
 
 Pair = tuple[Image, Image, NDArray[np.float64]]
 
 
-def make_pairs(photos: list[tuple[str, Image]], count: int) -> list[Pair]:
+def make_pairs(photos: list[tuple[str, Image]], count: int, options: SyntheticOptions) -> list[Pair]:
     """Two views of a photograph in other light, and the homography between them."""
     held_out = [image for name, image in photos if is_held_out(name)]
     rng = np.random.default_rng(7)
@@ -41,9 +44,9 @@ def make_pairs(photos: list[tuple[str, Image]], count: int) -> list[Pair]:
     for i in range(count):
         photo = held_out[i % len(held_out)]
         height, width = photo.shape
-        base = min(height, width) / SIZE * 0.9
-        views = [random_homography(rng, np.array([width / 2, height / 2]), base, VIEWS) for _ in range(2)]
-        images = [change_light(warp(photo, view, SIZE), rng, VIEWS.light) for view in views]
+        base = min(height, width) / options.size * 0.9
+        views = [random_homography(rng, np.array([width / 2, height / 2]), base, options) for _ in range(2)]
+        images = [change_light(warp(photo, view, options.size), rng, options.light) for view in views]
         pairs.append((images[0], images[1], np.linalg.inv(views[1]) @ views[0]))
     return pairs
 
@@ -62,9 +65,10 @@ def main() -> None:
     parser.add_argument("--options", nargs="+", default=["{}"], help="dictionaries of extractor options, a line each")
     parser.add_argument("--weights", help="other weights than the conf's")
     parser.add_argument("--pairs", type=int, default=24)
+    parser.add_argument("--views", choices=list(VIEWS), default="near", help="how different (default: %(default)s)")
     parser.add_argument("--max-keypoints", type=int, default=4096)
     args = parser.parse_args()
-    pairs = make_pairs(read_photos(args.photos), args.pairs)
+    pairs = make_pairs(read_photos(args.photos), args.pairs, VIEWS[args.views])
     matcher = create(confs.matchers["NN-mutual"]["model"])
     print("| options | MMAscore | MMA@1 | MMA@3 | MMA@10 | keypoints | matches | right at 1 px | at 3 px | seconds |")
     print("|" + "---|" * 10)

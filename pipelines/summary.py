@@ -76,6 +76,7 @@ def as_json(run: Run, command: dict[str, Any]) -> dict[str, Any]:
         "skipped": run.extraction.skipped,
         "unregistered": _unregistered(run),
         "likely_causes": [asdict(cause) for cause in run.diagnosis.causes],
+        "focal_lengths_apart": run.diagnosis.focal_lengths,
         "notes": run.extraction.notes,
         "remarks": run.remarks,
         "command": {k: _plain(v) for k, v in command.items()},
@@ -133,9 +134,19 @@ def as_text(run: Run, feature: str, images: Path, output: Path) -> str:
         lines += listing(title, items)
     for cause in run.diagnosis.causes:
         text = f"{cause.name} ({len(cause.images)} images); try {cause.advice}"
-        lines.append(textwrap.fill(text, 80, initial_indent="  likely cause        ", subsequent_indent=22 * " "))
+        lines += _hint("likely cause", text)
+    if (apart := run.diagnosis.focal_lengths) is not None:
+        lines += _hint(
+            "focal lengths",
+            f"{apart[0]:.0f} to {apart[1]:.0f} px, estimated image by image; if one camera with one zoom took all of "
+            "them, --camera single is more exact",
+        )
     lines.append(f"  details             {output / 'summary.json'}")
     return "\n".join(lines)
+
+
+def _hint(title: str, text: str) -> list[str]:
+    return textwrap.wrap(text, 80, initial_indent=f"  {title:<18}  ", subsequent_indent=22 * " ")
 
 
 def _unregistered(run: Run) -> dict[str, str]:

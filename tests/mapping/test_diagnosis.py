@@ -11,7 +11,7 @@ from posfeat_hloc.errors import MappingError
 from posfeat_hloc.mapping.advice import CAUSES, advise
 from posfeat_hloc.mapping.diagnosis import diagnose
 from posfeat_hloc.mapping.match_graph import MatchGraph, connected_components
-from posfeat_hloc.mapping.reconstruction import reconstruct
+from posfeat_hloc.mapping.reconstruction import MapperOptions, reconstruct
 from posfeat_hloc.mapping.symptoms import chain_disagreement, focal_factor, rotation_deviation
 from tests.mapping.worlds import FOCAL, SIZE, World, turned
 
@@ -42,6 +42,30 @@ def test_a_model_of_all_images_has_nothing_to_explain(world, tmp_path):
     found = diagnose(path, [tmp_path / "sparse/0"])
     assert found.reasons == {}
     assert found.causes == []
+
+
+@pytest.mark.parametrize(
+    ("prior", "factors", "told"),
+    [
+        (False, [1, 1, 1, 1.02], None),
+        (False, [1, 1, 1, 1.2], (FOCAL, 1.2 * FOCAL)),
+        (True, [1, 1, 1, 1.2], None),
+    ],
+)
+def test_focal_lengths_too_far_apart_for_one_camera_are_told(world, tmp_path, prior, factors, told):
+    """Of those that EXIF tells apart nothing is said."""
+    points = world.points()
+    names = [f"image{i}" for i in range(len(factors))]
+    for i, (name, factor) in enumerate(zip(names, factors, strict=True)):
+        focal = factor * FOCAL
+        world.image(
+            name, points, turned(6.0 * i), centre=(0.6 * i, 0.05 * i, 0), focal=focal, claimed=focal, prior=prior
+        )
+    world.match_all(*names)
+    path = world.verified()
+    reconstruct(path, tmp_path, tmp_path / "sparse", MapperOptions(refine_intrinsics=False), progress=False)
+    found = diagnose(path, [tmp_path / "sparse/0"]).focal_lengths
+    assert found == (told and pytest.approx(told))
 
 
 def test_each_image_out_of_a_model_gets_its_own_cause(world, tmp_path):
