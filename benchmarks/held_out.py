@@ -73,7 +73,7 @@ def main() -> None:
     print("| options | MMAscore | MMA@1 | MMA@3 | MMA@10 | keypoints | matches | right at 1 px | at 3 px | seconds |")
     print("|" + "---|" * 10)
     for text in args.options:
-        model = deepcopy(confs.extractors[args.feature]["model"]) | {"max_keypoints": args.max_keypoints}
+        model = extractors.with_limit(deepcopy(confs.extractors[args.feature]["model"]), args.max_keypoints)
         if args.weights:
             model["weights"] = args.weights
         extractor = extractors.create(model | ast.literal_eval(text))

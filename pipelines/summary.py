@@ -31,7 +31,7 @@ class Run:
         database: contents of the COLMAP database.
         models: largest first.
         against_truth: errors of the cameras where they are known, see :func:`posfeat_hloc.demo.relative_errors`.
-        diagnosis: why images with features are not in the largest model.
+        diagnosis: why images with features are not in the largest model, and what is doubtful in it.
         seconds: stage -> time spent in this run.
         kept: stages of which nothing had to be made anew.
         remarks: title -> one more line of the summary.

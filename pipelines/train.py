@@ -245,7 +245,7 @@ def _parser() -> argparse.ArgumentParser:
         "(the paper's Model 2)")  # fmt: skip
     add("--data", nargs="+", required=True, metavar="KIND:DIR", help="what to train on: " + "; ".join(FORMS))
     add("--output", type=Path, required=True, help="folder for checkpoint, log, pictures and weights.safetensors")
-    add("--init", metavar="FILE|DIR",
+    add("--init", metavar="NAME|FILE|DIR",
         help="start from PoSFeat weights, the authors' folder, or torchvision's file of a ResNet")  # fmt: skip
     add("--teacher", metavar="NAME|FILE|DIR",
         help="of distill: PoSFeat weights whose descriptors and scores are learnt, e.g. posfeat-small")  # fmt: skip

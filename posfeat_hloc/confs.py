@@ -93,8 +93,9 @@ _POSFEAT: Conf = {
     "name": "posfeat",
     "weights": "posfeat",
     "max_keypoints": 8192,
-    "radius": 3,
+    "radius": 1,
     "threshold": 0.5,
+    "subpixel": "quadratic",
     "quirks": False,
 }
 
@@ -135,7 +136,8 @@ extractors: dict[str, Conf] = {
     # SIFT keypoints, the dense map read there: upright and at one scale, but what the bundled weights are trained for
     "sift-hardnet-map": _sift_with("hardnet", "map"),
     "sift-sosnet-map": _sift_with("sosnet", "map"),
-    # PoSFeat: learned keypoints on learned dense descriptors; the whole image, all borders alike
+    # PoSFeat: learned keypoints on learned dense descriptors, placed to a fraction of a pixel; the whole image, all
+    # borders alike. The bundled weights are of the ResNet-18 form
     "posfeat": {
         "output": "feats-posfeat",
         "model": _POSFEAT,

@@ -35,6 +35,7 @@ class Bundled:
 
 
 BUNDLED: dict[str, Bundled] = {
+    "posfeat": Bundled("posfeat.safetensors", "816c05b664e8fe22eeb9c024c603cdaf617a286c47f4993122ceccfdfd4e0221"),
     "posfeat-small": Bundled(
         "posfeat-small.safetensors", "0e05393e5270f9fb971d23afc5a8dda156982caeee76a919e3da4322c0d6d642"
     ),

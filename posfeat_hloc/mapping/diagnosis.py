@@ -82,7 +82,7 @@ class Cause:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What keeps a collection from being one model; empty when all images are in it.
+    """What is wrong with a model: why images are not in it, and cameras that were not determined.
 
     Attributes:
         reasons: image that is not in the largest model -> why.
@@ -151,10 +151,11 @@ class _Doctor:
         return found
 
     def focal_lengths_apart(self) -> tuple[float, float] | None:
-        """See :class:`Diagnosis`; images of one size without EXIF, at least three cameras."""
+        """See :class:`Diagnosis`; of at least three images of one size without EXIF, each with its own camera."""
         cameras = {image.camera_id: image.camera for image in self.registered.values()}
+        shared = len(cameras) < len(self.registered)
         told = any(self.graph.cameras[name].has_prior_focal_length for name in self.registered)
-        if told or len(cameras) < 3 or len({(c.width, c.height) for c in cameras.values()}) > 1:
+        if shared or told or len(cameras) < 3 or len({(c.width, c.height) for c in cameras.values()}) > 1:
             return None
         lengths = [camera.mean_focal_length() for camera in cameras.values()]
         apart = max(lengths) - min(lengths) > FOCAL_SPREAD * median(lengths)

@@ -76,12 +76,6 @@ def load_posfeat(name_or_path: str, trunk: str | None = None, with_head: bool = 
     Raises:
         WeightsError: the weights are missing, incomplete, altered, or those of another network.
     """
-    if name_or_path == "posfeat" and name_or_path not in weights.BUNDLED and not Path(name_or_path).exists():
-        raise WeightsError(
-            "no weights of the paper's PoSFeat come with this package yet: use --feature posfeat-small, whose weights "
-            "do, or pass --weights with a safetensors file or with a folder that holds backbone.pth and "
-            "localheader.pth (in a conf: the option 'weights'); 'Train your own' in README.md says how to make them"
-        )
     checkpoint = weights.load_parts(name_or_path, ("backbone", "localheader") if with_head else ("backbone",))
     parts: dict[str, dict[str, Tensor]] = {"backbone": {}, "localheader": {}}
     for name, tensor in checkpoint.tensors.items():

@@ -26,7 +26,7 @@ from posfeat_hloc.training.pictures import draw_matches, draw_scores
 from posfeat_hloc.training.posed_batches import Batch, PosedDataset, batches
 from posfeat_hloc.training.posed_pairs import PosedPair
 from posfeat_hloc.training.run_folder import RunFolder
-from posfeat_hloc.training.stages import STAGES, LossOptions, StageLoss
+from posfeat_hloc.training.stages import STAGES, WITH_HEAD, LossOptions, StageLoss
 from posfeat_hloc.training.validation import better, look, validate
 from posfeat_hloc.training.views import RandomMix
 
@@ -261,7 +261,7 @@ class PoSFeatTrainer:
         self.network.eval()
         opt = self.options
         convention = opt.loss.line_to_window.convention
-        detects = opt.stage in ("distill", "detect", "joint")
+        detects = opt.stage in WITH_HEAD
         metrics = validate(self.network, self.validation, convention, detects, opt.precision)
         if board is not None and self.validation:
             matched, scores = look(self.network, self.validation[0], convention, opt.precision)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.networks.posfeat import PoSFeat
 from posfeat_hloc.networks.resunet import FeatureMaps
 from posfeat_hloc.training.coarse_to_fine import CoarseToFineOptions, coarse_to_fine
@@ -22,6 +23,10 @@ STAGES = ("warmup", "distill", "describe", "detect", "joint")
 """``warmup``: contrastive, on rendered scenes, for a trunk without ImageNet weights. ``distill``: both networks from a
 trained PoSFeat of another form. ``describe``: the description network from poses alone. ``detect``: the keypoint head
 over a frozen description network. ``joint``: both at once, the paper's Model 2, for comparison."""
+
+
+WITH_HEAD = ("distill", "detect", "joint")
+"""Stages that train the keypoint head."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +55,15 @@ class StageLoss(nn.Module):
 
     def __init__(self, network: PoSFeat, stage: str, options: LossOptions, teacher: Teacher | None = None) -> None:
         super().__init__()
+        if stage == "distill" and teacher is None:
+            raise ConfigurationError("the stage distill needs a teacher")
         self.network = network
         self.teacher = teacher
         self.stage = stage
         self.options = options
         backbone, head = network.backbone, network.localheader
         backbone.requires_grad_(stage != "detect")
-        head.requires_grad_(stage in ("distill", "detect", "joint"))
+        head.requires_grad_(stage in WITH_HEAD)
         if stage in ("warmup", "distill") or options.search == "line-to-window":
             backbone.conv_coarse.requires_grad_(False)  # only the coarse search reads its map
 
@@ -112,11 +119,11 @@ class StageLoss(nn.Module):
 
     def _imitate(self, maps: FeatureMaps, images: Tensor) -> tuple[Tensor, dict[str, float]]:
         assert self.teacher is not None
-        first = slice(0, max(1, len(images) // 4))  # the wide head costs more than all the rest: some images will do
-        local, small = maps.local_map[first].detach(), maps.local_map_small[first].detach()
-        scores = self.network.localheader(local, small, images[first])
+        few = max(1, len(images) // 4)  # a wide head costs more than all the rest: some images will do
+        local, small = maps.local_map[:few].detach(), maps.local_map_small[:few].detach()
+        scores = self.network.localheader(local, small, images[:few])
         own = Answers(maps.local_map, scores, self.options.line_to_window.convention)
-        descriptors, detection = distillation_loss(own, self.teacher(images))
+        descriptors, detection = distillation_loss(own, self.teacher(images, few))
         return descriptors + detection, {
             "descriptors": float(descriptors.detach()),
             "scores": float(detection.detach()),

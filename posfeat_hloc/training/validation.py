@@ -18,6 +18,7 @@ from posfeat_hloc.training.correspondence import cosine_volume, describe
 from posfeat_hloc.training.epipolar import epipolar_lines, line_distances, symmetric_distances
 from posfeat_hloc.training.posed_batches import as_batch
 from posfeat_hloc.training.posed_pairs import PosedPair
+from posfeat_hloc.training.stages import WITH_HEAD
 
 KEYPOINTS = 1024
 """Matched in an image when keypoints are validated."""
@@ -86,9 +87,7 @@ def validate(
 
 def better(stage: str, metrics: dict[str, float]) -> float:
     """The number by which the best checkpoint of a stage is chosen."""
-    if stage in ("distill", "detect", "joint"):
-        return metrics["near_count"]
-    return metrics["grid_score"]
+    return metrics["near_count"] if stage in WITH_HEAD else metrics["grid_score"]
 
 
 def match_grid(local_map: Tensor, pair: PosedPair, convention: str, spacing: int = 16) -> Matched:
