@@ -27,10 +27,11 @@ def main() -> int:
     args, further = parser.parse_known_args()
 
     start = args.weights
-    for stage, rate in (("describe", "1e-4"), ("detect", "1e-3")):
+    for stage, rate in (("describe", "1e-4"), ("detect", "3e-5")):  # as the bundled weights were trained
         folder = args.output / stage
         command = ["--stage", stage, "--data", f"colmap:{args.model},{args.images}", "--init", str(start)]
         command += ["--steps", str(args.steps), "--validate-every", str(max(1, args.steps // 5))]
+        command += ["--optimizer", "adam", "--sigma", "repository", "--min-variance", "1e-5"]
         command += ["--learning-rate", rate, "--output", str(folder), *further]
         if code := train.main(command):
             return code
