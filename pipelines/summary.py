@@ -135,12 +135,8 @@ def as_text(run: Run, feature: str, images: Path, output: Path) -> str:
     for cause in run.diagnosis.causes:
         text = f"{cause.name} ({len(cause.images)} images); try {cause.advice}"
         lines += _hint("likely cause", text)
-    if (apart := run.diagnosis.focal_lengths) is not None:
-        lines += _hint(
-            "focal lengths",
-            f"{apart[0]:.0f} to {apart[1]:.0f} px, estimated image by image; if one camera with one zoom took all of "
-            "them, --camera single is more exact",
-        )
+    if (told := run.diagnosis.about_focal_lengths) is not None:
+        lines += _hint("focal lengths", told)
     lines.append(f"  details             {output / 'summary.json'}")
     return "\n".join(lines)
 

@@ -95,6 +95,17 @@ class Diagnosis:
     causes: list[Cause] = field(default_factory=list)
     focal_lengths: tuple[float, float] | None = None
 
+    @property
+    def about_focal_lengths(self) -> str | None:
+        """What is to be said of them, and what to try."""
+        if self.focal_lengths is None:
+            return None
+        shortest, longest = self.focal_lengths
+        return (
+            f"{shortest:.0f} to {longest:.0f} px, estimated image by image; if one camera with one zoom took all of "
+            "them, --camera single is more exact"
+        )
+
 
 def diagnose(database: Path, models: Sequence[Path], command: Mapping[str, Any] | None = None) -> Diagnosis:
     """Look for the reasons of all images with features that are not in the largest model.

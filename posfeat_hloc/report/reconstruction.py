@@ -124,6 +124,8 @@ class _Builder:
         for cause in self.diagnosis.causes:
             plural = "1 image" if len(cause.images) == 1 else f"{len(cause.images)} images"
             blocks.append(Text(f"Likely cause for {plural}: {cause.name}. Try {cause.advice}.", "warning"))
+        if (told := self.diagnosis.about_focal_lengths) is not None:
+            blocks.append(Text(f"Focal lengths: {told}.", "warning"))
         rows = [[name, reason.cause, reason.evidence] for name, reason in self.diagnosis.reasons.items()]
         rows += [[name, "could not be read", str(why)] for name, why in self.folder.summary.get("skipped", {}).items()]
         if rows:
