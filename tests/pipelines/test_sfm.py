@@ -260,8 +260,8 @@ def test_posfeat_runs_with_weights_of_the_user(tmp_path, capsys):
     (images / "view_00.png").unlink()
     for i in range(3):
         first.crop((i * 8, 0, 128 + i * 8, 112)).save(images / f"{i}.png")
-    assert run(images, tmp_path / "none", feature="posfeat") == 1
-    assert "pass --weights" in capsys.readouterr().err
+    assert run(images, tmp_path / "none", "--weights", tmp_path / "gone.safetensors", feature="posfeat") == 1
+    assert "neither a file" in capsys.readouterr().err
     save_posfeat(tmp_path / "random.safetensors", calibrated_posfeat(), "consistent")
     weights = ("--weights", tmp_path / "random.safetensors")
     run(images, tmp_path / "out", *weights, feature="posfeat")  # no model: the camera only turned
