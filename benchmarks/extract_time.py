@@ -36,7 +36,7 @@ Run = Callable[[Tensor], object]
 
 def ours(name: str, max_keypoints: int, weights: str | None = None) -> Run:
     """The extractor of a conf."""
-    model = deepcopy(confs.extractors[name]["model"]) | {"max_keypoints": max_keypoints}
+    model = extractors.with_limit(deepcopy(confs.extractors[name]["model"]), max_keypoints)
     if weights is not None:
         model["weights"] = weights
     extractor = extractors.create(model)

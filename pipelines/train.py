@@ -281,22 +281,13 @@ def _parser() -> argparse.ArgumentParser:
         help="between the cameras of a pair (default: %(default)g)")  # fmt: skip
     add("--precision", choices=["auto", "bf16", "fp32"], default="auto", help="default: %(default)s")
     add("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
-    add(
-        "--workers",
-        type=_not_negative,
-        default=0,
-        help="processes that prepare batches (default: in the training process)",
-    )
+    add("--workers", type=_not_negative, default=0,
+        help="processes that prepare batches (default: in the training process)")  # fmt: skip
     add("--validation-pairs", type=_positive, default=24, metavar="N", help="held-out pairs (default: %(default)s)")
     add("--validate-every", type=int, default=1000, metavar="STEPS",
         help="and export the weights if they are the best so far (default: %(default)s)")  # fmt: skip
-    add(
-        "--save-every",
-        type=int,
-        default=100,
-        metavar="STEPS",
-        help="a checkpoint to resume from (default: %(default)s)",
-    )
+    add("--save-every", type=int, default=100, metavar="STEPS",
+        help="a checkpoint to resume from (default: %(default)s)")  # fmt: skip
     add("--seed", type=int, default=0, help="of weights and batches (default: %(default)s)")
     return parser
 

@@ -25,7 +25,7 @@ from posfeat_hloc.training.distillation import Teacher
 from posfeat_hloc.training.pictures import draw_matches, draw_scores
 from posfeat_hloc.training.posed_batches import Batch, PosedDataset, batches
 from posfeat_hloc.training.posed_pairs import PosedPair
-from posfeat_hloc.training.run_folder import RunFolder
+from posfeat_hloc.training.run_folder import RunFolder, tensorboard
 from posfeat_hloc.training.stages import STAGES, WITH_HEAD, LossOptions, StageLoss
 from posfeat_hloc.training.validation import better, look, validate
 from posfeat_hloc.training.views import RandomMix
@@ -182,7 +182,7 @@ class PoSFeatTrainer:
         if self.device.type == "cpu":
             keep_large_blocks()
         chief = self.processes.rank == 0
-        board = _tensorboard(self.folder.path, self.step) if chief else None
+        board = tensorboard(self.folder.path, self.step) if chief else None
         metrics: dict[str, float] = {}
         if chief and self.step == 0:
             metrics = self._validate(board)  # what the start is worth
@@ -297,12 +297,3 @@ class PoSFeatTrainer:
         if opt.optimizer == "adam":
             return torch.optim.Adam(trained, lr=opt.learning_rate)
         return torch.optim.SGD(trained, lr=opt.learning_rate, momentum=opt.momentum, nesterov=opt.momentum > 0)
-
-
-def _tensorboard(folder: Path, step: int) -> Any:
-    """A writer for TensorBoard, None where it is not installed (the extra ``train`` has it)."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(folder / "tensorboard", purge_step=step + 1 if step else None)

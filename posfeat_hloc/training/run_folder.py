@@ -110,3 +110,12 @@ def _logged_step(line: str) -> float:
         return float(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):  # the line a kill cut short
         return float("inf")
+
+
+def tensorboard(folder: Path, step: int) -> Any:
+    """A writer for TensorBoard, None where it is not installed (the extra ``train`` has it)."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(folder / "tensorboard", purge_step=step + 1 if step else None)
