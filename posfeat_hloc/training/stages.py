@@ -24,7 +24,6 @@ STAGES = ("warmup", "distill", "describe", "detect", "joint")
 trained PoSFeat of another form. ``describe``: the description network from poses alone. ``detect``: the keypoint head
 over a frozen description network. ``joint``: both at once, the paper's Model 2, for comparison."""
 
-
 WITH_HEAD = ("distill", "detect", "joint")
 """Stages that train the keypoint head."""
 

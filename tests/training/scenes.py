@@ -7,7 +7,10 @@ import numpy as np
 import torch
 from PIL import Image
 
+from posfeat_hloc.networks.loading import LoadedPoSFeat
 from posfeat_hloc.networks.posfeat import PoSFeat
+from posfeat_hloc.networks.small import SmallHead
+from posfeat_hloc.training.distillation import Teacher
 from posfeat_hloc.training.planes import PlanesOptions, PlanesSource
 from posfeat_hloc.training.posed_pairs import PosedPair
 from posfeat_hloc.training.views import RandomMix
@@ -35,3 +38,11 @@ def network(seed: int = 0, trunk: str = "resnet18") -> PoSFeat:
     """PoSFeat on the smallest ResNet, or another trunk, with random weights."""
     torch.manual_seed(seed)
     return PoSFeat(trunk)
+
+
+def teacher() -> Teacher:
+    """A light PoSFeat with random weights that answers."""
+    posfeat = network(1, "small").eval()
+    assert isinstance(posfeat.localheader, SmallHead)
+    torch.nn.init.ones_(posfeat.localheader.conv5.weight)  # untrained light heads all score alike
+    return Teacher(LoadedPoSFeat(posfeat.backbone, posfeat.localheader, "consistent", ""))

@@ -5,16 +5,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from posfeat_hloc.networks.loading import LoadedPoSFeat
-from posfeat_hloc.networks.small import SmallHead, SmallUNet
+from posfeat_hloc.networks.small import SmallUNet
 from posfeat_hloc.training.correspondence import describe
 from posfeat_hloc.training.description_loss import description_loss
 from posfeat_hloc.training.detection_loss import detection_loss, select_keypoints
-from posfeat_hloc.training.distillation import Teacher
 from posfeat_hloc.training.line_to_window import LineToWindowOptions, line_to_window, query_points
 from posfeat_hloc.training.posed_batches import Batch, PosedDataset, batches
 from posfeat_hloc.training.stages import STAGES, LossOptions, StageLoss
-from tests.training.scenes import SIZE, mix, network, photographs
+from tests.training.scenes import SIZE, mix, network, photographs, teacher
 
 CPU = torch.device("cpu")
 HEIGHT_WIDTH = (SIZE[1], SIZE[0])
@@ -30,13 +28,6 @@ def batch(tmp_path_factory: pytest.TempPathFactory) -> Batch:
 
 def generator() -> torch.Generator:
     return torch.Generator().manual_seed(GENERATOR)
-
-
-def teacher() -> Teacher:
-    posfeat = network(1, "small").eval()
-    assert isinstance(posfeat.localheader, SmallHead)
-    torch.nn.init.ones_(posfeat.localheader.conv5.weight)  # untrained light heads all score alike
-    return Teacher(LoadedPoSFeat(posfeat.backbone, posfeat.localheader, "consistent", ""))
 
 
 def gradients(stage: str, batch: Batch, options: LossOptions = WIDE, trunk: str = "resnet18") -> dict[str, bool]:
