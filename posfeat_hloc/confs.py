@@ -184,6 +184,17 @@ extractors: dict[str, Conf] = {
     "d2d-d2net": _d2net("d2d-d2net", [1.0], d2d=True),
     # DISK by kornia
     "disk": {"output": "feats-disk", "model": _DISK, "preprocessing": _COLOUR},
+    # ALIKED and XFeat by kornia 0.9, which needs Python 3.11; other weights of ALIKED by --weights aliked-n16rot
+    "aliked": {
+        "output": "feats-aliked",
+        "model": {"name": "aliked", "weights": "aliked-n16", "max_keypoints": 8192, "threshold": 0.2},
+        "preprocessing": _COLOUR,
+    },
+    "xfeat": {
+        "output": "feats-xfeat",
+        "model": {"name": "xfeat", "weights": "xfeat", "max_keypoints": 8192, "threshold": 0.05},
+        "preprocessing": _COLOUR,
+    },
     # keypoints of one, dense descriptors of another; --weights are the descriptors'
     "sift-superpoint": _mixed("sift-superpoint", _SIFT, "superpoint", _GREY),
     # OpenCV's SIFT keypoints in its own settings, all of them, with CAPS's descriptors; give its weights by their path
@@ -240,6 +251,8 @@ default_matchers: dict[str, str] = {
     "d2net-ms": "NN-mutual",
     "d2d-d2net": "NN-mutual",
     "disk": "NN-mutual",
+    "aliked": "NN-mutual",
+    "xfeat": "NN-mutual",
     "sift-superpoint": "NN-mutual",
     "sift-caps": "NN-mutual",
     "d2d-hardnet-posfeat": "NN-mutual",

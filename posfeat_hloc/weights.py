@@ -65,10 +65,13 @@ _HARDNET = "https://github.com/DagnyT/hardnet/raw/master/pretrained"
 _SOSNET = "https://github.com/yuruntian/SOSNet/raw/master/sosnet-weights"
 _SUPERPOINT = "https://github.com/magicleap/SuperPointPretrainedNetwork/raw/master"
 _DISK = "https://github.com/cvlab-epfl/disk/raw/master"
+_ALIKED = "https://github.com/Shiaoming/ALIKED/raw/main/models"
+_XFEAT = "https://github.com/verlab/accelerated_features/raw/main/weights"
 _MIT = "MIT licence"
 _NONE = "its repository states no licence"
 _MAGIC_LEAP = "noncommercial research use only, not to be passed on; see LICENSE in its repository"
 _APACHE = "Apache License 2.0"
+_BSD = "BSD 3-Clause licence"
 PUBLIC: dict[str, Public] = {
     "hardnet++": Public(
         f"{_HARDNET}/pretrained_all_datasets/HardNet%2B%2B.pth", "84aa9c230b7cd6d0a8a7d13b65b39cfb0f406eec", _MIT

@@ -11,6 +11,7 @@ import pytest
 from posfeat_hloc import confs, extractors, matchers, weights
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.networks.loading import save_posfeat
+from tests.extractors.peers import KORNIA_HAS_PEERS, WITHOUT_PEERS, save_random_aliked, save_random_xfeat
 from tests.extractors.test_disk import save_random_disk
 from tests.networks.test_d2net import random_d2net
 from tests.networks.test_l2net import calibrated_network
@@ -32,6 +33,9 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     weights.save(folder / "superpoint.safetensors", random_superpoint().state_dict(), {})
     weights.save(folder / "d2net.safetensors", random_d2net().state_dict(), {})
     save_random_disk(folder / "disk-depth.pth")
+    if KORNIA_HAS_PEERS:
+        save_random_aliked(folder / "aliked-n16.pth")
+        save_random_xfeat(folder / "xfeat.pt")
     caps = calibrated_posfeat().backbone.state_dict()
     weights.save(folder / "caps.safetensors", {f"net.{name}": tensor for name, tensor in caps.items()}, {})
     return {path.stem: str(path) for path in folder.iterdir()}
@@ -44,6 +48,8 @@ def with_random_weights(model: dict[str, Any], checkpoints: dict[str, str]) -> d
 
 @pytest.mark.parametrize("name", EXTRACTORS)
 def test_extractors_can_be_built(name: str, checkpoints: dict[str, str]) -> None:
+    if name in ("aliked", "xfeat") and not KORNIA_HAS_PEERS:
+        pytest.skip(WITHOUT_PEERS)
     model = with_random_weights(confs.extractors[name]["model"], checkpoints)
     extractor: Any = extractors.create(model)
     assert asdict(extractor.options).items() >= {k: v for k, v in model.items() if k != "name"}.items()

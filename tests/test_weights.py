@@ -207,5 +207,6 @@ def test_the_hash_of_git(tmp_path: Path) -> None:
 
 
 def test_names_of_public_weights_say_the_network() -> None:
-    assert all(name.startswith(("hardnet", "sosnet", "superpoint", "disk")) for name in weights.PUBLIC)
+    networks = ("hardnet", "sosnet", "superpoint", "disk", "aliked", "xfeat")
+    assert all(name.startswith(networks) for name in weights.PUBLIC)
     assert not weights.PUBLIC.keys() & weights.BUNDLED.keys()

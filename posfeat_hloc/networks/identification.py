@@ -11,6 +11,7 @@ from torch import nn
 from posfeat_hloc import weights
 from posfeat_hloc.errors import WeightsError
 from posfeat_hloc.networks.loading import load_caps, load_d2net, load_disk, load_l2net, load_posfeat, load_superpoint
+from posfeat_hloc.networks.peers import load_aliked, load_xfeat
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ LOADERS: dict[str, tuple[str, Loader]] = {
     "superpoint": ("SuperPoint", lambda source: ("SuperPoint", [load_superpoint(source)[0]])),
     "d2net": ("D2-Net", lambda source: ("D2-Net", [load_d2net(source)[0]])),
     "disk": ("DISK", lambda source: ("DISK", [load_disk(source)[0]])),
+    "aliked": ("ALIKED", lambda source: ("ALIKED", [load_aliked(source, 0.2, 2, 1)[0]])),
+    "xfeat": ("XFeat", lambda source: ("XFeat", [load_xfeat(source)[0]])),
     "caps": ("CAPS", lambda source: ("CAPS", [load_caps(source)[0]])),
 }
 """Architecture -> its name for people, and what loads a name or path as one."""
