@@ -29,6 +29,7 @@ setup(
         "posfeat_hloc.report": ["templates/*"],
     },
     install_requires=[
+        "filelock>=3.20",
         "h5py>=3.8",
         "kornia>=0.7",
         "numpy>=1.24",
@@ -53,6 +54,7 @@ setup(
         "License :: OSI Approved :: Apache Software License",
         "Operating System :: POSIX :: Linux",
         "Operating System :: MacOS",
+        "Operating System :: Microsoft :: Windows",
         "Programming Language :: Python :: 3",
         "Topic :: Scientific/Engineering :: Image Processing",
     ],

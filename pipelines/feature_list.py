@@ -85,7 +85,7 @@ def read_weights(texts: Sequence[str], features: Sequence[str]) -> dict[str, str
 
 
 def _choose(text: str, weights: dict[str, str]) -> FeatureChoice:
-    if text.endswith((".h5", ".hdf5")) and ":" not in text:
+    if text.endswith((".h5", ".hdf5")) and text.split(":")[0] not in confs.extractors:  # C:\mine.h5 is a file
         return FeatureChoice(Path(text).stem, file=Path(text))
     name, *options = text.split(":")
     if name not in confs.extractors:

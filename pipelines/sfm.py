@@ -116,7 +116,7 @@ def _stages(args: argparse.Namespace, settings: Settings, cluster: Cluster | Non
             if not args.quiet:
                 print(f"verify: two-view geometry of {describe_database(partial).pairs} pairs ...", flush=True)
             verify(partial, args.seed, args.threads)
-            partial.rename(database)
+            partial.replace(database)
     run.database = describe_database(database)
     placed = [{name: asdict(position) for name, position in gps.items()}] if args.gps else []
     if args.gps:

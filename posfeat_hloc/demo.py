@@ -30,7 +30,7 @@ def write_photographs(folder: Path, progress: bool = True) -> dict[str, TrueCame
         facets = facets or town_square(np.random.default_rng(7), texels=_TEXELS)
         partial = folder / f".{name}"  # hidden from the list of images; a killed run leaves no half picture
         save(partial, photograph(facets, _camera(), pose), _exif())
-        partial.rename(folder / name)
+        partial.replace(folder / name)
     return {name: TrueCamera(pose.rotation.matrix(), pose.inverse().translation) for name, pose in poses.items()}
 
 

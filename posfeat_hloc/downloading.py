@@ -13,10 +13,7 @@ from urllib.request import Request, urlopen
 
 from tqdm import tqdm
 
-try:
-    import fcntl
-except ImportError:  # Windows has no flock; two downloads of one file are not kept apart there
-    fcntl = None  # type: ignore[assignment]
+from posfeat_hloc.locks import HeldLock
 
 TIMEOUT = 30.0
 """Seconds without an answer after which a connection counts as broken."""
@@ -65,10 +62,11 @@ def download_file(url: str, path: Path, progress: bool = True) -> bool:
 def one_at_a_time(folder: Path) -> Iterator[None]:
     """Wait until no other process downloads into ``folder``, and keep others waiting."""
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "ab") as lock:
-        if fcntl is not None:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    lock = HeldLock(folder / ".lock", wait=True)
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def _fetch_rest(url: str, partial: Path, name: str, progress: bool) -> None:

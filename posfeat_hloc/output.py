@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from posfeat_hloc.errors import ConfigurationError
-
-try:
-    import fcntl
-except ImportError:  # Windows has no flock; two runs in one folder are not kept apart there
-    fcntl = None  # type: ignore[assignment]
+from posfeat_hloc.locks import HeldLock, LockedError
 
 
 @contextmanager
@@ -28,25 +25,22 @@ def only_writer(folder: Path) -> Iterator[None]:
     existed = folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder, os.O_RDONLY) if fcntl is not None else -1
+        with tempfile.TemporaryFile(dir=folder):  # a lock file that cannot be made says nothing
+            pass
     except OSError as error:
         raise ConfigurationError(
             f"{folder}: cannot be used as output folder ({error.strerror}); choose another output"
         ) from error
     try:
-        if fcntl is not None:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise ConfigurationError(
-                    f"{folder}: another run is writing here; wait for it or choose another output"
-                ) from error
-            except OSError:
-                pass  # some network file systems lock no folders; the HDF5 files there have locks of their own
+        lock = HeldLock(folder / ".lock")
+    except LockedError as error:
+        raise ConfigurationError(
+            f"{folder}: another run is writing here; wait for it or choose another output"
+        ) from error
+    try:
         yield
     finally:
-        if lock >= 0:
-            os.close(lock)
+        lock.release()
         if not existed:
             with contextlib.suppress(OSError):  # it is not empty
                 folder.rmdir()

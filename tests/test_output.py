@@ -32,8 +32,11 @@ def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
 def test_a_run_that_fails_lets_go_and_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), only_writer(tmp_path / "a" / "b"):
         raise ZeroDivisionError
+    assert not (tmp_path / "a" / "b").exists()
+    (tmp_path / "a" / "b").mkdir()
     with only_writer(tmp_path / "a" / "b"):
-        assert list((tmp_path / "a" / "b").iterdir()) == []
+        assert [p.name for p in (tmp_path / "a" / "b").iterdir()] == [".lock"]
+    assert list((tmp_path / "a" / "b").iterdir()) == []
 
 
 def test_file_systems_without_locks_are_used_none_the_less(tmp_path: Path) -> None:

@@ -52,6 +52,7 @@ REQUIREMENTS = (  # in the order of their import: Pillow before pycolmap, or wri
     Requirement("h5py", "h5py>=3.8", ("3.16.0",)),
     Requirement("pycolmap", "pycolmap>=3.13,<5", ("4.2.1",)),
     Requirement("tqdm", "tqdm>=4.60", ("4.70.1",)),
+    Requirement("filelock", "filelock>=3.20", ("4.3.1",)),
 )
 
 OPENCV = tuple(f"opencv-{kind}python{head}" for kind in ("", "contrib-") for head in ("", "-headless"))

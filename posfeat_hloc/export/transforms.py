@@ -49,8 +49,10 @@ def write_transforms(model: pycolmap.Reconstruction, images: Path, output: Path)
     shared = len({image.camera_id for image in registered}) == 1
     frames = []
     for image in registered:
-        path = os.path.relpath(images / image.name, output)
-        frame = {"file_path": Path(path).as_posix(), "transform_matrix": world_from_opengl(image).tolist()}
+        frame = {
+            "file_path": _path_from(output, images / image.name),
+            "transform_matrix": world_from_opengl(image).tolist(),
+        }
         frames.append(frame if shared else {**frame, **intrinsics[image.camera_id]})
     result = {
         **(intrinsics[registered[0].camera_id] if shared else {}),
@@ -64,6 +66,14 @@ def write_transforms(model: pycolmap.Reconstruction, images: Path, output: Path)
     partial.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     os.replace(partial, path_of_json)
     return path_of_json
+
+
+def _path_from(folder: Path, path: Path) -> str:
+    """A path relative to a folder, with ``/``; the whole path where both are on different drives."""
+    try:
+        return Path(os.path.relpath(path, folder)).as_posix()
+    except ValueError:  # Windows
+        return path.resolve().as_posix()
 
 
 def world_from_opengl(image: pycolmap.Image) -> np.ndarray[Any, np.dtype[np.float64]]:

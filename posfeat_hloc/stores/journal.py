@@ -16,10 +16,11 @@ import struct
 from pathlib import Path
 
 from posfeat_hloc.errors import StoreError
+from posfeat_hloc.locks import HeldLock, LockedError
 
 try:
     import fcntl
-except ImportError:  # Windows has no flock; two writers on one file are not detected there
+except ImportError:  # Windows; HDF5, which locks the files that it reads by flock, locks none there
     fcntl = None  # type: ignore[assignment]
 
 _MAGIC = b"PFJOURN1"
@@ -47,24 +48,31 @@ class JournaledFile(io.RawIOBase):
         self.journal = journal_path(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock = HeldLock(lock_path(path))
+        except LockedError as error:
+            raise _in_use(path) from error
+        except OSError as error:
+            raise _unusable(path, error) from error
+        try:
             exists = path.exists()
             self._file = open(path, "r+b" if exists else "x+b", buffering=0)  # noqa: SIM115
         except OSError as error:
-            raise StoreError(
-                f"{path}: cannot be opened for writing ({error.strerror}); choose another output"
-            ) from error
+            self._lock.release()
+            raise _unusable(path, error) from error
         if fcntl is not None:
             try:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 self._file.close()
-                raise StoreError(f"{path}: in use by another process; wait for it or choose another output") from error
+                self._lock.release()
+                raise _in_use(path) from error
         try:
             if not exists:
                 self.journal.unlink(missing_ok=True)  # it belonged to a file that was deleted
             _replay(self.journal, self._file)
         except OSError as error:
             self._file.close()
+            self._lock.release()
             raise StoreError(
                 f"{path}: the last changes cannot be completed ({error.strerror}); free some space and rerun"
             ) from error
@@ -95,7 +103,7 @@ class JournaledFile(io.RawIOBase):
         if not count:  # a damaged file sends HDF5 to places that no file has
             return 0
         start, end = self._position, self._position + count
-        data = bytearray(os.pread(self._file.fileno(), count, start))
+        data = bytearray(_read_at(self._file, count, start))
         data.extend(bytes(count - len(data)))  # a part that exists only in pending writes
         for offset, chunk in self._pending:
             low, high = max(start, offset), min(end, offset + len(chunk))
@@ -161,7 +169,7 @@ class JournaledFile(io.RawIOBase):
                 journal.write(body)
             _write_all(self._file, memoryview(bytes(max(0, self._size - size))), size)
         except OSError:
-            os.ftruncate(self._file.fileno(), size)
+            self._file.truncate(size)
             self.journal.unlink(missing_ok=True)
             raise
 
@@ -169,6 +177,7 @@ class JournaledFile(io.RawIOBase):
         """Close without committing: pending writes are lost."""
         if not self.closed and hasattr(self, "_file"):
             self._file.close()
+            self._lock.release()
         super().close()
 
 
@@ -177,8 +186,22 @@ def journal_path(path: Path) -> Path:
     return path.with_name(path.name + ".journal")
 
 
+def lock_path(path: Path) -> Path:
+    """The file that is locked while another one is written; Windows would let nobody read a file that is locked."""
+    return path.with_name(path.name + ".lock")
+
+
 def recover(path: Path) -> None:
-    """Complete or drop what a killed writer left beside ``path``; does nothing when there is no journal."""
+    """Complete or drop what a killed writer left beside ``path``, before it is read.
+
+    Raises:
+        StoreError: another process writes the file.
+    """
+    if lock_path(path).exists():
+        try:
+            HeldLock(lock_path(path)).release()
+        except LockedError as error:
+            raise _in_use(path) from error
     if journal_path(path).exists():
         JournaledFile(path).close()
 
@@ -198,11 +221,31 @@ def _replay(journal: Path, file: io.FileIO) -> None:
                 position += _ENTRY.size
                 _write_all(file, body[position : position + count], offset)
                 position += count
-            os.ftruncate(file.fileno(), size)
+            file.truncate(size)
     journal.unlink()
 
 
 def _write_all(file: io.FileIO, data: memoryview, offset: int) -> None:
     while data:
-        written = os.pwrite(file.fileno(), data, offset)
+        written = _write_at(file, data, offset)
         data, offset = data[written:], offset + written
+
+
+def _write_at(file: io.FileIO, data: memoryview, offset: int) -> int:
+    """Like ``os.pwrite``, which Windows does not have; returns how much was written."""
+    file.seek(offset)
+    return file.write(data) or 0
+
+
+def _read_at(file: io.FileIO, count: int, offset: int) -> bytes:
+    """Like ``os.pread``."""
+    file.seek(offset)
+    return file.read(count) or b""
+
+
+def _in_use(path: Path) -> StoreError:
+    return StoreError(f"{path}: in use by another process; wait for it or choose another output")
+
+
+def _unusable(path: Path, error: OSError) -> StoreError:
+    return StoreError(f"{path}: cannot be opened for writing ({error.strerror}); choose another output")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import resource
 import signal
@@ -20,7 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from posfeat_hloc.errors import StoreError
 from posfeat_hloc.features import Features
-from posfeat_hloc.stores import FeatureStore
+from posfeat_hloc.stores import FeatureStore, journal
 from posfeat_hloc.stores.journal import JournaledFile, journal_path, recover
 
 OLD = bytes(range(100))
@@ -32,10 +33,10 @@ class Crash(BaseException):
 
 @contextlib.contextmanager
 def pwrite_failing_after(calls: int, error: BaseException | type[BaseException]) -> Iterator[None]:
-    """``os.pwrite`` works ``calls`` times, writes half of the next chunk, and then only raises."""
-    real, left = os.pwrite, calls
+    """Writing works ``calls`` times, writes half of the next chunk, and then only raises."""
+    real, left = journal._write_at, calls
 
-    def pwrite(file: int, data: memoryview, offset: int) -> int:
+    def pwrite(file: io.FileIO, data: memoryview, offset: int) -> int:
         nonlocal left
         left -= 1
         if left >= 0:
@@ -44,7 +45,7 @@ def pwrite_failing_after(calls: int, error: BaseException | type[BaseException])
             real(file, data[: len(data) // 2], offset)
         raise error
 
-    with mock.patch.object(os, "pwrite", pwrite):
+    with mock.patch.object(journal, "_write_at", pwrite):
         yield
 
 
@@ -299,8 +300,8 @@ def test_crashes_at_each_write_of_the_replay(tmp_path: Path, change: Callable[[J
 
 
 def test_short_writes_are_continued(tmp_path: Path) -> None:
-    real = os.pwrite
-    with mock.patch.object(os, "pwrite", lambda file, data, offset: real(file, data[:3], offset)):
+    real = journal._write_at
+    with mock.patch.object(journal, "_write_at", lambda file, data, offset: real(file, data[:3], offset)):
         committed(tmp_path / "f")
     assert content(tmp_path / "f") == OLD
 
@@ -359,7 +360,7 @@ def test_full_disk_leaves_the_last_commit(tmp_path: Path) -> None:
         with file_size_limit(limit), pytest.raises(StoreError, match="free some space"):
             file.commit()
         assert path.read_bytes() == OLD * 1000
-        assert os.listdir(tmp_path) == ["f"]  # the journal gave its space back
+        assert sorted(os.listdir(tmp_path)) == ["f", "f.lock"]  # the journal gave its space back
         if limit == 100_500:
             file.commit()  # there is space again
         file.close()
