@@ -99,7 +99,9 @@ def draw_matches(args: argparse.Namespace) -> drawing.Picture:
     first, second = (read_image(path) for path in args.images)
     preprocessing = choice.conf["preprocessing"]
     features0, features1 = (extract_pixels(extractor, image.pixels, preprocessing) for image in (first, second))
-    pairs = matchers.match(matchers.create(confs.matchers[matcher]["model"]), features0, features1).pairs()
+    sizes = ((first.pixels.shape[1], first.pixels.shape[0]), (second.pixels.shape[1], second.pixels.shape[0]))
+    matching = matchers.create(confs.matchers[matcher]["model"])
+    pairs = matchers.match(matching, features0, features1, sizes=sizes).pairs()
     points0, points1 = features0.keypoints[pairs[:, 0]], features1.keypoints[pairs[:, 1]]
     errors = _errors(args, first.to_stored(points0), second.to_stored(points1))
     within = float(np.mean(errors <= args.right)) if len(errors) else 0.0

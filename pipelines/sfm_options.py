@@ -11,7 +11,7 @@ from pipelines import demo
 from pipelines.argument_types import add_network_options, positive
 from pipelines.report import add_report_option
 from pipelines.sfm_pairs import LOOPS, NEIGHBORS
-from posfeat_hloc import confs, extractors
+from posfeat_hloc import confs, extractors, matchers
 from posfeat_hloc.cluster import FORMS
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.export import FORMATS
@@ -71,7 +71,9 @@ def configurations(args: argparse.Namespace) -> tuple[confs.Conf, confs.Conf]:
             raise ConfigurationError(f"--weights: {args.feature} has no weights")
         feature["model"]["weights"] = args.weights
     matcher = args.matcher or confs.default_matchers[args.feature]
-    return feature, deepcopy(confs.matchers[matcher])
+    conf = deepcopy(confs.matchers[matcher])
+    matchers.check_suits(conf["model"].get("features"), feature, f"--matcher {matcher}")
+    return feature, conf
 
 
 def _floats(text: str) -> tuple[float, ...]:

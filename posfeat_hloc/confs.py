@@ -204,6 +204,12 @@ extractors: dict[str, Conf] = {
     "posfeat-disk": _mixed("posfeat-disk", _POSFEAT, "disk"),
 }
 
+
+def _lightglue(features: str) -> Conf:
+    model = {"name": "lightglue", "features": features, "weights": f"lightglue-{features}"}
+    return {"output": f"matches-{features}-lightglue", "model": model}
+
+
 matchers: dict[str, Conf] = {
     # each the other's nearest neighbour
     "NN-mutual": {"output": "matches-NN-mutual", "model": {"name": "nearest"}},
@@ -224,6 +230,11 @@ matchers: dict[str, Conf] = {
     },
     # mutual maximum of the product of both softmax probabilities
     "dual-softmax": {"output": "matches-dual-softmax", "model": {"name": "dual_softmax"}},
+    # LightGlue by kornia, with its authors' weights for these features; it is not trained for PoSFeat's and D2D's
+    "superpoint+lightglue": _lightglue("superpoint"),
+    "disk+lightglue": _lightglue("disk"),
+    "aliked+lightglue": _lightglue("aliked"),
+    "xfeat+lightglue": _lightglue("xfeat"),
 }
 
 DEFAULT_FEATURE = "posfeat-small"

@@ -26,14 +26,14 @@ class DescriptorCache(Generic[Image]):
         limit: bytes.
     """
 
-    def __init__(self, read: Callable[[Image], NDArray[np.float16]], limit: int) -> None:
+    def __init__(self, read: Callable[[Image], NDArray[np.floating]], limit: int) -> None:
         self.read = read
         self.limit = limit
         self.size = 0
         self.pinned: Collection[Image] = ()
-        self.arrays: OrderedDict[Image, NDArray[np.float16]] = OrderedDict()
+        self.arrays: OrderedDict[Image, NDArray[np.floating]] = OrderedDict()
 
-    def __getitem__(self, image: Image) -> NDArray[np.float16]:
+    def __getitem__(self, image: Image) -> NDArray[np.floating]:
         if image in self.arrays:
             self.arrays.move_to_end(image)
             return self.arrays[image]

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from posfeat_hloc.cluster import Cluster
 
 Conf = dict[str, Any]
-Descriptors = NDArray[np.float16]
+Descriptors = NDArray[np.floating]
 Batch = list[tuple[Pair, Descriptors, Descriptors]]
-"""Pairs that are matched together, with their descriptors ``(N, D)`` and ``(M, D)``."""
+"""Pairs that are matched together, with their descriptors ``(N, D)`` and ``(M, D)``, with places where these count."""
 
 COMMIT_SECONDS = 1.0
 """A killed run loses the pairs of at most this time, and those in hand."""
@@ -135,8 +135,11 @@ def match(
     ):
         pairs = unique_pairs(pairs) if reference is None else list(dict.fromkeys(pairs))
         names0, names1 = {a for a, _ in pairs}, {b for _, b in pairs}
-        images0 = _Images(source0, names0 if reference is not None else names0 | names1)
-        images1 = images0 if reference is None else _Images(source1, names1, len(images0.names))
+        for source in (source0, source1):
+            matchers.check_suits(matchers.trained_for(matcher), source.configuration, source.path)
+        places = matchers.trained_for(matcher) is not None
+        images0 = _Images(source0, names0 if reference is not None else names0 | names1, places)
+        images1 = images0 if reference is None else _Images(source1, names1, places, len(images0.names))
         todo = [
             (a, b)
             for a, b in sorted(pairs)
@@ -166,14 +169,25 @@ def match(
 class _Images:
     """What is known of images of a file before their descriptors are read; they are numbered from ``first`` on."""
 
-    def __init__(self, store: FeatureStore, names: set[str], first: int = 0) -> None:
+    def __init__(self, store: FeatureStore, names: set[str], places: bool, first: int = 0) -> None:
         if missing := sorted(name for name in names if name not in store):
             raise StoreError(f"{store.path}: holds no features of {missing[0]!r} ({len(missing)} images of the pairs)")
         self.store = store
         self.names = sorted(names)
         self.number = {name: first + i for i, name in enumerate(self.names)}
         self.digests = {name: store.digest(name) for name in self.names}
-        self.sizes = [store.descriptor_bytes(name) for name in self.names]
+        self.places = places
+        self.sizes = [store.descriptor_bytes(name) * (2 if places else 1) for name in self.names]
+
+    def read(self, name: str) -> Descriptors:
+        """Descriptors as the matcher takes them."""
+        return read_descriptors(self.store, name, self.places)
+
+
+def read_descriptors(store: FeatureStore, name: str, places: bool) -> Descriptors:
+    """Descriptors ``(N, D)`` float16 as stored, or ``(N, D + 2)`` with :func:`posfeat_hloc.matchers.with_places`."""
+    descriptors = store.descriptors(name)
+    return matchers.with_places(descriptors, store.keypoints(name), store.image_size(name)) if places else descriptors
 
 
 def matched(matcher: matchers.Matcher, batches: Iterable[Batch], device: str) -> Generator[Matched, None, None]:
@@ -202,8 +216,8 @@ def _read_in_order(pairs: list[Pair], images0: _Images, images1: _Images, memory
     sizes = np.array(images0.sizes + (images1.sizes if directed else []), np.int64)
     numbers = np.array([(images0.number[a], images1.number[b]) for a, b in pairs], np.int64).reshape(-1, 2)
 
-    def read(image: int) -> NDArray[np.float16]:
-        return (images0 if image < len(images0.names) else images1).store.descriptors(names[image])
+    def read(image: int) -> Descriptors:
+        return (images0 if image < len(images0.names) else images1).read(names[image])
 
     cache = DescriptorCache(read, memory)
     for block in blocks_for_reuse(numbers, sizes, memory):

@@ -2,7 +2,7 @@
 
 Weights trained by this project lie in the folder ``weights/`` (in an installed package: beside this module), are named
 in :data:`BUNDLED` and checked against their SHA-256. The authors' own checkpoints are named in :data:`PUBLIC`,
-downloaded once and checked against the hash of their repository. Any other checkpoint is given by its path.
+downloaded once and checked against the hash of their repository or release. Any other checkpoint is given by its path.
 """
 
 from __future__ import annotations
@@ -55,10 +55,19 @@ class Public:
     """One checkpoint that its authors publish."""
 
     url: str
-    git_blob: str
-    """SHA-1 by which git knows the file."""
+    digest: str
+    """SHA-1 by which git knows the file, 40 digits; SHA-256, 64 digits, of a file that is in no repository."""
     licence: str
     """What its repository says of its use; said when the file is fetched."""
+
+    @property
+    def digest_kind(self) -> str:
+        """What ``digest`` is, for people."""
+        return "git blob" if len(self.digest) == 40 else "sha256"
+
+    def digest_of(self, path: Path) -> str:
+        """The hash of a file, of the same kind as ``digest``."""
+        return git_blob(path) if len(self.digest) == 40 else sha256(path)
 
 
 _HARDNET = "https://github.com/DagnyT/hardnet/raw/master/pretrained"
@@ -66,6 +75,7 @@ _SOSNET = "https://github.com/yuruntian/SOSNet/raw/master/sosnet-weights"
 _SUPERPOINT = "https://github.com/magicleap/SuperPointPretrainedNetwork/raw/master"
 _DISK = "https://github.com/cvlab-epfl/disk/raw/master"
 _ALIKED = "https://github.com/Shiaoming/ALIKED/raw/main/models"
+_LIGHTGLUE = "https://github.com/cvg/LightGlue/releases/download/v0.1_arxiv"
 _XFEAT = "https://github.com/verlab/accelerated_features/raw/main/weights"
 _MIT = "MIT licence"
 _NONE = "its repository states no licence"
@@ -91,6 +101,25 @@ PUBLIC: dict[str, Public] = {
     "superpoint": Public(f"{_SUPERPOINT}/superpoint_v1.pth", "107a444ca318d487390137d619d49f2f0a3b1ad8", _MAGIC_LEAP),
     "disk-depth": Public(f"{_DISK}/depth-save.pth", "0ae0911444297ea0fa5179ac7e9d0e8d7354d537", _APACHE),
     "disk-epipolar": Public(f"{_DISK}/epipolar-save.pth", "50e68668d376afdfa68c070171c0436318a652d1", _APACHE),
+    "aliked-t16": Public(f"{_ALIKED}/aliked-t16.pth", "97822f50c8458b5a92a678f6d9ad747c5c1989c7", _BSD),
+    "aliked-n16": Public(f"{_ALIKED}/aliked-n16.pth", "9449ca16f784aff7fa4c88ea0925b41f6411eef0", _BSD),
+    "aliked-n16rot": Public(f"{_ALIKED}/aliked-n16rot.pth", "5aad43f3a944dd9461ecc89e648f15f11dc0c9aa", _BSD),
+    "aliked-n32": Public(f"{_ALIKED}/aliked-n32.pth", "4a8323b10023acaed1195b4d9235224a363186cc", _BSD),
+    "xfeat": Public(f"{_XFEAT}/xfeat.pt", "9da942e9c7406b8add3746bf98d4b1840233cd92", _APACHE),
+    "lightglue-superpoint": Public(
+        f"{_LIGHTGLUE}/superpoint_lightglue.pth",
+        "6ff7040d0a497fc6639337946d7538dae07428c18f77a067a0b5a960e7cc551a",
+        _APACHE,
+    ),
+    "lightglue-disk": Public(
+        f"{_LIGHTGLUE}/disk_lightglue.pth", "b5b21d47ea24f2c5e501aec9c91b9716e4c8c3429a4dc1e615c133c4c9378335", _APACHE
+    ),
+    "lightglue-aliked": Public(
+        f"{_LIGHTGLUE}/aliked_lightglue.pth",
+        "d975e965b105311a6143194852297dff4f02aea5cc2e10cecfed966ca0e22503",
+        _APACHE,
+    ),
+    "lightglue-xfeat": Public(f"{_XFEAT}/xfeat-lighterglue.pt", "061e168b4d9db6b086172f247c8adcebb76d7ef8", _APACHE),
 }
 """Name used in a conf -> the authors' file. The name begins with the architecture."""
 
@@ -149,7 +178,7 @@ def public_path(name: str) -> Path:
 
 def is_published(path: Path, name: str) -> bool:
     """Whether a file is there and holds the public weights of this name, to the last bit."""
-    return path.is_file() and git_blob(path) == PUBLIC[name].git_blob
+    return path.is_file() and PUBLIC[name].digest_of(path) == PUBLIC[name].digest
 
 
 def download(name: str) -> Path:
@@ -173,10 +202,10 @@ def download(name: str) -> Path:
             f"weights {name!r} ({entry.licence}) cannot be downloaded from {entry.url} ({error}); get the file by "
             f"other means and give its path, or put it at {path}"
         ) from error
-    if (found := git_blob(path)) != entry.git_blob:
+    if (found := entry.digest_of(path)) != entry.digest:
         path.unlink()
         raise WeightsError(
-            f"weights {name!r}: {entry.url} is not the published file (git blob {found}); try again later"
+            f"weights {name!r}: {entry.url} is not the published file ({entry.digest_kind} {found}); try again later"
         )
     return path
 

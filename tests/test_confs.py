@@ -13,6 +13,7 @@ from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.networks.loading import save_posfeat
 from tests.extractors.peers import KORNIA_HAS_PEERS, WITHOUT_PEERS, save_random_aliked, save_random_xfeat
 from tests.extractors.test_disk import save_random_disk
+from tests.matchers.test_lightglue import save_random_lightglue
 from tests.networks.test_d2net import random_d2net
 from tests.networks.test_l2net import calibrated_network
 from tests.networks.test_resunet import calibrated_posfeat
@@ -71,9 +72,20 @@ def test_the_network_and_its_weights_agree(name: str) -> None:
         assert network in name
 
 
+@pytest.mark.parametrize("kind", ["extractors", "matchers"])
+def test_weights_are_known_by_their_names(kind: str) -> None:
+    """But for those that users get themselves."""
+    for name, conf in getattr(confs, kind).items():
+        used = [part["weights"] for part in (conf["model"], conf["model"].get("keypoints", {})) if "weights" in part]
+        assert set(used) <= weights.BUNDLED.keys() | weights.PUBLIC.keys() | {"d2net", "caps"}, name
+
+
 @pytest.mark.parametrize("name", MATCHERS)
-def test_matchers_can_be_built(name: str) -> None:
+def test_matchers_can_be_built(name: str, tmp_path: Path) -> None:
     model = confs.matchers[name]["model"]
+    if "weights" in model:
+        save_random_lightglue(tmp_path / "weights.pth", model["features"])
+        model = model | {"weights": str(tmp_path / "weights.pth")}
     matcher: Any = matchers.create(model)
     assert asdict(matcher.options).items() >= {k: v for k, v in model.items() if k != "name"}.items()
 

@@ -206,7 +206,20 @@ def test_the_hash_of_git(tmp_path: Path) -> None:
     assert weights.git_blob(path) == "ce013625030ba8dba906f756967f9e9ca394464a"
 
 
+def test_a_file_that_is_in_no_repository_is_known_by_its_sha256(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "hello"
+    path.write_bytes(b"hello\n")
+    digest = "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03"
+    monkeypatch.setattr(weights, "PUBLIC", {"hello": weights.Public(f"file://{path}", digest, "free")})
+    assert weights.is_published(path, "hello")
+    assert (weights.PUBLIC["hello"].digest_kind, weights.PUBLIC["hello"].digest_of(path)) == ("sha256", digest)
+    path.write_bytes(b"hello")
+    assert not weights.is_published(path, "hello")
+
+
 def test_names_of_public_weights_say_the_network() -> None:
-    networks = ("hardnet", "sosnet", "superpoint", "disk", "aliked", "xfeat")
+    networks = ("hardnet", "sosnet", "superpoint", "disk", "aliked", "xfeat", "lightglue")
     assert all(name.startswith(networks) for name in weights.PUBLIC)
     assert not weights.PUBLIC.keys() & weights.BUNDLED.keys()

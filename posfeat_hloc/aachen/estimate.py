@@ -117,10 +117,10 @@ def _try(dataset: Dataset, options: ProtocolOptions) -> tuple[float, float, floa
     found = [_extract(extractor, dataset.images / name, options) for name in chosen[1:]]
     extraction = (time.perf_counter() - start) / len(found)
     matcher = matchers.create(options.matcher_conf["model"])
-    pair = [(found[0].descriptors.astype(np.float16), found[1].descriptors.astype(np.float16))]
-    matchers.match_batch(matcher, pair, device)
+    first, second = (tuple((f.keypoints.max(axis=0, initial=0) + 1).astype(int).tolist()) for f in found)
+    matchers.match(matcher, found[0], found[1], device, (first, second))
     start = time.perf_counter()
-    matchers.match_batch(matcher, pair, device)
+    matchers.match(matcher, found[0], found[1], device, (first, second))
     matching = time.perf_counter() - start
     return extraction, matching, float(np.mean([len(features) for features in found])), found[0].descriptors.shape[1]
 

@@ -57,7 +57,7 @@ def list_weights(_: argparse.Namespace) -> bool:
         where = f"{path}{_size(path)}"
         if not path.is_file():
             where = f"not here yet: python -m posfeat_hloc weights get {name}"
-        _print_entry(name, f"public, {public.licence}", f"git blob {public.git_blob}", where)
+        _print_entry(name, f"public, {public.licence}", f"{public.digest_kind} {public.digest}", where)
     print(POSFEAT)
     return True
 

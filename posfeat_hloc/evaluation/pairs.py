@@ -17,7 +17,7 @@ from posfeat_hloc.extract_features import choose_device
 from posfeat_hloc.features import Features, Matches
 from posfeat_hloc.image_inputs import fingerprint
 from posfeat_hloc.mapping.pairs import Pair
-from posfeat_hloc.matchers import create, match
+from posfeat_hloc.matchers import check_suits, create, match, trained_for
 from posfeat_hloc.stores import FeatureStore
 
 Measured = dict[str, Any]
@@ -67,6 +67,7 @@ def measure_pairs(
                 f"{features}: holds no features of {absent[0]!r} ({len(absent)} of {len(names)} images are missing); "
                 "extract them first"
             )
+        check_suits(trained_for(matching), store.configuration, features)
         foreign = fingerprint(features)  # hloc's files hold no digests
         digests = {name: store.digest(name) or foreign for name in names}
         read = lru_cache(maxsize=4)(lambda name: strongest(store.read(name), top_k))
@@ -79,7 +80,8 @@ def measure_pairs(
             for number, (a, b) in enumerate(tqdm(pairs, desc=label, unit="pair", disable=not progress)):
                 key = _key([a, b, digests[a], digests[b], settings[number], matcher, top_k])
                 if key not in known:
-                    known[key] = measure(number, read(a), read(b), match(matching, read(a), read(b), target))
+                    sizes = (store.image_size(a), store.image_size(b))
+                    known[key] = measure(number, read(a), read(b), match(matching, read(a), read(b), target, sizes))
                     file.write(json.dumps({"key": key, "measured": known[key]}) + "\n")
                     file.flush()
                 results.append(known[key])

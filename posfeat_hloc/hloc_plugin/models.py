@@ -126,17 +126,20 @@ class MatcherModel(BaseModel):
     required_inputs = ("descriptors0", "descriptors1")
 
     def _init(self, conf: dict[str, Any]) -> None:
-        self.matcher = matchers.create(conf)
+        self.matcher = matchers.create(dict(conf) | {"name": conf["name"].removeprefix(MODEL_PREFIX)})
 
     @torch.no_grad()
     def _forward(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
         """Match ``descriptors0 (B, D, N)`` to ``descriptors1 (B, D, M)``.
 
+        Matchers that see places take ``keypoints0 (B, N, 2)``, ``keypoints1`` and the shapes of ``image0 (B, ..., H,
+        W)`` and ``image1``, which hloc gives to every matcher.
+
         Returns:
             ``matches0 (B, N)`` int64, -1 for none, and ``matching_scores0 (B, N)`` float32. Matches to keypoints beyond
             the 32768th are left out, with a warning, because hloc would write them as matches to others.
         """
-        descriptors0, descriptors1 = (data[f"descriptors{i}"].float().transpose(1, 2) for i in (0, 1))
+        descriptors0, descriptors1 = (_described(data, side, self.matcher) for side in (0, 1))
         batch, count = descriptors0.shape[:2]
         matches = torch.full((batch, count), -1, dtype=torch.int64, device=descriptors0.device)
         scores = torch.zeros((batch, count), device=descriptors0.device)
@@ -151,6 +154,17 @@ class MatcherModel(BaseModel):
             )
             matches, scores = matches.masked_fill(beyond, -1), scores.masked_fill(beyond, 0)
         return {"matches0": matches, "matching_scores0": scores}
+
+
+def _described(data: dict[str, Tensor], side: int, matcher: matchers.Matcher) -> Tensor:
+    """What a matcher takes of one image, ``(B, N, D)`` or ``(B, N, D + 2)``."""
+    descriptors = data[f"descriptors{side}"].float().transpose(1, 2)
+    if matchers.trained_for(matcher) is None:
+        return descriptors
+    height, width = data[f"image{side}"].shape[-2:]
+    pairs = zip(descriptors.cpu().numpy(), data[f"keypoints{side}"].cpu().numpy(), strict=True)
+    seen = [torch.from_numpy(matchers.with_places(one, keypoints, (width, height))) for one, keypoints in pairs]
+    return torch.stack(seen).to(descriptors.device)
 
 
 def _check_channels(image: Tensor, grayscale: bool, name: str) -> None:

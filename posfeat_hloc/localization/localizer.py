@@ -27,6 +27,7 @@ from posfeat_hloc.localization.queries import Query, guess_camera
 from posfeat_hloc.localization.records import Localized
 from posfeat_hloc.localization.sparse_map import SparseMap
 from posfeat_hloc.localization.turned import TURNS, better, is_certain
+from posfeat_hloc.match_features import read_descriptors
 from posfeat_hloc.stores import FeatureStore
 
 
@@ -94,8 +95,12 @@ class Localizer:
         described = next(iter(parts.descriptors.values()), None)
         self._retrieval = None if described is None else MapRetrieval(described, self.map.names, self._device)
         self._store = FeatureStore(parts.features)
-        self._descriptors = DescriptorCache(self._store.descriptors, CACHE_BYTES)
+        self._places = matchers.trained_for(self._matcher) is not None
+        self._descriptors: DescriptorCache[str] = DescriptorCache(
+            lambda other: read_descriptors(self._store, other, self._places), CACHE_BYTES
+        )
         try:
+            matchers.check_suits(matchers.trained_for(self._matcher), self._store.configuration, self._store.path)
             self.map.check_features(self._store)
         except BaseException:
             self.close()
@@ -145,7 +150,10 @@ class Localizer:
             if self._retrieval is not None:
                 names = self._retrieval.nearest(picture.pixels, self.neighbors)
         with _timed(seconds, "match"):
-            descriptors = features.descriptors.astype(np.float16)  # as files store them
+            descriptors: NDArray[np.floating] = features.descriptors.astype(np.float16)  # as files store them
+            if self._places:
+                size = (picture.pixels.shape[1], picture.pixels.shape[0])
+                descriptors = matchers.with_places(descriptors, features.keypoints, size)
             found = {
                 other: matchers.match_batch(self._matcher, [(descriptors, self._descriptors[other])], self._device)[0]
                 for other in names

@@ -7,6 +7,7 @@ A module holds ``Options`` and ``Matcher(options)``; a new matcher is one new mo
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,12 +15,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from posfeat_hloc.confs import name_of
+from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.extractors import build
 from posfeat_hloc.features import Features, Matches
 
+Descriptors = tuple[NDArray[np.floating], NDArray[np.floating]]
+
 
 class Matcher(Protocol):
-    """What every matcher offers."""
+    """What every matcher offers.
+
+    One with an attribute ``features``, the model of the features it was trained for, sees where keypoints lie: the last
+    two numbers of a descriptor are the keypoint's place; see :func:`with_places`.
+    """
 
     def __call__(self, descriptors0: Tensor, descriptors1: Tensor) -> tuple[Tensor, Tensor]:
         """Match batches of images with equal numbers of keypoints.
@@ -38,15 +47,77 @@ def create(model: dict[str, Any]) -> Matcher:
     return build(__name__, model)  # type: ignore[no-any-return]
 
 
-def match(matcher: Matcher, features0: Features, features1: Features, device: str = "cpu") -> Matches:
-    """Match two images."""
-    return match_batch(matcher, [(features0.descriptors, features1.descriptors)], device)[0]
+def match(
+    matcher: Matcher,
+    features0: Features,
+    features1: Features,
+    device: str = "cpu",
+    sizes: tuple[tuple[int, int], tuple[int, int]] | None = None,
+) -> Matches:
+    """Match two images.
+
+    Args:
+        sizes: (width, height) of both images; needed by matchers that see places.
+
+    Raises:
+        ConfigurationError: sizes are missing.
+    """
+    pair: Descriptors = (features0.descriptors, features1.descriptors)
+    if trained_for(matcher) is not None:
+        if sizes is None:
+            raise ConfigurationError(
+                "this matcher sees where keypoints lie: give sizes, (width, height) of both images"
+            )
+        pair = (
+            with_places(features0.descriptors, features0.keypoints, sizes[0]),
+            with_places(features1.descriptors, features1.keypoints, sizes[1]),
+        )
+    return match_batch(matcher, [pair], device)[0]
+
+
+def trained_for(matcher: Matcher) -> str | None:
+    """The model of the features that a matcher was trained for; None for one that takes any descriptors."""
+    return getattr(matcher, "features", None)
+
+
+def with_places(
+    descriptors: NDArray[np.floating], keypoints: NDArray[np.floating], size: tuple[int, int]
+) -> NDArray[np.float32]:
+    """Descriptors ``(N, D + 2)`` followed by places: pixels from the image's middle in halves of its longer side.
+
+    Args:
+        descriptors: ``(N, D)``.
+        keypoints: ``(N, 2)`` in pixels.
+        size: (width, height) of the image.
+    """
+    middle, half = np.array(size, np.float32) / 2, max(size) / 2
+    places = np.clip((keypoints - middle) / half, -1, 1)  # half a pixel may lie outside
+    return np.concatenate([descriptors, places], axis=1, dtype=np.float32)
+
+
+def check_suits(wanted: str | None, found: dict[str, Any] | None, source: str | Path) -> None:
+    """Refuse features that a matcher was not trained for.
+
+    Args:
+        wanted: see :func:`trained_for`.
+        found: the conf of the features; None, for files of other programs, is let through.
+        source: what the message begins with: a file or an option.
+
+    Raises:
+        ConfigurationError: it was trained for other features.
+    """
+    model = (found or {}).get("model", {}).get("name")
+    if wanted is not None and model is not None and model != wanted:
+        raise ConfigurationError(
+            f"{source}: this LightGlue was trained for {wanted}, not for {name_of(found)}; take another matcher, such "
+            "as NN-mutual (no LightGlue is trained for the features of this package)"
+        )
 
 
 @torch.inference_mode()
 def match_batch(
     matcher: Matcher,
-    pairs: Sequence[tuple[NDArray[np.floating], NDArray[np.floating]]],
+    pairs: Sequence[Descriptors],
     device: str | torch.device = "cpu",
 ) -> list[Matches]:
     """Match pairs of descriptor arrays ``(N, D)``, ``(M, D)``, together where their shapes are equal.

@@ -11,7 +11,7 @@ from torch import nn
 from posfeat_hloc import weights
 from posfeat_hloc.errors import WeightsError
 from posfeat_hloc.networks.loading import load_caps, load_d2net, load_disk, load_l2net, load_posfeat, load_superpoint
-from posfeat_hloc.networks.peers import load_aliked, load_xfeat
+from posfeat_hloc.networks.peers import LIGHTGLUE_FORMS, load_aliked, load_lightglue, load_xfeat
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,18 @@ def _posfeat(source: str) -> tuple[str, list[nn.Module]]:
     return f"PoSFeat on {loaded.backbone.trunk}", networks
 
 
+def _lightglue(source: str) -> tuple[str, list[nn.Module]]:
+    problems = []
+    for form in LIGHTGLUE_FORMS:
+        try:
+            network = load_lightglue(source, form, 0.95, 0.99, 0.1)[0]
+        except WeightsError as error:
+            problems.append(error)
+        else:  # those for DISK and ALIKED are of one shape
+            return f"LightGlue for descriptors of {LIGHTGLUE_FORMS[form]['input_dim']} numbers", [network]
+    raise problems[0]
+
+
 LOADERS: dict[str, tuple[str, Loader]] = {
     "hardnet": ("HardNet", _l2net("hardnet", "HardNet")),
     "sosnet": ("SOSNet", _l2net("sosnet", "SOSNet")),
@@ -50,6 +62,7 @@ LOADERS: dict[str, tuple[str, Loader]] = {
     "d2net": ("D2-Net", lambda source: ("D2-Net", [load_d2net(source)[0]])),
     "disk": ("DISK", lambda source: ("DISK", [load_disk(source)[0]])),
     "aliked": ("ALIKED", lambda source: ("ALIKED", [load_aliked(source, 0.2, 2, 1)[0]])),
+    "lightglue": ("LightGlue", _lightglue),
     "xfeat": ("XFeat", lambda source: ("XFeat", [load_xfeat(source)[0]])),
     "caps": ("CAPS", lambda source: ("CAPS", [load_caps(source)[0]])),
 }

@@ -1,4 +1,4 @@
-"""Networks of other authors in kornia's form, with their weights: ALIKED and XFeat."""
+"""Networks of other authors in kornia's form, with their weights: ALIKED, XFeat and LightGlue."""
 
 from __future__ import annotations
 
@@ -52,6 +52,50 @@ def load_xfeat(name_or_path: str) -> tuple[Any, str]:
     network = _of_kornia("XFeat")()
     _load_strictly(network.net, checkpoint.tensors, name_or_path, "XFeat")
     return network.eval(), checkpoint.sha256
+
+
+def load_lightglue(name_or_path: str, form: str, depth: float, width: float, threshold: float) -> tuple[Any, str]:
+    """kornia's LightGlue in evaluation mode, and the SHA-256 of its weights.
+
+    Args:
+        name_or_path: one of the authors' files by its public name, or the path of a checkpoint.
+        form: of :data:`LIGHTGLUE_FORMS`: the features it was trained for.
+        depth, width, threshold: see :class:`posfeat_hloc.matchers.lightglue.Options`.
+
+    Raises:
+        WeightsError: the weights are missing, or those of another network or of LightGlue for other features.
+    """
+    checkpoint = weights.load(name_or_path)
+    shape = LIGHTGLUE_FORMS[form]
+    options = {"depth_confidence": depth, "width_confidence": width, "filter_threshold": threshold}
+    network = _of_kornia("LightGlue")(features=None, **shape, **options)
+    thresholds = {name: tensor for name, tensor in network.named_buffers() if name == "confidence_thresholds"}
+    tensors = _lightglue_names(checkpoint.tensors)
+    _load_strictly(network, tensors | thresholds, name_or_path, f"LightGlue for {form}")
+    return network.eval(), checkpoint.sha256
+
+
+LIGHTGLUE_FORMS: dict[str, dict[str, int]] = {
+    "superpoint": {"input_dim": 256},
+    "disk": {"input_dim": 128},
+    "aliked": {"input_dim": 128},
+    "xfeat": {"input_dim": 64, "descriptor_dim": 96, "n_layers": 6, "num_heads": 1},  # LighterGlue
+}
+"""Model of features in ``posfeat_hloc.extractors`` -> sizes of the LightGlue that its authors trained for it."""
+
+
+def _lightglue_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The names that kornia gives: older files put the kind before the layer, XFeat's file holds the extractor, too."""
+    matcher = {name.removeprefix("matcher."): t for name, t in tensors.items() if not name.startswith("extractor.")}
+    result = {}
+    for name, tensor in matcher.items():
+        first, _, rest = name.partition(".")
+        if first in ("self_attn", "cross_attn"):
+            layer, _, last = rest.partition(".")
+            name = f"transformers.{layer}.{first}.{last}"
+        if not (first == "log_assignment" and name.endswith(".r")):  # without use in the published network, too
+            result[name] = tensor
+    return result
 
 
 _SAMPLES = "desc_head.agg_weights"

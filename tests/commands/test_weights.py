@@ -65,7 +65,7 @@ def test_the_list_before_and_after_a_download(server: Server, capsys: Output) ->
     assert re.search(r"^hardnet {15}HardNet +in the package, Apache-2.0$", before, re.MULTILINE)
     for entry in weights.BUNDLED.values():
         assert f"sha256 {entry.sha256}\n  {weights.weights_folder() / entry.file}, 2.7 MB\n" in before
-    blob = weights.PUBLIC["hardnet++"].git_blob
+    blob = weights.PUBLIC["hardnet++"].digest
     assert f"public, MIT licence\n  git blob {blob}\n  not here yet: python -m posfeat_hloc weights get" in before
     assert "PoSFeat" in before
     assert all(len(line) <= 80 for line in before.splitlines() if not line.startswith("  /"))
