@@ -26,7 +26,7 @@ from pipelines.summary import Run, as_json, as_text
 from posfeat_hloc.cluster import Cluster, connect
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.exits import exit_code
-from posfeat_hloc.export import export
+from posfeat_hloc.export import ExportOptions, export
 from posfeat_hloc.extract_features import extract
 from posfeat_hloc.image_inputs import fingerprint
 from posfeat_hloc.images import list_images
@@ -146,7 +146,13 @@ def _use_model(args: argparse.Namespace, run: Run, truth: demo.Truth | None) -> 
     if args.gps:
         tell_georeference(read_georeference(output / "sparse"), run)
     if args.export:
-        written = export(largest, dict.fromkeys(args.export), output / "export", args.images)
+        written = export(
+            largest,
+            dict.fromkeys(args.export),
+            output / "export",
+            args.images,
+            ExportOptions(args.masks, progress=not args.quiet),
+        )
         run.remarks["exported"] = ", ".join(map(str, written))
     if truth is not None:
         run.against_truth = demo.compare(largest, truth)

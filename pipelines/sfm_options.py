@@ -146,8 +146,8 @@ def parser(description: str | None) -> argparse.ArgumentParser:
         help="folder of results (default: outputs/<name of images or video>, outputs/demo)",
     )
     add("--export", nargs="+", choices=FORMATS, metavar="|".join(FORMATS),
-        help="the model for other programs, in OUTPUT/export: COLMAP's text, points for viewers, nerfstudio's and "
-        "Gaussian splatting's transforms.json")  # fmt: skip
+        help="the model for other programs, in OUTPUT/export: COLMAP's text, points for viewers, nerfstudio's "
+        "transforms.json, undistorted photographs for Gaussian splatting and dense stereo")  # fmt: skip
     add_report_option(group)
     add("--quiet", action="store_true", help="no progress bars")
 

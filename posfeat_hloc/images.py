@@ -178,6 +178,28 @@ def read_image(path: Path, grayscale: bool = False, upright: bool = True) -> Dec
     return DecodedImage(pixels, orientation, tuple(notes))
 
 
+def read_orientation(path: Path) -> int:
+    """The EXIF orientation of a file, 1 to 8; 1 where it has none or cannot be read. Pixels are not decoded."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with path.open("rb") as opened, Image.open(opened, formats=_FORMATS) as file:
+                return _orientation(file)
+    except Exception:  # damaged tags raise anything
+        return 1
+
+
+def read_size(path: Path) -> tuple[int, int]:
+    """(width, height) of a picture as its file stores it, without decoding; raises ImageError where there is none."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with path.open("rb") as opened, Image.open(opened, formats=_FORMATS) as file:
+                return file.size
+    except Exception as error:
+        raise ImageError(f"{path}: cannot be read as an image ({error})") from error
+
+
 def _orientation(file: Image.Image) -> int:
     """The EXIF orientation that ``exif_transpose`` will apply; anything it does not know counts as upright."""
     value = file.getexif().get(0x0112, 1)

@@ -1,41 +1,79 @@
-"""Models for other programs: COLMAP's text files, a PLY of the points, ``transforms.json`` of nerfstudio."""
+"""Models for other programs: COLMAP's text files, a PLY of the points, ``transforms.json``, undistorted photographs."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+import pycolmap
 
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.export.transforms import write_transforms
+from posfeat_hloc.export.undistorted import UndistortOptions, write_undistorted
+from posfeat_hloc.export.upright import Array, rotation_between, up_direction
+from posfeat_hloc.image_inputs import fingerprint
+from posfeat_hloc.images import read_orientation
 from posfeat_hloc.mapping.reconstruction import read_model
+from posfeat_hloc.masks import Masks
+from posfeat_hloc.resume import Made
 
-FORMATS = ("text", "ply", "transforms")
+FORMATS = ("text", "ply", "transforms", "undistorted")
 """``text``: COLMAP's model as text. ``ply``: its points with their colours, for viewers. ``transforms``: cameras and
-points as nerfstudio reads them, and Gaussian splatting programs that follow it."""
+points as nerfstudio reads them. ``undistorted``: photographs without distortion and the model that belongs to them, for
+Gaussian splatting and dense stereo."""
+
+_Z, _MINUS_Y = np.array([0.0, 0, 1]), np.array([0.0, -1, 0])  # what is up in nerfstudio, and for readers of COLMAP
 
 
-def export(model: Path, formats: Iterable[str], output: Path, images: Path | None = None) -> list[Path]:
+@dataclass(frozen=True)
+class ExportOptions:
+    """How models are exported."""
+
+    masks: Path | None = None
+    """Folder of the photographs' masks, as :class:`posfeat_hloc.masks.Masks` has them."""
+    keep_frame: bool = False
+    """Leave the model as it lies. Otherwise ``transforms`` and ``undistorted`` are turned upright, by the EXIF
+    orientation of the photographs and their cameras (z up, and -y up, as their readers expect). Models in metres east,
+    north and up (``georeference.json`` beside them) are never turned."""
+    max_size: int | None = None
+    """Longest side of undistorted photographs, in pixels."""
+    progress: bool = True
+
+
+def export(
+    model: Path,
+    formats: Iterable[str],
+    output: Path,
+    images: Path | None = None,
+    options: ExportOptions | None = None,
+) -> list[Path]:
     """Write a model in other formats.
 
     Args:
         model: folder of a COLMAP model.
         formats: some of :data:`FORMATS`.
-        output: folder for ``text/``, ``points.ply``, and ``transforms.json`` with its ``sparse_pc.ply``.
-        images: folder of the model's photographs, which ``transforms`` names by relative paths.
+        output: folder for ``text/``, ``points.ply``, ``transforms.json`` with its ``sparse_pc.ply``, ``undistorted/``.
+        images: folder of the model's photographs, for ``transforms`` and ``undistorted``.
+        options: see :class:`ExportOptions`.
 
     Returns:
         what to open, one path for each format.
 
     Raises:
         MappingError: no model in this folder, or a camera model that the format does not know.
-        ConfigurationError: a format that does not exist, or photographs that are not there.
+        ImageError: a photograph cannot be read, for ``undistorted``.
+        ConfigurationError: a format that does not exist, or photographs or masks that are not there.
     """
+    options = options or ExportOptions()
     written = []
     for name in formats:
         if name not in FORMATS:
             raise ConfigurationError(f"there is no format {name!r}; choose from {', '.join(FORMATS)}")
-        reconstruction = read_model(model)  # a copy for each, for transforms turns it
+        reconstruction = read_model(model)  # a copy for each, for some turn it
         output.mkdir(parents=True, exist_ok=True)
         if name == "text":
             (output / "text").mkdir(exist_ok=True)
@@ -47,7 +85,53 @@ def export(model: Path, formats: Iterable[str], output: Path, images: Path | Non
             os.replace(partial, output / "points.ply")
             written.append(output / "points.ply")
         else:
-            if images is None:
-                raise ConfigurationError(f"{model}: where are its photographs? transforms.json names them (--images)")
-            written.append(write_transforms(reconstruction, images, output))
+            photographs = _photographs(reconstruction, model, images, name)
+            turn = _turn(reconstruction, model, photographs, _Z if name == "transforms" else _MINUS_Y, options)
+            if name == "transforms":
+                written.append(write_transforms(reconstruction, photographs, output, options.masks, turn))
+            else:
+                written.append(_undistort(reconstruction, model, photographs, output / name, turn, options))
     return written
+
+
+def _photographs(model: pycolmap.Reconstruction, folder: Path, images: Path | None, name: str) -> Path:
+    """The folder of the photographs, all of which are there."""
+    if images is None:
+        raise ConfigurationError(f"{folder}: where are its photographs? {name} needs them (--images)")
+    names = sorted(image.name for image in model.images.values() if image.has_pose)
+    if missing := [name for name in names if not (images / name).is_file()]:
+        raise ConfigurationError(
+            f"{images}: does not hold {missing[0]!r} ({len(missing)} of the {len(names)} photographs of the model)"
+            "; name their folder by --images"
+        )
+    return images
+
+
+def _turn(
+    model: pycolmap.Reconstruction, folder: Path, images: Path, up: Array, options: ExportOptions
+) -> Array | None:
+    """The rotation ``(3, 3)`` that brings the model's up direction to ``up``; None for models that stay."""
+    if options.keep_frame or (folder.parent / "georeference.json").exists():
+        return None
+    registered = [image for image in model.images.values() if image.has_pose]
+    orientations = {image.name: read_orientation(images / image.name) for image in registered}
+    return rotation_between(up_direction(registered, orientations), up)
+
+
+def _undistort(
+    model: pycolmap.Reconstruction, folder: Path, images: Path, output: Path, turn: Array | None, options: ExportOptions
+) -> Path:
+    """Undistorted photographs; those that are there already stay when nothing has changed."""
+    names = sorted(image.name for image in model.images.values() if image.has_pose)
+    found = [fingerprint(images / name) for name in names]
+    if options.masks is not None:
+        paths = (Masks(options.masks).path(name) for name in names)
+        found += ["" if path is None else fingerprint(path) for path in paths]
+    files = sorted(path for path in folder.iterdir() if path.suffix in (".bin", ".txt"))
+    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
+    turned = None if turn is None else turn.tolist()
+    with Made(output, [digests, found, turned, options.max_size]) as made:
+        if not made.already:
+            undistortion = UndistortOptions(options.max_size, options.progress)
+            write_undistorted(model, images, output, options.masks, turn, undistortion)
+    return output

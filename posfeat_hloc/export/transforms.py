@@ -1,8 +1,8 @@
 """``transforms.json`` as nerfstudio defines it (https://docs.nerf.studio/quickstart/data_conventions.html).
 
 Cameras look along -z, with x to the right and y up (OpenGL), where COLMAP's look along z with y down. The world is
-turned so that z is up where COLMAP's first camera stood upright: ``(x, y, z)`` becomes ``(x, z, -y)``, which
-``applied_transform`` records. Pixels are COLMAP's: the centre of the first is at ``(0.5, 0.5)``.
+turned so that z is up, which ``applied_transform`` records. Pixels are COLMAP's: the centre of the first is at
+``(0.5, 0.5)``. nerfstudio reads ``camera_model`` beside ``frames`` only.
 """
 
 from __future__ import annotations
@@ -14,49 +14,62 @@ from typing import Any
 
 import numpy as np
 import pycolmap
+from PIL import Image
 
-from posfeat_hloc.errors import ConfigurationError, MappingError
+from posfeat_hloc.errors import MappingError
+from posfeat_hloc.export.upright import Array
+from posfeat_hloc.masks import Masks
 
 _PERSPECTIVE = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV")
 _FISHEYE = ("SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE", "OPENCV_FISHEYE")
-_TURN = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
 _POINTS = "sparse_pc.ply"
 
 
-def write_transforms(model: pycolmap.Reconstruction, images: Path, output: Path) -> Path:
+def write_transforms(
+    model: pycolmap.Reconstruction,
+    images: Path,
+    output: Path,
+    masks: Path | None = None,
+    turn: Array | None = None,
+) -> Path:
     """Write ``transforms.json`` and its points, ``sparse_pc.ply``, into a folder.
 
     Args:
         model: is turned on the way.
         images: folder of its photographs.
         output: an existing folder.
+        masks: folder of masks; they are named where every photograph has one, because nerfstudio wants all or none, so
+            that white ones are written into ``output/masks`` for the rest.
+        turn: ``(3, 3)`` rotation of the world that brings z up; None for none.
 
     Returns:
         path of ``transforms.json``.
 
     Raises:
-        MappingError: a camera has distortion that the format cannot say.
-        ConfigurationError: photographs are not in ``images``.
+        MappingError: a camera has distortion that the format cannot say, or perspective and fisheye cameras are mixed.
+        ConfigurationError: none of the photographs has a mask.
     """
-    model.transform(pycolmap.Sim3d(1.0, pycolmap.Rotation3d(_TURN), np.zeros(3)))
+    turn = np.eye(3) if turn is None else turn
+    model.transform(pycolmap.Sim3d(1.0, pycolmap.Rotation3d(turn), np.zeros(3)))
     registered = sorted((image for image in model.images.values() if image.has_pose), key=lambda image: str(image.name))
-    if missing := [image.name for image in registered if not (images / image.name).is_file()]:
-        raise ConfigurationError(
-            f"{images}: does not hold {missing[0]!r} ({len(missing)} of the {len(registered)} photographs of the model)"
-            "; name their folder by --images"
-        )
+    if masks is not None:
+        Masks(masks).missing([image.name for image in registered])
     intrinsics = {camera_id: intrinsics_of(camera) for camera_id, camera in model.cameras.items()}
+    kinds = {intrinsics[image.camera_id]["camera_model"] for image in registered}
+    if len(kinds) > 1:
+        raise MappingError("transforms.json cannot mix perspective and fisheye cameras; export undistorted instead")
     shared = len({image.camera_id for image in registered}) == 1
     frames = []
     for image in registered:
-        frame = {
-            "file_path": _path_from(output, images / image.name),
-            "transform_matrix": world_from_opengl(image).tolist(),
-        }
+        path = _path_from(output, images / image.name)
+        frame = {"file_path": path, "transform_matrix": world_from_opengl(image).tolist()}
+        if masks is not None:
+            frame["mask_path"] = _path_from(output, _mask(masks, image, model.cameras[image.camera_id], output))
         frames.append(frame if shared else {**frame, **intrinsics[image.camera_id]})
     result = {
+        "camera_model": kinds.pop(),
         **(intrinsics[registered[0].camera_id] if shared else {}),
-        "applied_transform": np.hstack([_TURN, np.zeros((3, 1))]).tolist(),
+        "applied_transform": np.hstack([turn, np.zeros((3, 1))]).tolist(),
         "ply_file_path": _POINTS,
         "frames": frames,
     }
@@ -66,6 +79,17 @@ def write_transforms(model: pycolmap.Reconstruction, images: Path, output: Path)
     partial.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     os.replace(partial, path_of_json)
     return path_of_json
+
+
+def _mask(masks: Path, image: pycolmap.Image, camera: pycolmap.Camera, output: Path) -> Path:
+    """The mask of a photograph, or a white one that is written for it."""
+    found = Masks(masks).path(image.name)
+    if found is not None:
+        return found
+    path = output / "masks" / f"{image.name}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((camera.height, camera.width), 255, np.uint8)).save(path, "PNG")
+    return path
 
 
 def _path_from(folder: Path, path: Path) -> str:
@@ -107,6 +131,6 @@ def intrinsics_of(camera: pycolmap.Camera) -> dict[str, Any]:
         higher = {"k3": values.get("k3", 0.0), "k4": values.get("k4", 0.0)}
         return {"camera_model": "OPENCV_FISHEYE", **result, **radial, **higher}
     raise MappingError(
-        f"transforms.json has no camera model like {camera.model_name}; undistort the model first "
-        f"(colmap image_undistorter), or reconstruct with one of {', '.join(_PERSPECTIVE + _FISHEYE)}"
+        f"transforms.json has no camera model like {camera.model_name}; export undistorted "
+        f"instead, or reconstruct with one of {', '.join(_PERSPECTIVE + _FISHEYE)}"
     )

@@ -13,10 +13,11 @@ import pycolmap
 import pytest
 from numpy.testing import assert_allclose
 from numpy.typing import NDArray
+from PIL import Image
 
 from posfeat_hloc.__main__ import main
 from posfeat_hloc.errors import ConfigurationError, MappingError
-from posfeat_hloc.export import export
+from posfeat_hloc.export import ExportOptions, export
 from posfeat_hloc.export.transforms import intrinsics_of
 from posfeat_hloc.mapping.reconstruction import read_model
 
@@ -102,7 +103,9 @@ def test_every_point_projects_where_colmap_projects_it(tmp_path: Path, camera: s
     original = np.array([point.xyz for point in expected.points3D.values()])
     there = original @ applied[:, :3].T + applied[:, 3]
     assert_allclose(points[np.lexsort(points.T)], there[np.lexsort(np.float32(there).T)], atol=1e-5)
-    assert np.linalg.det(applied[:, :3]) == 1
+    assert_allclose(applied[:, :3] @ applied[:, :3].T, np.eye(3), atol=1e-12)
+    assert np.linalg.det(applied[:, :3]) > 0
+    assert values["camera_model"] == ("OPENCV_FISHEYE" if "FISHEYE" in camera else "OPENCV")
     images = {image.name: image for image in expected.images.values()}
     assert len(values["frames"]) == len(images) == 4
     seen = 0
@@ -126,6 +129,28 @@ def test_cameras_that_differ_are_said_frame_by_frame(tmp_path: Path) -> None:
     assert "fl_x" not in values
     assert sorted(frame["fl_x"] for frame in values["frames"]) == [500, 500, 501, 501]
     assert {(frame["w"], frame["h"], frame["camera_model"]) for frame in values["frames"]} == {(660, 480, "OPENCV")}
+
+
+def test_fisheye_and_perspective_cameras_are_not_mixed(tmp_path: Path) -> None:
+    folder, photos = write_model(tmp_path, "OPENCV", cameras=2)
+    model = read_model(folder)
+    model.cameras[1].model = pycolmap.CameraModelId.OPENCV_FISHEYE
+    model.write(folder)
+    with pytest.raises(MappingError, match="cannot mix perspective and fisheye"):
+        export(folder, ["transforms"], tmp_path, photos)
+
+
+def test_every_frame_has_a_mask_where_one_has(tmp_path: Path) -> None:
+    model, photos = write_model(tmp_path)
+    (tmp_path / "masks/left side").mkdir(parents=True)
+    Image.new("L", (660, 480), 0).save(tmp_path / "masks/left side/1.png")
+    (path,) = export(model, ["transforms"], tmp_path / "out", photos, ExportOptions(tmp_path / "masks"))
+    frames = json.loads(path.read_text())["frames"]
+    found = {Path(frame["file_path"]).stem: path.parent / frame["mask_path"] for frame in frames}
+    assert found["1"].resolve() == (tmp_path / "masks/left side/1.png").resolve()
+    assert all(Image.open(found[stem]).getextrema() == (255, 255) for stem in "023")
+    with pytest.raises(ConfigurationError, match="holds no mask"):
+        export(model, ["transforms"], tmp_path / "out", photos, ExportOptions(photos))
 
 
 def test_other_distortions_are_refused() -> None:
