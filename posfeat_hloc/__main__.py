@@ -6,6 +6,9 @@ and a check of this installation.
     python -m posfeat_hloc list
     python -m posfeat_hloc check results/features.h5 --repair
     python -m posfeat_hloc export outputs/photos --format transforms
+    python -m posfeat_hloc triangulate --model sparse/0 --images photos --output outputs/map
+    python -m posfeat_hloc register outputs/photos
+    python -m posfeat_hloc align outputs/photos --positions positions.txt --output outputs/aligned
     python -m posfeat_hloc weights list
     python -m posfeat_hloc report outputs/photos
     python -m posfeat_hloc doctor
@@ -30,6 +33,10 @@ COMMANDS = {
     "list": ("features", "the confs, one line each"),
     "check": ("check", "whether stored files are intact, and repair"),
     "export": ("export", "a model as text, PLY or transforms.json"),
+    "triangulate": ("maps", "a map of our features at known poses"),
+    "register": ("maps", "new photographs join a map, whose poses stay"),
+    "merge": ("maps", "models of one run that share points become one"),
+    "align": ("maps", "move a model to known positions or onto another one"),
     "weights": ("weights", "list, get, verify and convert weights"),
     "report": ("report", "a page about a finished or unfinished run"),
     "doctor": ("doctor", "check this installation"),

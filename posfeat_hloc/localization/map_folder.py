@@ -71,7 +71,10 @@ def open_map(
         raise ConfigurationError(f"{folder}: no COLMAP model here or in sparse/0; a map is an output of pipelines.sfm")
     path = features if features is not None else folder / "features.h5"
     if features is None and not path.is_file():
-        raise ConfigurationError(f"{path}: no such file; give the features that the map was made from")
+        raise ConfigurationError(
+            f"{path}: no such file; give the features that the map was made from. A model of other features, such as "
+            f"COLMAP's SIFT, gets ours: python -m posfeat_hloc triangulate --model {folder} --images DIR --output DIR"
+        )
     if journal_path(path).exists():  # reading would complete the interrupted write, and a map is never written to
         raise ConfigurationError(f"{path}: the run that wrote it was interrupted; run it to its end first")
     command = recorded_command(folder)

@@ -135,5 +135,6 @@ class SparseMap:
             if problem:
                 raise MappingError(
                     f"{self.path}: {name!r} {problem} ({confs.name_of(features.configuration)}): the map was made with "
-                    "another feature or other settings; give the feature file that it was made from"
+                    "another feature or other settings; give the feature file that it was made from, or make a map of "
+                    f"this feature: python -m posfeat_hloc triangulate --model {self.path} --images DIR --output DIR"
                 )

@@ -77,9 +77,9 @@ def build_database(
         ids: dict[str, int] = {}
         for camera_guess, members in assign_cameras(images, sizes, camera or CameraOptions()):
             camera_guess.camera_id = db.write_camera(camera_guess)
-            rig_id = db.write_rig(_trivial_rig(camera_guess))
+            rig_id = db.write_rig(trivial_rig(camera_guess))
             for name in members:
-                ids[name] = _write_image(db, name, camera_guess.camera_id, rig_id)
+                ids[name] = write_image(db, name, camera_guess.camera_id, rig_id)
         counts = {}
         for name in sorted(names):
             keypoints = feature_store.keypoints(name)
@@ -146,13 +146,15 @@ def _said_of(path: Path, done: str) -> Iterator[None]:
         ) from error
 
 
-def _trivial_rig(camera: pycolmap.Camera) -> pycolmap.Rig:
+def trivial_rig(camera: pycolmap.Camera) -> pycolmap.Rig:
+    """A rig of one camera, which COLMAP wants for every camera."""
     rig = pycolmap.Rig()
     rig.add_ref_sensor(camera.sensor_id)
     return rig
 
 
-def _write_image(db: pycolmap.Database, name: str, camera_id: int, rig_id: int) -> int:
+def write_image(db: pycolmap.Database, name: str, camera_id: int, rig_id: int) -> int:
+    """Write an image and its frame into a database; returns the id of the image."""
     image = pycolmap.Image(name=name, camera_id=camera_id)
     image.image_id = db.write_image(image)
     frame = pycolmap.Frame()

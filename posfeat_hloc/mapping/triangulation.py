@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +32,8 @@ class TriangulationOptions:
     geometry that COLMAP estimates from the matches of the pair, as the local feature challenge of Aachen does."""
     max_error: float = 4.0
     """Of a kept match: ``poses``: in standard deviations of a keypoint, ``ransac``: in pixels."""
+    two_view_tracks: bool = False
+    """Whether points that only two images see are kept; COLMAP leaves them out."""
     seed: int = 0
     """Of all random choices; with ``threads=1`` two runs give the same points to the last digit."""
     threads: int = -1
@@ -86,8 +88,9 @@ def triangulate(
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         with pycolmap.Database.open(database) as db, pycolmap.DatabaseTransaction(db):
-            counts = _import(db, model, feature_store)
-            _import_matches(db, model, counts, match_store, pairs, progress)
+            counts = import_model(db, model, feature_store)
+            ids = {image.name: image.image_id for image in model.images.values()}
+            import_matches(db, ids, counts, match_store, pairs, progress)
             if options.verification == "poses":
                 verify_with_poses(db, model, feature_store, pairs, options.max_error, progress)
         if options.verification == "ransac":
@@ -117,7 +120,7 @@ def _check(model: pycolmap.Reconstruction, features: FeatureStore, pairs: Sequen
             )
 
 
-def _import(db: pycolmap.Database, model: pycolmap.Reconstruction, features: FeatureStore) -> dict[str, int]:
+def import_model(db: pycolmap.Database, model: pycolmap.Reconstruction, features: FeatureStore) -> dict[str, int]:
     """Write cameras, images (with the ids of the model) and keypoints; returns the numbers of keypoints."""
     for camera in model.cameras.values():
         camera.has_prior_focal_length = True  # model files do not say so, and without it RANSAC would ignore intrinsics
@@ -129,29 +132,37 @@ def _import(db: pycolmap.Database, model: pycolmap.Reconstruction, features: Fea
     counts = {}
     for image in model.images.values():
         db.write_image(image, use_image_id=True)
-        keypoints = _colmap_keypoints(features, image.name)
+        keypoints = colmap_keypoints(features, image.name)
         counts[image.name] = len(keypoints)
         if len(keypoints):
             db.write_keypoints(image.image_id, keypoints)
     return counts
 
 
-def _colmap_keypoints(features: FeatureStore, name: str) -> NDArray[np.float32]:
+def colmap_keypoints(features: FeatureStore, name: str) -> NDArray[np.float32]:
     """``(N, 2)`` in COLMAP's pixels; none for images without features."""
     if name not in features:
         return np.zeros((0, 2), np.float32)
     return features.keypoints(name)[:, :2] + np.float32(0.5)
 
 
-def _import_matches(
+def import_matches(
     db: pycolmap.Database,
-    model: pycolmap.Reconstruction,
-    counts: dict[str, int],
+    ids: Mapping[str, int],
+    counts: Mapping[str, int],
     matches: MatchStore,
     pairs: Sequence[Pair],
     progress: bool,
 ) -> None:
-    ids = {image.name: image.image_id for image in model.images.values()}
+    """Write the matches of pairs that have enough of them to be verified.
+
+    Args:
+        ids: image name -> id in the database.
+        counts: image name -> number of its keypoints.
+
+    Raises:
+        StoreError: matches are missing, or name keypoints that are not there.
+    """
     for name0, name1 in tqdm(pairs, desc="import", unit="pair", disable=not progress):
         count0, count1 = counts[name0], counts[name1]
         indices = matches.read(name0, name1, count0).pairs()
@@ -171,6 +182,7 @@ def _triangulate(model: pycolmap.Reconstruction, database: Path, images: Path, o
     incremental.random_seed = options.seed
     incremental.mapper.random_seed = options.seed
     incremental.triangulation.random_seed = options.seed
+    incremental.triangulation.ignore_two_view_tracks = not options.two_view_tracks
     pycolmap.set_random_seed(options.seed)
     try:
         triangulate_points(model, database, incremental)

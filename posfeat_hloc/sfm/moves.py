@@ -1,0 +1,162 @@
+"""Similarities between models: by cameras they have in common, by known positions, by the 3D points of one place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pycolmap
+from numpy.typing import NDArray
+
+from posfeat_hloc.errors import MappingError
+
+Array = NDArray[np.float64]
+
+FEWEST = 3
+"""Positions that determine a turn, a scale and a shift."""
+
+_LINE = 0.02  # positions are on a line when they extend so much less across it
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """How a model was moved.
+
+    Attributes:
+        similarity: from the model as it was.
+        common: cameras that both have.
+        distance: median distance of these cameras after the move, in the units of the target.
+        note: what leaves doubts; empty when all is well.
+    """
+
+    similarity: pycolmap.Sim3d
+    common: int
+    distance: float
+    note: str = ""
+
+
+def read_camera_positions(path: Path) -> dict[str, Array]:
+    """Positions of cameras, ``name x y z`` a line; names may hold spaces, ``#`` begins a comment.
+
+    Returns:
+        image name -> ``(3,)``.
+
+    Raises:
+        MappingError: no such file, no positions, or a line of another form.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise MappingError(f"{path}: cannot be read as a list of positions ({error})") from error
+    positions = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        name, *words = line.strip().rsplit(maxsplit=3)
+        try:
+            place = np.array(words, np.float64)
+            if place.shape != (3,) or not np.isfinite(place).all():
+                raise ValueError
+        except ValueError as error:
+            raise MappingError(f"{path}, line {number}: write 'name x y z', not {line!r}") from error
+        positions[name] = place
+    if not positions:
+        raise MappingError(f"{path}: holds no positions")
+    return positions
+
+
+def positions_of(model: pycolmap.Reconstruction) -> dict[str, Array]:
+    """Image name -> centre ``(3,)`` of its camera, of the images with a pose."""
+    return {image.name: image.projection_center() for image in model.images.values() if image.has_pose}
+
+
+def align_to_positions(
+    model: pycolmap.Reconstruction, positions: Mapping[str, Array], max_error: float | None = None, seed: int = 0
+) -> Alignment:
+    """Turn, scale and move a model so that its cameras are at known positions.
+
+    Args:
+        model: changed in place; its shape stays.
+        positions: image name -> ``(3,)``.
+        max_error: positions further off do not count (RANSAC); a fiftieth of their extent when None.
+        seed: of RANSAC.
+
+    Raises:
+        MappingError: fewer than three of its cameras have a position, or no three of them agree.
+    """
+    names = sorted(positions.keys() & positions_of(model).keys())
+    places = np.array([positions[name] for name in names]).reshape(-1, 3)
+    if len(names) < FEWEST:
+        raise MappingError(f"{len(names)} of the model's cameras have a known position, {FEWEST} are needed")
+    extent = float(np.linalg.norm(places - places.mean(axis=0), axis=1).max())
+    options = pycolmap.RANSACOptions(max_error=max_error or extent / 50, random_seed=seed)
+    similarity = pycolmap.align_reconstruction_to_locations(model, names, places, FEWEST, options)
+    if similarity is None:
+        raise MappingError(
+            f"no turn and scale bring {FEWEST} of {len(names)} cameras within {options.max_error:.3g} of their "
+            "positions; are they of these images? A larger --max-error allows more"
+        )
+    model.transform(similarity)
+    spread = np.linalg.svd(places - places.mean(axis=0), compute_uv=False)
+    line = spread[1] < _LINE * spread[0]
+    note = "the positions lie on a line: how the model is turned about it is not determined" if line else ""
+    return Alignment(similarity, len(names), _distance(model, {name: positions[name] for name in names}), note)
+
+
+def align_to_model(model: pycolmap.Reconstruction, target: pycolmap.Reconstruction) -> Alignment:
+    """Turn, scale and move a model so that it lies on another one with some of the same images.
+
+    By the positions and directions of their common cameras, least squares.
+
+    Args:
+        model: changed in place; its shape stays.
+        target: stays.
+
+    Raises:
+        MappingError: fewer than three common images, or they lie differently in both.
+    """
+    common = {name: place for name, place in positions_of(target).items() if name in positions_of(model)}
+    if len(common) < FEWEST:
+        raise MappingError(f"the models have {len(common)} images in common, {FEWEST} are needed")
+    similarity = aligned_to(model, target)
+    if similarity is None:
+        raise MappingError("all common images are at one place, so that there is no scale")
+    model.transform(similarity)
+    return Alignment(similarity, len(common), _distance(model, common))
+
+
+def aligned_to(model: pycolmap.Reconstruction, target: pycolmap.Reconstruction) -> pycolmap.Sim3d | None:
+    """The similarity that brings the cameras of a model to those of the same names, by positions and directions.
+
+    Least squares over the centres of the cameras and points before them, so that cameras on a line are no exception.
+    None where fewer than two images are common.
+    """
+    there = {image.name: image for image in target.images.values() if image.has_pose}
+    pairs = [(i, there[i.name]) for i in model.images.values() if i.has_pose and i.name in there]
+    if len(pairs) < 2:
+        return None
+    scale0, scale1 = (_extent([pair[side] for pair in pairs]) for side in (0, 1))
+    if not (scale0 > 0 and scale1 > 0):
+        return None
+    source = np.concatenate([_probes(image, scale0) for image, _ in pairs])
+    goal = np.concatenate([_probes(image, scale1) for _, image in pairs])
+    return pycolmap.estimate_sim3d(source, goal)
+
+
+def _extent(images: list[pycolmap.Image]) -> float:
+    places = np.array([image.projection_center() for image in images])
+    return float(np.sqrt(np.mean(np.sum((places - places.mean(axis=0)) ** 2, axis=1))))
+
+
+def _probes(image: pycolmap.Image, scale: float) -> Array:
+    """The centre of a camera and points along its axes ``(4, 3)``, a tenth of the scene's extent from it."""
+    local = np.concatenate([np.zeros((1, 3)), np.eye(3) * scale / 10])
+    return np.asarray(image.cam_from_world().inverse() * local)
+
+
+def _distance(model: pycolmap.Reconstruction, places: Mapping[str, Array]) -> float:
+    """Median distance of cameras to places."""
+    found = positions_of(model)
+    return float(np.median([np.linalg.norm(found[name] - place) for name, place in places.items()]))

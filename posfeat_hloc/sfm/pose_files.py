@@ -1,0 +1,150 @@
+"""Cameras from ``transforms.json``, from Polycam's folders, and from lists of poses."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pycolmap
+
+from posfeat_hloc.errors import MappingError
+from posfeat_hloc.sfm.posed_views import PosedView, pose_from_camera_to_world
+
+_NAN = math.nan
+
+
+def read_transforms(path: Path) -> list[PosedView]:
+    """Cameras of nerfstudio's and instant-ngp's ``transforms.json``; poses stay in the frame of the file.
+
+    Raises:
+        MappingError: not such a file, or a camera that is no perspective or fisheye one; the message names the frame.
+    """
+    values = _read_json(path)
+    frames = values.get("frames") if isinstance(values, dict) else None
+    if not isinstance(frames, list) or not frames:
+        raise MappingError(f"{path}: has no 'frames'; it must be a transforms.json as nerfstudio's")
+    views = []
+    for number, frame in enumerate(frames):
+        where = f"{path}, frame {number}"
+        try:
+            name = str(frame["file_path"])
+            pose = pose_from_camera_to_world(np.array(frame["transform_matrix"], np.float64), where)
+            views.append(PosedView(name, pose, *_intrinsics({**values, **frame}, where)))
+        except (KeyError, TypeError, ValueError) as error:
+            raise MappingError(f"{where}: has no usable file_path, transform_matrix or intrinsics ({error})") from error
+    return views
+
+
+def _intrinsics(values: dict[str, Any], where: str) -> tuple[str, tuple[float, ...], tuple[int, int] | None]:
+    """COLMAP camera model, its parameters, and the size they are of."""
+    size = (int(values["w"]), int(values["h"])) if "w" in values and "h" in values else None
+    model = str(values.get("camera_model", "OPENCV"))
+    if "fl_x" in values:
+        focal = float(values["fl_x"])
+    elif "camera_angle_x" in values and size is not None:
+        focal = size[0] / 2 / math.tan(float(values["camera_angle_x"]) / 2)
+    else:
+        return "", (), size
+    centre = (float(values.get("cx", _NAN)), float(values.get("cy", _NAN)))
+    base = (focal, float(values.get("fl_y", focal)), *centre)
+    k1, k2, k3, k4, p1, p2 = (float(values.get(name, 0)) for name in ("k1", "k2", "k3", "k4", "p1", "p2"))
+    if model == "OPENCV_FISHEYE":
+        return model, (*base, k1, k2, k3, k4), size
+    if model not in ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL") or k4:
+        raise MappingError(
+            f"{where}: camera model {model} (k4 = {k4:g}) is none of COLMAP's; undistort the images first"
+        )
+    if k3:
+        return "FULL_OPENCV", (*base, k1, k2, p1, p2, k3, 0.0, 0.0, 0.0), size
+    return ("OPENCV", (*base, k1, k2, p1, p2), size) if any((k1, k2, p1, p2)) else ("PINHOLE", base, size)
+
+
+def read_camera_folder(folder: Path) -> list[PosedView]:
+    """Cameras of a folder with a JSON file for each photograph, as Polycam exports ARKit's poses.
+
+    Each holds ``t_00`` to ``t_23``, the rows of camera to world in ARKit's axes (x right, y up, z backwards), and
+    ``fx``, ``fy``, ``cx``, ``cy``, ``width``, ``height``. The photograph has the name of the file.
+
+    Raises:
+        MappingError: no such files, or one that lacks numbers.
+    """
+    views = []
+    for path in sorted(folder.glob("*.json")):
+        values = _read_json(path)
+        try:
+            matrix = np.array([[float(values[f"t_{row}{column}"]) for column in range(4)] for row in range(3)])
+            params = tuple(float(values[name]) for name in ("fx", "fy", "cx", "cy"))
+            size = (int(values["width"]), int(values["height"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise MappingError(
+                f"{path}: lacks one of t_00 to t_23, fx, fy, cx, cy, width and height ({error})"
+            ) from error
+        views.append(PosedView(path.stem, pose_from_camera_to_world(matrix, str(path)), "PINHOLE", params, size))
+    if not views:
+        raise MappingError(f"{folder}: holds neither a COLMAP model nor JSON files of cameras")
+    return views
+
+
+def read_pose_list(path: Path) -> list[PosedView]:
+    """Cameras of a text file, one a line; names may hold spaces, lines that begin with ``#`` are left out.
+
+    After the name there are 7 numbers, ``qw qx qy qz tx ty tz``, world to camera as COLMAP and our ``poses.txt`` have
+    them; or 12 or 16, the rows of camera to world in ARKit's axes. Four more are ``fx fy cx cy`` in pixels; without
+    them focal lengths come from EXIF, or are guessed.
+
+    Raises:
+        MappingError: no such file, or a line of another form; the message names it.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise MappingError(f"{path}: cannot be read as a list of poses ({error})") from error
+    views = []
+    for number, line in enumerate(lines, start=1):
+        if line.strip() and not line.startswith("#"):
+            views.append(_posed_line(line, f"{path}, line {number}"))
+    if not views:
+        raise MappingError(f"{path}: holds no poses")
+    return views
+
+
+def _posed_line(line: str, where: str) -> PosedView:
+    words = line.split()
+    numbers: list[float] = []
+    while len(words) > 1 and (value := _number(words[-1])) is not None:
+        numbers.insert(0, value)
+        words.pop()
+    name = line.strip()
+    for _ in numbers:
+        name = name.rsplit(maxsplit=1)[0]
+    kind, params = "", ()
+    square = len(numbers) == 16 and numbers[12:] == [0, 0, 0, 1]
+    if len(numbers) in (11, 20) or (len(numbers) == 16 and not square):
+        kind, params, numbers = "PINHOLE", tuple(numbers[-4:]), numbers[:-4]  # type: ignore[assignment]
+    if len(numbers) == 7 and (length := math.hypot(*numbers[:4])) > 0:
+        w, x, y, z = (value / length for value in numbers[:4])
+        return PosedView(name, pycolmap.Rigid3d(pycolmap.Rotation3d([x, y, z, w]), np.array(numbers[4:])), kind, params)
+    if len(numbers) in (12, 16):
+        return PosedView(name, pose_from_camera_to_world(np.array(numbers).reshape(-1, 4), where), kind, params)
+    raise MappingError(
+        f"{where}: has {len(numbers)} numbers after the name; write 'name qw qx qy qz tx ty tz' (world to camera), or "
+        "the 12 or 16 of a camera-to-world matrix, and then 'fx fy cx cy' where they are known"
+    )
+
+
+def _number(word: str) -> float | None:
+    try:
+        value = float(word)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise MappingError(f"{path}: cannot be read as JSON ({error})") from error

@@ -1,0 +1,152 @@
+"""New photographs join a map: features, matches with the map's images, registration; the old poses stay."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+
+from posfeat_hloc import confs, extractors
+from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.extract_features import extract
+from posfeat_hloc.images import list_images
+from posfeat_hloc.localization.map_folder import MapFolder, open_map
+from posfeat_hloc.localization.sparse_map import SparseMap
+from posfeat_hloc.mapping.cameras import CameraOptions
+from posfeat_hloc.mapping.pairs import Pair, exhaustive_pairs, unique_pairs, write_pairs
+from posfeat_hloc.mapping.reconstruction import ModelSummary, read_model, summarize, write_model
+from posfeat_hloc.match_features import match
+from posfeat_hloc.output import only_writer
+from posfeat_hloc.retrieval import describe_images, retrieve
+from posfeat_hloc.sfm.extension import ExtensionOptions, Stores, build_extended_database, extend_model, moved
+from posfeat_hloc.stores import FeatureStore
+
+
+@dataclass(frozen=True)
+class RegisterOptions:
+    """How photographs are added to a map."""
+
+    images: Path | None = None
+    """Folder of all photographs, the map's and new ones; where the map was made from when None."""
+    matcher: str | None = None
+    """One of ``confs.matchers``; None for the one that suits the map's feature."""
+    neighbors: int | None = None
+    """Match each new photograph with so many similar ones; with all when None."""
+    retrieval: str = "vlad-hardnet"
+    """What similarity is."""
+    camera: CameraOptions = field(default_factory=CameraOptions)
+    """Of new photographs; those that share one with old ones get theirs."""
+    extension: ExtensionOptions = field(default_factory=ExtensionOptions)
+    masks: Path | None = None
+    device: str = "auto"
+    progress: bool = True
+
+
+@dataclass(frozen=True)
+class Registration:
+    """What became of new photographs.
+
+    Attributes:
+        model: the grown one.
+        before: images with a pose in the map.
+        registered: new images with a pose.
+        failed: new images without one -> why.
+        moved: largest change of a number in an old pose; 0 where they stay to the last digit.
+        feature: name of the map's.
+        images: folder of the photographs.
+    """
+
+    model: ModelSummary
+    before: int
+    registered: list[str]
+    failed: dict[str, str]
+    moved: float
+    feature: str
+    images: Path
+
+
+def register_images(map_folder: Path, output: Path, options: RegisterOptions | None = None) -> Registration:
+    """Register the photographs of a folder that a map does not have yet, and write the grown map to another folder.
+
+    The map is not changed. Its features are copied to ``output/features.h5``, to which the new ones are added, so that
+    ``output`` is a map of its own.
+
+    Args:
+        map_folder: output of ``pipelines.sfm``, of ``triangulate``, or of this function.
+        output: another folder.
+        options: see :class:`RegisterOptions`.
+
+    Raises:
+        PosfeatError: for anything a user can mend.
+    """
+    options = options or RegisterOptions()
+    parts = open_map(map_folder)
+    parts.check_extractor(extractors.create(parts.conf["model"]))
+    images = options.images or parts.images
+    if images is None:
+        raise ConfigurationError(f"{map_folder}: does not say where its photographs are; name their folder by --images")
+    if output.resolve() == map_folder.resolve():
+        raise ConfigurationError(f"{output}: holds the map itself; write the grown one to another folder")
+    model, sparse = read_model(parts.model), SparseMap(parts.model)
+    with FeatureStore(parts.features) as store:
+        sparse.check_features(store)
+    before = {image.name: image.cam_from_world() for image in model.images.values() if image.has_pose}
+    new = [name for name in list_images(images) if name not in before]
+    if not new:
+        raise ConfigurationError(f"{images}: all its photographs are in the model already; put new ones there")
+    with only_writer(output):
+        stores = Stores(images, output / "features.h5", output / "matches.h5")
+        if not stores.features.exists():
+            partial = output / "features.h5.partial"
+            shutil.copyfile(parts.features, partial)
+            partial.replace(stores.features)
+        report = extract(
+            parts.conf, images, stores.features, new, options.device, progress=options.progress, masks=options.masks
+        )
+        pairs = _choose_pairs(parts, sparse.names, report.names, output, images, options)
+        write_pairs(output / "pairs.txt", pairs)
+        matcher = confs.matchers[options.matcher or confs.default_matchers.get(parts.feature, "NN-mutual")]
+        match(matcher, pairs, stores.features, stores.matches, options.device, progress=options.progress)
+        extension = options.extension
+        database = output / "database.db"
+        build_extended_database(
+            database, model, stores, report.names, pairs, options.camera, extension.seed, extension.threads,
+            options.progress,
+        )  # fmt: skip
+        working = output / "sparse.partial"
+        shutil.rmtree(working, ignore_errors=True)
+        grown = extend_model(model, database, images, working / "colmap", extension)
+        (working / "0").mkdir(parents=True)
+        write_model(grown, working / "0")
+        shutil.rmtree(output / "sparse", ignore_errors=True)
+        working.replace(output / "sparse")
+    posed = {image.name for image in grown.images.values() if image.has_pose}
+    failed = {name: "no pose that enough of its matches agree with" for name in report.names if name not in posed}
+    return Registration(
+        summarize(grown, output / "sparse" / "0"),
+        len(before),
+        sorted(posed.intersection(new)),
+        {**failed, **report.skipped},
+        moved(before, grown),
+        parts.feature,
+        images,
+    )
+
+
+def _choose_pairs(
+    parts: MapFolder, old: Sequence[str], new: Sequence[str], output: Path, images: Path, options: RegisterOptions
+) -> list[Pair]:
+    """Pairs of new images with the map's and with one another."""
+    if not new:
+        raise ConfigurationError(f"{images}: none of the new photographs can be read")
+    if options.neighbors is None:
+        return [*product(new, old), *exhaustive_pairs(new)]
+    conf = confs.retrieval[options.retrieval]
+    path = output / f"{conf['output']}.h5"
+    names = [name for name in (*old, *new) if (images / name).is_file()]
+    described = describe_images(conf, images, path, names, options.device, progress=options.progress)
+    have = set(described.names)
+    similar = retrieve(path, path, options.neighbors, [n for n in new if n in have], described.names)
+    return unique_pairs(similar)
