@@ -21,7 +21,7 @@ from pipelines.colmap_log import send_colmap_log_to
 from pipelines.report import write_page
 from pipelines.sfm_inputs import gps_positions, open_inputs, tell_georeference
 from pipelines.sfm_options import Settings, complete, parser
-from pipelines.sfm_pairs import choose_pairs
+from pipelines.sfm_pairs import add_frame_pairs, choose_pairs
 from pipelines.summary import Run, as_json, as_text
 from posfeat_hloc.cluster import Cluster, connect
 from posfeat_hloc.errors import ConfigurationError
@@ -36,9 +36,11 @@ from posfeat_hloc.mapping.georeference import georeference, read_georeference
 from posfeat_hloc.mapping.gps import local_positions, write_priors
 from posfeat_hloc.mapping.pairs import Pair, write_pairs
 from posfeat_hloc.mapping.reconstruction import MAPPED_BY, read_model, reconstruct, summarize
+from posfeat_hloc.mapping.rigs import apply_rigs, frames_of
 from posfeat_hloc.match_features import match
 from posfeat_hloc.output import only_writer, write_atomically
 from posfeat_hloc.resume import Made, hash_of
+from posfeat_hloc.sfm.frames import keep_frame, remember_frame
 from posfeat_hloc.stores import FeatureStore
 
 
@@ -95,6 +97,8 @@ def _stages(args: argparse.Namespace, settings: Settings, cluster: Cluster | Non
         raise ConfigurationError(f"{args.images}: fewer than two images can be read ({reasons})")
 
     pairs = choose_pairs(args, usable, names, output, run, positions)
+    if settings.rigs:
+        pairs = add_frame_pairs(args, pairs, frames_of(settings.rigs, usable))
     run.pairs = len(pairs)
     write_pairs(output / "pairs.txt", pairs)
     with run.stage("match"):
@@ -113,6 +117,8 @@ def _stages(args: argparse.Namespace, settings: Settings, cluster: Cluster | Non
             build_database(
                 partial, args.images, features, matches, usable, pairs, settings.camera, progress=not args.quiet
             )
+            if settings.rigs:
+                apply_rigs(partial, settings.rigs)
             if not args.quiet:
                 print(f"verify: two-view geometry of {describe_database(partial).pairs} pairs ...", flush=True)
             verify(partial, args.seed, args.threads)
@@ -128,9 +134,13 @@ def _stages(args: argparse.Namespace, settings: Settings, cluster: Cluster | Non
             folders = sorted((p for p in sparse.iterdir() if p.is_dir()), key=lambda p: int(p.name))
             run.models = [summarize(read_model(folder), folder) for folder in folders]
         else:
+            if not args.gps:
+                remember_frame(output)
             run.models = reconstruct(database, args.images, sparse, settings.mapper, progress=not args.quiet)
             if args.gps and positions is not None:
                 georeference(sparse, positions, args.seed)
+            elif remark := keep_frame(output):
+                run.remarks["frame"] = remark
     if run.models:
         _use_model(args, run, truth)
     run.diagnosis = diagnose(database, [Path(model.path) for model in run.models], vars(args))
@@ -162,7 +172,8 @@ def _key(args: argparse.Namespace, settings: Settings, features: Path, usable: l
     """Changes with anything the database depends on."""
     with FeatureStore(features) as store:
         digests = [(name, store.digest(name), fingerprint(args.images / name)) for name in usable]
-    return hash_of([digests, pairs, settings.matcher["model"], asdict(settings.camera), args.seed, *MADE_BY])
+    rig = [] if args.rig is None else [args.rig.read_text(encoding="utf-8")]
+    return hash_of([digests, pairs, settings.matcher["model"], asdict(settings.camera), args.seed, *MADE_BY, *rig])
 
 
 if __name__ == "__main__":

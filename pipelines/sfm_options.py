@@ -6,6 +6,7 @@ import argparse
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pipelines import demo
 from pipelines.argument_types import add_network_options, positive
@@ -17,6 +18,7 @@ from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.export import FORMATS
 from posfeat_hloc.mapping.cameras import MODES, CameraOptions
 from posfeat_hloc.mapping.reconstruction import MAPPERS, MapperOptions
+from posfeat_hloc.mapping.rigs import read_rigs
 from posfeat_hloc.memory import memory_size
 from posfeat_hloc.video.frames import COUNT, STEP
 
@@ -29,6 +31,8 @@ class Settings:
     matcher: confs.Conf
     camera: CameraOptions
     mapper: MapperOptions
+    rigs: list[Any]
+    """pycolmap's; empty without."""
 
     @classmethod
     def of(cls, args: argparse.Namespace) -> Settings:
@@ -39,6 +43,7 @@ class Settings:
             *configurations(args),
             CameraOptions(args.camera, args.camera_model, args.camera_params),
             MapperOptions(args.mapper, args.seed, args.threads, refine_intrinsics=args.camera_params is None),
+            [] if args.rig is None else read_rigs(args.rig),
         )
 
 
@@ -51,7 +56,7 @@ def complete(args: argparse.Namespace) -> argparse.Namespace:
         args.output = args.output or Path("outputs") / ("demo" if args.demo else args.video[0].stem)
         args.images = args.output / "images"  # which are made there
     args.pairs = args.pairs or ("sequential" if video else "exhaustive")
-    args.camera = args.camera or ("folder" if video else "auto")  # frames say nothing of their camera
+    args.camera = args.camera or ("folder" if video or args.rig else "auto")  # frames say nothing of their camera
     if args.loop_closure is None:
         args.loop_closure = video and args.pairs == "sequential"
     if args.demo:
@@ -132,6 +137,9 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     add("--camera", choices=MODES,
         help="which images share a camera: all (single), those of a folder, none (image), or those whose size and "
         "EXIF agree (auto); default: auto, of videos folder")  # fmt: skip
+    add("--rig", type=Path, metavar="FILE",
+        help="COLMAP's rig configuration: cameras that are mounted together, with their relative poses, which stay; "
+        "images taken at the same time are matched (--camera is then folder by default)")  # fmt: skip
     add("--camera-model", default="SIMPLE_RADIAL", metavar="MODEL", help="COLMAP model (default: %(default)s)")
     add("--camera-params", type=_floats, metavar="F,CX,CY,K",
         help="known intrinsics, in the order of the model; they are not refined")  # fmt: skip

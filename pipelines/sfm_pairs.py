@@ -10,6 +10,7 @@ from posfeat_hloc import confs
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.mapping.gps import LocalPositions, position_pairs
 from posfeat_hloc.mapping.pairs import Pair, exhaustive_pairs, far_pairs, read_pairs, sequential_pairs, unique_pairs
+from posfeat_hloc.mapping.rigs import sequential_frame_pairs, simultaneous_pairs
 from posfeat_hloc.retrieval import describe_images, retrieve
 
 NEIGHBORS = 20
@@ -59,6 +60,19 @@ def choose_pairs(
     if not pairs:
         raise ConfigurationError(f"{args.pairs}: none of its pairs has two readable images")
     return pairs
+
+
+def add_frame_pairs(args: argparse.Namespace, pairs: list[Pair], frames: list[list[str]]) -> list[Pair]:
+    """Pairs with those of images that were taken at the same time.
+
+    Args:
+        args: of ``pipelines.sfm``; with ``--pairs sequential`` neighbouring frames are matched, all images with all.
+        pairs: that :func:`choose_pairs` chose.
+        frames: names of the images of each frame, in the order of exposure.
+    """
+    if args.pairs != "sequential":
+        return unique_pairs([*simultaneous_pairs(frames), *pairs])
+    return unique_pairs([*sequential_frame_pairs(frames, args.overlap), *pairs])
 
 
 def _similar(args: argparse.Namespace, usable: list[str], output: Path, run: Run, count: int) -> list[Pair]:

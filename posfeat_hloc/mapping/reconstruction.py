@@ -182,6 +182,7 @@ def _run(
     incremental.ba_global_function_tolerance = 1e-6  # COLMAP's 0 takes all iterations, whatever they gain
     incremental.ba_refine_focal_length = options.refine_intrinsics
     incremental.ba_refine_extra_params = options.refine_intrinsics
+    incremental.ba_refine_sensor_from_rig = False  # what a rig configuration says is known
     incremental.mapper.abs_pose_refine_focal_length = options.refine_intrinsics
     incremental.mapper.abs_pose_refine_extra_params = options.refine_intrinsics
     if options.mapper == "hierarchical":
@@ -256,6 +257,7 @@ def _run_global(
     adjustment = global_options.mapper.bundle_adjustment
     adjustment.refine_focal_length = options.refine_intrinsics
     adjustment.refine_extra_params = options.refine_intrinsics
+    adjustment.refine_sensor_from_rig = False
     return pycolmap.global_mapping(database, images, output, global_options)
 
 
