@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from posfeat_hloc.errors import ConfigurationError, ImageError
 from posfeat_hloc.features import Features
-from posfeat_hloc.images import DecodedImage, read_image
+from posfeat_hloc.images import DecodedImage, read_image, read_orientation
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,22 @@ class Masks:
             f"{path}: the mask has {size[0]}x{size[1]} pixels, but its image {name} has {image.stored_size[0]}x"
             f"{image.stored_size[1]}; make the mask anew from this image, or remove it"
         )
+
+    def stored(self, name: str, path: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
+        """A mask as other programs want it: ``(H, W)``, 255 where anything may be; all of it without a mask.
+
+        Args:
+            name: of the image.
+            path: of the image, whose EXIF orientation is read.
+            size: (width, height) of the image as stored.
+
+        Raises:
+            ImageError: the mask cannot be decoded, or has another size than the image.
+        """
+        orientation = read_orientation(path)
+        shown = size if orientation >= 5 else size[::-1]
+        keep = self.read(name, DecodedImage(np.empty(shown, np.uint8), orientation))
+        return np.full(size[::-1], 255, np.uint8) if keep is None else keep.astype(np.uint8) * np.uint8(255)
 
 
 def allowed(features: Features, mask: NDArray[np.bool_] | None) -> Features:

@@ -18,6 +18,7 @@ from PIL import Image
 
 from posfeat_hloc.errors import MappingError
 from posfeat_hloc.export.upright import Array
+from posfeat_hloc.images import read_orientation
 from posfeat_hloc.masks import Masks
 
 _PERSPECTIVE = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV")
@@ -38,8 +39,8 @@ def write_transforms(
         model: is turned on the way.
         images: folder of its photographs.
         output: an existing folder.
-        masks: folder of masks; they are named where every photograph has one, because nerfstudio wants all or none, so
-            that white ones are written into ``output/masks`` for the rest.
+        masks: folder of masks. nerfstudio wants one for every photograph or for none, so that white ones are written
+            into ``output/masks`` for the rest.
         turn: ``(3, 3)`` rotation of the world that brings z up; None for none.
 
     Returns:
@@ -64,7 +65,9 @@ def write_transforms(
         path = _path_from(output, images / image.name)
         frame = {"file_path": path, "transform_matrix": world_from_opengl(image).tolist()}
         if masks is not None:
-            frame["mask_path"] = _path_from(output, _mask(masks, image, model.cameras[image.camera_id], output))
+            camera = model.cameras[image.camera_id]
+            mask = _mask(Masks(masks), image.name, images, (camera.width, camera.height), output)
+            frame["mask_path"] = _path_from(output, mask)
         frames.append(frame if shared else {**frame, **intrinsics[image.camera_id]})
     result = {
         "camera_model": kinds.pop(),
@@ -81,14 +84,14 @@ def write_transforms(
     return path_of_json
 
 
-def _mask(masks: Path, image: pycolmap.Image, camera: pycolmap.Camera, output: Path) -> Path:
-    """The mask of a photograph, or a white one that is written for it."""
-    found = Masks(masks).path(image.name)
-    if found is not None:
+def _mask(masks: Masks, name: str, images: Path, size: tuple[int, int], output: Path) -> Path:
+    """The mask of a photograph; a new one where there is none, or where it is of the picture turned upright."""
+    found = masks.path(name)
+    if found is not None and read_orientation(images / name) == 1:
         return found
-    path = output / "masks" / f"{image.name}.png"
+    path = output / "masks" / f"{name}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.full((camera.height, camera.width), 255, np.uint8)).save(path, "PNG")
+    Image.fromarray(masks.stored(name, images / name, size)).save(path, "PNG")
     return path
 
 

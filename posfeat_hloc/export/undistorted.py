@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from posfeat_hloc.errors import MappingError
 from posfeat_hloc.export.upright import Array
-from posfeat_hloc.images import DecodedImage, read_image, read_orientation
+from posfeat_hloc.images import read_image
 from posfeat_hloc.mapping.reconstruction import write_model
 from posfeat_hloc.masks import Masks
 
@@ -181,19 +181,11 @@ def _write_photograph(
     Image.fromarray(camera.undistort(read.pixels, options)).save(target, kind, quality=_QUALITY, subsampling=0)
     if masks is None:
         return
-    white = _read_mask(Masks(masks), name, images / name, size)
+    white = Masks(masks).stored(name, images / name, size)
     mask = np.where(camera.undistort(white, options) > 127, 255, 0).astype(np.uint8)
     path = output / "masks" / f"{new_name}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(mask).save(path, "PNG")
-
-
-def _read_mask(masks: Masks, name: str, path: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """White where something may be learned, ``(H, W)`` for the pixels as stored."""
-    orientation = read_orientation(path)
-    shown = size if orientation >= 5 else size[::-1]
-    keep = masks.read(name, DecodedImage(np.empty(shown, np.uint8), orientation))
-    return np.full(size[::-1], 255, np.uint8) if keep is None else keep.astype(np.uint8) * np.uint8(255)
 
 
 def _move_points(model: pycolmap.Reconstruction, image: pycolmap.Image, camera: _Camera) -> None:

@@ -119,6 +119,11 @@ def test_masks_move_with_the_photographs(tmp_path: Path) -> None:
         assert set(np.unique(mask)) <= {0, 255}
         assert mask.mean() / 255 == pytest.approx(share, abs=0.02)
         assert (mask[:, -1] == 255).all()
+    (path,) = export(model, ["transforms"], tmp_path / "out", photos, options)
+    frames = json.loads(path.read_text())["frames"]
+    found = {Path(frame["file_path"]).name: path.parent / frame["mask_path"] for frame in frames}
+    for name in ("0.jpg", "1.png"):  # for the pixels as stored, which nerfstudio reads
+        assert (np.asarray(Image.open(found[name])) == right).all()
 
 
 def test_the_model_stands_upright_and_says_how_it_was_turned(tmp_path: Path) -> None:
