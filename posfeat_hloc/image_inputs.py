@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ from PIL import Image
 
 from posfeat_hloc.errors import ImageError
 from posfeat_hloc.images import DecodedImage, read_image, resize
-from posfeat_hloc.masks import Masks
+from posfeat_hloc.masks import Masks, opaque_pixels
 from posfeat_hloc.threads import in_order
+from posfeat_hloc.value_range import ValueRange
 
 Conf = dict[str, Any]
 
@@ -57,18 +58,21 @@ class ImageInputs:
         images: their folder.
         masks: of the images.
         turn: quarter turns clockwise before extraction.
+        ranges: of images with more than 8 bits, see :func:`posfeat_hloc.deep_images.ranges_of`.
     """
 
     images: Path
     masks: Masks | None = None
     turn: int = 0
+    ranges: Mapping[str, ValueRange] = field(default_factory=dict)
 
     def source(self, name: str) -> str:
-        """Changes with the image, its mask and the turn."""
+        """Changes with the image, its mask, the turn and the range of values."""
         mask = None if self.masks is None else self.masks.path(name)
         parts = [fingerprint(self.images / name)]
         parts += [] if mask is None else [f"mask {fingerprint(mask)}"]
         parts += [f"turned by {90 * self.turn}"] if self.turn else []
+        parts += [str(self.ranges[name])] if name in self.ranges else []
         return ", ".join(parts)
 
     def reader(self, preprocessing: Conf, grayscale: bool) -> Callable[[str], Loaded]:
@@ -76,8 +80,10 @@ class ImageInputs:
 
         def read(name: str) -> Loaded:
             source = self.source(name)
-            image = read_image(self.images / name, grayscale)
-            mask = None if self.masks is None else self.masks.read(name, image)
+            image = read_image(self.images / name, grayscale, values=self.ranges.get(name))
+            mask = opaque_pixels(image)
+            if self.masks is not None and (given := self.masks.read(name, image)) is not None:
+                mask = given if mask is None else mask & given
             image = image.turned(self.turn)
             return Loaded(name, source, image, _tensor(image.pixels, preprocessing), mask)
 

@@ -8,9 +8,7 @@ undistortion, dense stereo and colours.
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +18,21 @@ import PIL
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from posfeat_hloc.errors import ConfigurationError, ImageError
+from posfeat_hloc.deep_images import is_deep, read_deep
+from posfeat_hloc.errors import ImageError
+from posfeat_hloc.image_formats import open_image
+from posfeat_hloc.image_listing import survey
+from posfeat_hloc.value_range import Usage, ValueRange
 
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".webp"})
-"""File names with other endings are not looked at."""
-
-_FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP")  # what they may hold, whatever the ending
-
+_TURN = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _TURN_BACK = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -46,11 +52,13 @@ class DecodedImage:
         pixels: ``(H, W)`` grey or ``(H, W, 3)`` RGB, uint8, upright.
         orientation: the EXIF tag, 1 to 8; 1 when the file is stored upright.
         notes: what was changed on the way (turned, alpha, depth, frames), for the summary.
+        opaque: ``(H, W)`` where the picture shows something, upright; None for everywhere.
     """
 
     pixels: NDArray[np.uint8]
     orientation: int = 1
     notes: tuple[str, ...] = ()
+    opaque: NDArray[np.bool_] | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -94,7 +102,8 @@ class DecodedImage:
         for _ in range(quarters % 4):
             orientation = _AFTER_A_QUARTER[orientation]
         pixels = np.ascontiguousarray(np.rot90(self.pixels, -quarters))
-        return DecodedImage(pixels, orientation, self.notes)
+        opaque = None if self.opaque is None else np.rot90(self.opaque, -quarters)
+        return replace(self, pixels=pixels, orientation=orientation, opaque=opaque)
 
 
 _AFTER_A_QUARTER = {1: 6, 6: 3, 3: 8, 8: 1, 2: 7, 7: 4, 4: 5, 5: 2}
@@ -102,65 +111,55 @@ _AFTER_A_QUARTER = {1: 6, 6: 3, 3: 8, 8: 1, 2: 7, 7: 4, 4: 5, 5: 2}
 
 
 def list_images(folder: Path) -> list[str]:
-    """Names of all image files below a folder, relative to it, with ``/``, sorted.
+    """Names of all images below a folder, as :func:`posfeat_hloc.image_listing.survey` finds them.
 
-    Hidden files and folders are left out. Raises ConfigurationError when the folder does not exist, cannot
-    be read, or holds no image.
+    Raises ConfigurationError when the folder does not exist, cannot be read, or holds no image.
     """
-    if not folder.is_dir():
-        raise ConfigurationError(f"{folder}: no such folder; --images takes a folder with photographs")
-    names = sorted(_walk(folder, folder))
-    if not names:
-        endings = " ".join(sorted(EXTENSIONS))
-        raise ConfigurationError(f"{folder}: no images in this folder (looked for {endings})")
-    return names
+    return survey(folder).names
 
 
-def _walk(folder: Path, root: Path, above: tuple[Path, ...] = ()) -> Iterator[str]:
-    here = folder.resolve()
-    if here in above:  # a link leads back up
-        return
-    try:
-        entries = sorted(folder.iterdir())
-    except OSError as error:
-        raise ConfigurationError(f"{folder}: cannot be read ({error.strerror}); check its permissions") from error
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir():
-            yield from _walk(entry, root, (*above, here))
-        elif entry.suffix.lower() in EXTENSIONS:
-            yield entry.relative_to(root).as_posix()
-
-
-def read_image(path: Path, grayscale: bool = False, upright: bool = True) -> DecodedImage:
+def read_image(
+    path: Path, grayscale: bool = False, upright: bool = True, values: ValueRange | None = None
+) -> DecodedImage:
     """Decode a file to an 8-bit picture, turned as its EXIF tag says unless ``upright`` is False.
 
-    16-bit values are scaled to 8 bits, transparent pixels become black, CMYK becomes RGB, and of an animation the
-    first frame is taken; each is said in ``notes``.
+    Values of more than 8 bits are scaled, transparent pixels become black, CMYK becomes RGB, and of an animation the
+    first frame is taken; each is said in ``notes``. A file is read as what it holds, whatever its ending.
+
+    Args:
+        path: of the file.
+        grayscale: whether to give ``(H, W)`` grey pixels.
+        upright: whether to turn the picture.
+        values: what becomes 0 and 255 in a file of more than 8 bits, see
+            :func:`posfeat_hloc.deep_images.ranges_of`; None for what this file alone uses.
 
     Raises:
         ImageError: the file is missing, empty, truncated, not an image, or has more pixels than PIL's limit.
     """
     notes: list[str] = []
-    orientation = 1
     try:
         if path.stat().st_size == 0:
             raise ImageError(f"{path}: the file is empty")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # PIL warns of damaged EXIF and large pictures; both are handled
-            # Pillow maps files that it opens itself, and then mixes up the sides of TIFF files that are turned
-            with path.open("rb") as opened, Image.open(opened, formats=_FORMATS) as file:
+        deep = is_deep(path)
+        try:
+            with open_image(path) as file:
+                found = _orientation(file)
                 if getattr(file, "n_frames", 1) > 1 and file.format != "MPO":
                     notes.append("animation or multi-page file: only the first frame is used")
-                picture: Image.Image = file
-                found = _orientation(file)
-                if upright:
-                    orientation = found
-                    picture = ImageOps.exif_transpose(file)
-                elif file.format == "TIFF" and found != 1:  # Pillow turns these while loading
-                    picture = file.transpose(_TURN_BACK[found])
-                pixels = _to_8_bit(picture, grayscale, notes)
+                if deep:
+                    picture = _scaled(path, values, notes)
+                    if file.format != "TIFF" and upright and found != 1:
+                        picture = picture.transpose(_TURN[found])
+                else:
+                    picture = ImageOps.exif_transpose(file) if upright else file
+                if file.format == "TIFF" and not upright and found != 1:  # decoders turn these while loading
+                    picture = picture.transpose(_TURN_BACK[found])
+                pixels, opaque = _to_8_bit(picture, grayscale, notes)
+        except PIL.UnidentifiedImageError:
+            if not deep:
+                raise
+            found = 1
+            pixels, opaque = _to_8_bit(_scaled(path, values, notes), grayscale, notes)
     except ImageError:
         raise
     except FileNotFoundError as error:
@@ -173,18 +172,17 @@ def read_image(path: Path, grayscale: bool = False, upright: bool = True) -> Dec
         raise ImageError(f"{path}: too many pixels ({error}); make it smaller first") from error
     except Exception as error:  # decoders raise anything on damaged files
         raise ImageError(f"{path}: cannot be decoded, it may be truncated ({error})") from error
+    orientation = found if upright else 1
     if orientation != 1:
         notes.append("turned upright for extraction (EXIF orientation)")
-    return DecodedImage(pixels, orientation, tuple(notes))
+    return DecodedImage(pixels, orientation, tuple(notes), opaque)
 
 
 def read_orientation(path: Path) -> int:
     """The EXIF orientation of a file, 1 to 8; 1 where it has none or cannot be read. Pixels are not decoded."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with path.open("rb") as opened, Image.open(opened, formats=_FORMATS) as file:
-                return _orientation(file)
+        with open_image(path) as file:
+            return _orientation(file)
     except Exception:  # damaged tags raise anything
         return 1
 
@@ -192,11 +190,12 @@ def read_orientation(path: Path) -> int:
 def read_size(path: Path) -> tuple[int, int]:
     """(width, height) of a picture as its file stores it, without decoding; raises ImageError where there is none."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with path.open("rb") as opened, Image.open(opened, formats=_FORMATS) as file:
-                return file.size
-    except Exception as error:
+        with open_image(path) as file:
+            turned = file.format == "TIFF" and _orientation(file) >= 5  # and Pillow turns it
+            return (file.height, file.width) if turned else (file.width, file.height)
+    except ImageError:
+        raise
+    except Exception as error:  # decoders raise anything on damaged files
         raise ImageError(f"{path}: cannot be read as an image ({error})") from error
 
 
@@ -206,24 +205,36 @@ def _orientation(file: Image.Image) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def _to_8_bit(picture: Image.Image, grayscale: bool, notes: list[str]) -> NDArray[np.uint8]:
-    if picture.mode.startswith("I") or picture.mode == "F":
-        values = np.asarray(picture).astype(np.float64)
-        top = 65535.0 if picture.mode.startswith("I") else max(1.0, float(values.max()))
-        if picture.mode.startswith("I") and values.max() > 65535:
-            top = float(values.max())
-        notes.append(f"{'16-bit' if top == 65535 else 'high dynamic range'} values were scaled to 8 bits")
-        grey = np.clip(values / top * 255 + 0.5, 0, 255).astype(np.uint8)
-        return grey if grayscale else np.repeat(grey[..., None], 3, axis=2)
+def _scaled(path: Path, values: ValueRange | None, notes: list[str]) -> Image.Image:
+    """A file of more than 8 bits as an 8-bit picture: grey, RGB, or RGBA where it is transparent."""
+    deep, opaque = read_deep(path)
+    known = values or Usage.of(deep).range()
+    integer = bool(np.issubdtype(deep.dtype, np.integer)) and known.high <= 65535
+    notes.append(f"{known if integer else 'high dynamic range values'} were scaled to 8 bits")
+    if not integer and not np.isfinite(deep).all():
+        notes.append("values that are not finite were made black or white")
+    picture = Image.fromarray(known.to_8_bit(deep))
+    if opaque is not None:
+        picture = picture.convert("RGB")
+        picture.putalpha(Image.fromarray(opaque.astype(np.uint8) * np.uint8(255)))
+    return picture
+
+
+def _to_8_bit(
+    picture: Image.Image, grayscale: bool, notes: list[str]
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
+    """Grey or RGB pixels, and where they are opaque."""
+    opaque = None
     if "A" in picture.mode or "transparency" in picture.info:
         rgba = picture.convert("RGBA")
         if rgba.getextrema()[3][0] < 255:  # type: ignore[index,misc]
-            notes.append("transparent pixels were made black")
+            notes.append("transparent pixels were made black and get no keypoints")
+            opaque = np.asarray(rgba.getchannel("A")) >= 128
         black = Image.new("RGBA", rgba.size, (0, 0, 0, 255))
         picture = Image.alpha_composite(black, rgba)
     elif picture.mode == "CMYK":
         notes.append("CMYK was converted to RGB")
-    return np.asarray(picture.convert("L" if grayscale else "RGB"), dtype=np.uint8)
+    return np.asarray(picture.convert("L" if grayscale else "RGB"), dtype=np.uint8), opaque
 
 
 def resize(pixels: NDArray[np.uint8], max_size: int | None) -> NDArray[np.uint8]:

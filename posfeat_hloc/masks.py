@@ -10,12 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from posfeat_hloc.errors import ConfigurationError, ImageError
 from posfeat_hloc.features import Features
 from posfeat_hloc.images import DecodedImage, read_image, read_orientation
+
+_OUTLINE = 2  # pixels
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,18 @@ class Masks:
         shown = size if orientation >= 5 else size[::-1]
         keep = self.read(name, DecodedImage(np.empty(shown, np.uint8), orientation))
         return np.full(size[::-1], 255, np.uint8) if keep is None else keep.astype(np.uint8) * np.uint8(255)
+
+
+def opaque_pixels(image: DecodedImage) -> NDArray[np.bool_] | None:
+    """Where a transparent picture shows something, ``(H, W)`` for its pixels as stored; None for everywhere.
+
+    Its outline is left out: there the picture ends, and what a network sees is the edge of the black beyond it.
+    """
+    if image.opaque is None:
+        return None
+    margin = max(_OUTLINE, round(max(image.size) / 400))
+    inside = cv2.erode(image.opaque.astype(np.uint8), np.ones((2 * margin + 1, 2 * margin + 1), np.uint8)) > 0
+    return image.pixels_to_stored(inside)
 
 
 def allowed(features: Features, mask: NDArray[np.bool_] | None) -> Features:

@@ -55,7 +55,7 @@ def test_transparent_becomes_black(tmp_path: Path, grayscale: bool) -> None:
     image = read_image(save(tmp_path / "x.png", rgba), grayscale)
     expected = np.array([[200, 0, 100]], np.uint8)
     assert_array_equal(image.pixels, expected if grayscale else np.stack([expected] * 3, axis=2))
-    assert image.notes == ("transparent pixels were made black",)
+    assert image.notes == ("transparent pixels were made black and get no keypoints",)
 
 
 def test_opaque_alpha_is_nothing_to_note(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_grey_with_alpha(tmp_path: Path) -> None:
     ).save(path)
     image = read_image(path, grayscale=True)
     assert_array_equal(image.pixels, [[0, 100]])
-    assert image.notes == ("transparent pixels were made black",)
+    assert image.notes == ("transparent pixels were made black and get no keypoints",)
 
 
 def test_palette_with_transparency(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_palette_with_transparency(tmp_path: Path) -> None:
     assert_array_equal(read_image(tmp_path / "opaque.png").pixels, [[red, green, blue]])
     image = read_image(tmp_path / "clear.png")
     assert_array_equal(image.pixels, [[red, [0, 0, 0], blue]])
-    assert image.notes == ("transparent pixels were made black",)
+    assert image.notes == ("transparent pixels were made black and get no keypoints",)
 
 
 @pytest.mark.parametrize("ending", ["png", "tif", "pgm"])
@@ -299,7 +299,7 @@ def test_list_of_images(tmp_path: Path) -> None:
 
 def test_folders_without_images(tmp_path: Path) -> None:
     touch(tmp_path, "notes.txt", ".x.jpg")
-    with pytest.raises(ConfigurationError, match=r"no images in this folder \(looked for .*\.jpg") as caught:
+    with pytest.raises(ConfigurationError, match=r"no images in this folder \(1 file .*; looked for .*\.jpg") as caught:
         list_images(tmp_path)
     assert str(tmp_path) in str(caught.value)
     for path in (tmp_path / "missing", tmp_path / "notes.txt"):

@@ -168,3 +168,41 @@ def test_every_keypoint_is_judged_by_the_pixel_it_lies_on(keypoints: NDArray[np.
     assert best.descriptors[:, 0].tolist() == sorted(best.descriptors[:, 0])  # the order stays
     dropped = set(kept.descriptors[:, 0]) - set(best.descriptors[:, 0])
     assert not dropped or scores[[int(i) for i in dropped]].max() <= best.scores.min(initial=np.inf)
+
+
+def test_transparency_is_a_mask(tmp_path: Path, texture: Texture) -> None:
+    """No keypoint where a picture is transparent or ends; with a mask besides, both count."""
+    alpha = np.zeros((120, 160), np.uint8)
+    alpha[20:100, 30:130] = 255
+    colours = np.dstack([np.repeat(texture(0)[..., None], 3, axis=2), alpha])
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+    Image.fromarray(colours).save(tmp_path / "images/a.png")
+    upper = np.zeros((120, 160), np.uint8)
+    upper[:60] = 255
+    Image.fromarray(upper).save(tmp_path / "masks/a.png")
+    report, found = run(tmp_path, conf_of("posfeat-small", 500), None)
+    x, y = found["a.png"].keypoints.T
+    assert len(x) > 100
+    assert x.min() >= 31.5
+    assert x.max() <= 127.5
+    assert y.min() >= 21.5
+    assert y.max() <= 97.5
+    assert "transparent pixels were made black and get no keypoints" in report.notes["a.png"]
+    (tmp_path / "f.h5").unlink()
+    both = run(tmp_path, conf_of("posfeat-small", 500), tmp_path / "masks")[1]["a.png"]
+    assert 30 < len(both) < len(x)
+    assert both.keypoints[:, 1].max() < 60
+
+
+def test_a_turned_transparent_picture(tmp_path: Path, texture: Texture) -> None:
+    alpha = np.zeros((120, 160), np.uint8)
+    alpha[:, 80:] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    colours = np.dstack([np.repeat(texture(0)[..., None], 3, axis=2), alpha])
+    (tmp_path / "images").mkdir()
+    Image.fromarray(colours).save(tmp_path / "images/a.png", exif=exif)
+    keypoints = run(tmp_path, conf_of("sift", 500), None)[1]["a.png"].keypoints
+    assert len(keypoints) > 20
+    assert keypoints[:, 0].min() > 81  # in the pixels as stored

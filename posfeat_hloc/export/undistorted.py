@@ -22,11 +22,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
+from posfeat_hloc.deep_images import ranges_of
 from posfeat_hloc.errors import MappingError
 from posfeat_hloc.export.upright import Array
 from posfeat_hloc.images import read_image
 from posfeat_hloc.mapping.reconstruction import write_model
 from posfeat_hloc.masks import Masks
+from posfeat_hloc.value_range import ValueRange
 
 _KEPT = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
 """Endings that stay; other photographs become PNG files, because few programs read the rest."""
@@ -94,9 +96,11 @@ def write_undistorted(
         (partial / "turned.json").write_text(json.dumps({"rotation": turn.tolist()}) + "\n", encoding="utf-8")
     cameras = {camera_id: _Camera.of(camera, options) for camera_id, camera in model.cameras.items()}
     names = _names(image.name for image in registered)
+    ranges = ranges_of(images, names)
 
     def write(image: pycolmap.Image) -> None:
-        _write_photograph(images, image.name, partial, names[image.name], cameras[image.camera_id], masks, options)
+        _write_photograph(images, image.name, partial, names[image.name], cameras[image.camera_id], masks, options,
+                          ranges.get(image.name))  # fmt: skip
 
     with ThreadPoolExecutor(_WORKERS) as pool:
         bar = tqdm(
@@ -167,8 +171,9 @@ def _write_photograph(
     camera: _Camera,
     masks: Path | None,
     options: UndistortOptions,
+    values: ValueRange | None,
 ) -> None:
-    read = read_image(images / name, upright=False)
+    read = read_image(images / name, upright=False, values=values)
     size = (camera.distorted.width, camera.distorted.height)
     if read.size != size:
         raise MappingError(

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from posfeat_hloc.errors import ImageError
+from posfeat_hloc.image_formats import open_image
 from posfeat_hloc.images import read_image, resize
 
 Pixels = NDArray[np.uint8]
@@ -43,7 +44,7 @@ class Thumbnail:
 def thumbnail(path: Path, side: int) -> Thumbnail:
     """Read a photograph so small that its longer side has ``side`` pixels; raises ImageError."""
     try:
-        with Image.open(path) as file:
+        with open_image(path) as file:
             width, height = file.size
             if file.format == "JPEG" and file.mode in ("RGB", "L"):  # decoded at a fraction of its size: fast
                 file.draft(None, (2 * side, 2 * side))

@@ -13,6 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from posfeat_hloc import extractors
+from posfeat_hloc.deep_images import ranges_of
 from posfeat_hloc.errors import ConfigurationError, ImageError
 from posfeat_hloc.extract_features import ExtractionReport, choose_device, is_storable
 from posfeat_hloc.image_inputs import ImageInputs, Loaded, prefetch
@@ -93,7 +94,7 @@ def describe_images(
     names = [name for name in names if is_storable(name, report)]
     model = {k: v for k, v in conf["model"].items() if k not in ("precision", "weights")}
     recorded = {"model": model, "weights": describer.weights_sha256, "preprocessing": conf["preprocessing"]}
-    inputs = ImageInputs(image_dir, turn=turn)
+    inputs = ImageInputs(image_dir, turn=turn, ranges=ranges_of(image_dir, names))
     read = inputs.reader(conf["preprocessing"], describer.grayscale)
     with GlobalDescriptorStore(path, recorded) as store:
         words = _choose_vocabulary(describer, store, vocabulary, recorded, _pictures(read, names, progress))
@@ -123,8 +124,9 @@ def learn_vocabulary(
     Raises:
         ConfigurationError: no images there, or too few.
     """
-    read = ImageInputs(image_dir).reader(dict(preprocessing), describer.grayscale)
-    return describer.learn(_pictures(read, list_images(image_dir), progress))
+    names = list_images(image_dir)
+    read = ImageInputs(image_dir, ranges=ranges_of(image_dir, names)).reader(dict(preprocessing), describer.grayscale)
+    return describer.learn(_pictures(read, names, progress))
 
 
 def _choose_vocabulary(
