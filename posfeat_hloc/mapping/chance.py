@@ -55,13 +55,17 @@ def share_by_chance(points0: Array, points1: Array, fundamental: Array, max_erro
         fundamental: ``(3, 3)``, of pixels.
         max_error: Sampson error of a match that fits, in pixels.
     """
-    if len(points0) == 0:
+    return _share(points0, points1, lambda a, b: _squared_sampson(a, b, fundamental), max_error)
+
+
+def _share(first: Array, second: Array, squared_errors: Callable[[Array, Array], Array], max_error: float) -> float:
+    """How many of ``(M, D)`` and ``(M, D)`` drawn at random have errors below the largest, as a share."""
+    if len(first) == 0:
         return 1.0
-    rng = np.random.default_rng(len(points0))
-    first, second = rng.integers(len(points0), size=(2, _TRIED))
-    errors = _squared_sampson(points0[first], points1[second], fundamental)
-    fits = np.count_nonzero((errors <= max_error**2) & (first != second))
-    return (fits + 1) / (np.count_nonzero(first != second) + 2)
+    rng = np.random.default_rng(len(first))
+    row0, row1 = rng.integers(len(first), size=(2, _TRIED))
+    fits = np.count_nonzero((squared_errors(first[row0], second[row1]) <= max_error**2) & (row0 != row1))
+    return (fits + 1) / (np.count_nonzero(row0 != row1) + 2)
 
 
 def drop_chance_pairs(db: pycolmap.Database, max_error: float) -> None:
@@ -89,21 +93,41 @@ def _is_chance(
     matches, inliers = db.read_matches(image0, image1), geometry.inlier_matches
     if log_chance(len(matches), len(inliers), _CLEAR) < 0:
         return False
-    found = _fitted(db, image0, image1, geometry, keypoints, max_error)
+    points0, points1 = keypoints(image0)[matches[:, 0]], keypoints(image1)[matches[:, 1]]
+    cameras = [db.read_camera(db.read_image(image).camera_id) for image in (image0, image1)]
+    if not all(keeps_lines_straight(camera) for camera in cameras):
+        if geometry.E is None or pycolmap.TwoViewGeometryConfiguration(geometry.config).name != "CALIBRATED":
+            return False
+        rays0, rays1 = (rays_of(camera, points) for camera, points in zip(cameras, (points0, points1), strict=True))
+        angle = float(np.mean([camera.cam_from_img_threshold(max_error) for camera in cameras]))
+        share = _share(rays0, rays1, lambda a, b: _squared_angles(a, b, np.asarray(geometry.E)), angle)
+        return log_chance(len(matches), len(inliers), share, *ESSENTIAL) >= 0
+    found = _fitted(cameras, geometry, keypoints(image0), keypoints(image1), max_error)
     if found is None:
         return False
     fundamental, estimation = found
-    points0, points1 = keypoints(image0)[matches[:, 0]], keypoints(image1)[matches[:, 1]]
     share = share_by_chance(points0, points1, fundamental, max_error)
     return log_chance(len(matches), len(inliers), share, *estimation) >= 0
 
 
+def keeps_lines_straight(camera: pycolmap.Camera) -> bool:
+    """Whether a calibration matrix says what the camera does, up to small distortion: no fisheye, no panorama."""
+    return camera.model_name != "EQUIRECTANGULAR" and "FISHEYE" not in camera.model_name
+
+
+def rays_of(camera: pycolmap.Camera, pixels: Array) -> Array:
+    """``(N, 3)`` unit vectors from the camera through ``(N, 2)`` pixels; NaN where there is none."""
+    if len(pixels) == 0:
+        return np.zeros((0, 3))
+    rays = np.asarray(camera.cam_ray_from_img(pixels), np.float64).reshape(-1, 3)
+    return rays / np.linalg.norm(rays, axis=1, keepdims=True)
+
+
 def _fitted(
-    db: pycolmap.Database,
-    image0: int,
-    image1: int,
+    cameras: list[pycolmap.Camera],
     geometry: pycolmap.TwoViewGeometry,
-    keypoints: Callable[[int], Array],
+    keypoints0: Array,
+    keypoints1: Array,
     max_error: float,
 ) -> tuple[Array, tuple[int, int]] | None:
     """The fundamental matrix that most inliers fit, and how RANSAC found it; None for homographies.
@@ -115,13 +139,10 @@ def _fitted(
     if config in ("CALIBRATED", "UNCALIBRATED") and geometry.F is not None:
         found.append((np.asarray(geometry.F), FUNDAMENTAL))
     if config == "CALIBRATED" and geometry.E is not None:
-        inverse0, inverse1 = (
-            np.linalg.inv(db.read_camera(db.read_image(image).camera_id).calibration_matrix())
-            for image in (image0, image1)
-        )
+        inverse0, inverse1 = (np.linalg.inv(camera.calibration_matrix()) for camera in cameras)
         found.append((inverse1.T @ geometry.E @ inverse0, ESSENTIAL))
     inliers = geometry.inlier_matches
-    points0, points1 = keypoints(image0)[inliers[:, 0]], keypoints(image1)[inliers[:, 1]]
+    points0, points1 = keypoints0[inliers[:, 0]], keypoints1[inliers[:, 1]]
 
     def fits(candidate: tuple[Array, tuple[int, int]]) -> int:
         return int(np.count_nonzero(_squared_sampson(points0, points1, candidate[0]) <= max_error**2))
@@ -137,6 +158,15 @@ def _squared_sampson(points0: Array, points1: Array, fundamental: Array) -> Arra
     """Squared Sampson errors in pixels of ``(N, 2)`` matches; NaN where both points have no line."""
     error0, error1 = epipolar_errors(fundamental, points0, points1)
     with np.errstate(divide="ignore"):
+        return np.asarray(1 / (error0**-2 + error1**-2))
+
+
+def _squared_angles(rays0: Array, rays1: Array, essential: Array) -> Array:
+    """Squared errors in radians of ``(N, 3)`` matched unit vectors, both angles to the epipolar planes together."""
+    planes1, planes0 = rays0 @ essential.T, rays1 @ essential
+    residuals = np.abs((rays1 * planes1).sum(axis=1))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        error0, error1 = (residuals / np.linalg.norm(planes, axis=1) for planes in (planes0, planes1))
         return np.asarray(1 / (error0**-2 + error1**-2))
 
 

@@ -18,6 +18,7 @@ import numpy as np
 import pycolmap
 
 from posfeat_hloc.mapping.advice import advise
+from posfeat_hloc.mapping.chance import keeps_lines_straight
 from posfeat_hloc.mapping.match_graph import MatchGraph
 from posfeat_hloc.mapping.reconstruction import read_model
 from posfeat_hloc.mapping.symptoms import chain_disagreement, focal_factor, rotation_deviation
@@ -221,6 +222,8 @@ class _Doctor:
         """A focal length that its pairs contradict, while they agree on another one."""
         camera, pairs = self.graph.cameras[name], []
         for other in self._strongest(name):
+            if not (keeps_lines_straight(camera) and keeps_lines_straight(self.graph.cameras[other])):
+                continue
             geometry = self.graph.geometry(name, other)
             if geometry.config not in _FLAT and geometry.F is not None:
                 pairs.append((other, geometry.F))
@@ -282,7 +285,7 @@ class _Doctor:
             evidence = f"{pairs} verified {plural}, the best with {best.inliers} of {best.matches} matches"
             if best.inliers < START_INLIERS:
                 return Reason("too few matches", f"{evidence}; no two images could start a model")
-            if not self.graph.cameras[name].has_prior_focal_length:
+            if len(self.graph.names) > 2 and not self.graph.cameras[name].has_prior_focal_length:
                 return Reason("wrong focal length", f"none in EXIF, so that it is a guess; {evidence}, yet no model")
             return Reason("unclear", f"{evidence}, yet no two images could start a model")
         seen = len(self._with_points(name))

@@ -8,6 +8,8 @@ import numpy as np
 import pycolmap
 from numpy.typing import NDArray
 
+from posfeat_hloc.mapping.chance import keeps_lines_straight
+
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
@@ -29,8 +31,11 @@ def rotation_deviation(homography: Array, camera0: pycolmap.Camera, camera1: pyc
         camera0, camera1: of the images.
 
     Returns:
-        0 for pure rotation, about ``|t| / d`` otherwise; infinite for a homography that is singular.
+        0 for pure rotation, about ``|t| / d`` otherwise; infinite for a homography that is singular, and for cameras
+        that do not keep lines straight.
     """
+    if not (keeps_lines_straight(camera0) and keeps_lines_straight(camera1)):
+        return np.inf
     known = camera0.has_prior_focal_length and camera1.has_prior_focal_length
     tries = [1.0] if known else focal_factors(camera0)
     return min(_anisotropy(np.linalg.inv(_K(camera1, f)) @ homography @ _K(camera0, f)) for f in tries)
