@@ -27,6 +27,7 @@ from posfeat_hloc.evaluation.poses import pose_errors, read_strecha_cameras
 from posfeat_hloc.evaluation.published import published_models
 from posfeat_hloc.evaluation.reconstruction_sets import ReconstructionSet, find_reconstruction_sets
 from posfeat_hloc.exits import exit_code
+from posfeat_hloc.export.readable import readable_by_colmap
 from posfeat_hloc.mapping.dense import NO_CUDA, dense_points, has_stereo
 from posfeat_hloc.mapping.reconstruction import read_model
 
@@ -105,7 +106,8 @@ def _row(
     best = run.models[0]
     dense = None
     if args.dense and has_stereo():
-        dense = dense_points(Path(best.path), images.images, folder / "dense", (folder / "sparse.key").read_text())
+        model, photographs = readable_by_colmap(Path(best.path), images.images, folder / "readable")
+        dense = dense_points(model, photographs, folder / "dense", (folder / "sparse.key").read_text())
     row += [best.registered, best.points, dense, best.observations / best.registered, best.track_length]
     row.append(best.reprojection_error)
     if images.cameras is None:

@@ -12,7 +12,7 @@ import numpy as np
 import pycolmap
 
 from posfeat_hloc.errors import ConfigurationError
-from posfeat_hloc.export.transforms import write_transforms
+from posfeat_hloc.export.transforms import CAMERA_MODELS, write_transforms
 from posfeat_hloc.export.undistorted import UndistortOptions, write_undistorted
 from posfeat_hloc.export.upright import Array, rotation_between, up_direction
 from posfeat_hloc.image_inputs import fingerprint
@@ -27,6 +27,24 @@ points as nerfstudio reads them. ``undistorted``: photographs without distortion
 Gaussian splatting and dense stereo."""
 
 _Z, _MINUS_Y = np.array([0.0, 0, 1]), np.array([0.0, -1, 0])  # what is up in nerfstudio, and for readers of COLMAP
+
+
+def check_formats(formats: Iterable[str], camera_model: str) -> None:
+    """Refuse, before there is a model, what it could not be exported to.
+
+    Raises:
+        ConfigurationError: a format that does not exist, or that has no such camera model.
+    """
+    for name in formats:
+        if name not in FORMATS:
+            raise ConfigurationError(f"there is no format {name!r}; choose from {', '.join(FORMATS)}")
+        if name == "undistorted" and camera_model == "EQUIRECTANGULAR":
+            raise ConfigurationError("--export undistorted: no single plane holds a panorama; leave it out")
+        if name == "transforms" and camera_model not in CAMERA_MODELS:
+            raise ConfigurationError(
+                f"--export transforms: transforms.json has no camera model like {camera_model}; leave it out, or "
+                f"choose a --camera-model from {', '.join(CAMERA_MODELS)}"
+            )
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,8 @@ from posfeat_hloc.masks import Masks
 
 _PERSPECTIVE = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV")
 _FISHEYE = ("SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE", "OPENCV_FISHEYE")
+CAMERA_MODELS = _PERSPECTIVE + _FISHEYE
+"""Of COLMAP, which the format can say."""
 _POINTS = "sparse_pc.ply"
 
 

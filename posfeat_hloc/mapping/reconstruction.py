@@ -12,9 +12,10 @@ import pycolmap
 from tqdm import tqdm
 
 from posfeat_hloc.errors import ConfigurationError, MappingError
+from posfeat_hloc.mapping.colours import colour_points, readable_colours
 from posfeat_hloc.mapping.model_files import check_lengths
 
-MAPPED_BY = 2
+MAPPED_BY = 3
 """Grows when mapping here changes, so that models are made anew."""
 MAPPERS = ("incremental", "global", "hierarchical")
 
@@ -30,7 +31,8 @@ class MapperOptions:
     threads: int = -1
     """-1 for all cores."""
     min_model_size: int = 3
-    """Smaller models are dropped (COLMAP: 10, which loses small collections that split)."""
+    """Smaller models are dropped (COLMAP: 10, which loses small collections that split); of two images, or where no
+    point is seen by three, models of two images are kept."""
     refine_intrinsics: bool = True
     """Whether bundle adjustment changes focal lengths and distortion."""
 
@@ -97,12 +99,16 @@ def reconstruct(
         raise MappingError(
             f"{database}: COLMAP's {options.mapper} mapper failed ({error}); see the newest file in logs/"
         ) from error
+    names = {image.name for model in models.values() for image in model.images.values()}
+    recolour = not all(readable_colours(images / name) for name in names)
     ranked = sorted(models.values(), key=lambda m: (m.num_reg_images(), m.num_points3D()), reverse=True)
     shutil.rmtree(working)
     summaries = []
     for number, model in enumerate(ranked):
         folder = partial / str(number)
         folder.mkdir()
+        if recolour:
+            colour_points(model, images)
         write_model(model, folder)
         summaries.append(summarize(model, output / str(number)))
     partial.rename(output)
@@ -173,19 +179,36 @@ def _names_in_text(path: Path) -> dict[int, str]:
 def _run(
     database: Path, images: Path, output: Path, options: MapperOptions, progress: bool
 ) -> dict[int, pycolmap.Reconstruction]:
-    if options.mapper == "global":
+    """Models whose points are seen by three images; where there are none, such of points seen by two."""
+    with pycolmap.Database.open(database) as db:
+        total, related = db.num_images(), db.num_verified_image_pairs()
+    if total > 2:
+        models = _run_with(database, images, output, options, progress, two_views=False)
+        if any(model.num_points3D() for model in models.values()) or not related:
+            return models
+        shutil.rmtree(output)
+        output.mkdir()
+    return _run_with(database, images, output, options, progress, two_views=True) if related else {}
+
+
+def _run_with(
+    database: Path, images: Path, output: Path, options: MapperOptions, progress: bool, two_views: bool
+) -> dict[int, pycolmap.Reconstruction]:
+    """Models of the mapper that is asked for; of points in two images always by the incremental one."""
+    if options.mapper == "global" and not two_views:
         return _run_global(database, images, output, options)
     incremental = pycolmap.IncrementalPipelineOptions()
     incremental.random_seed = options.seed
     incremental.num_threads = options.threads
-    incremental.min_model_size = options.min_model_size
+    incremental.min_model_size = 2 if two_views else options.min_model_size
+    incremental.triangulation.ignore_two_view_tracks = not two_views
     incremental.ba_global_function_tolerance = 1e-6  # COLMAP's 0 takes all iterations, whatever they gain
     incremental.ba_refine_focal_length = options.refine_intrinsics
     incremental.ba_refine_extra_params = options.refine_intrinsics
     incremental.ba_refine_sensor_from_rig = False  # what a rig configuration says is known
     incremental.mapper.abs_pose_refine_focal_length = options.refine_intrinsics
     incremental.mapper.abs_pose_refine_extra_params = options.refine_intrinsics
-    if options.mapper == "hierarchical":
+    if options.mapper == "hierarchical" and not two_views:
         hierarchical = pycolmap.HierarchicalPipelineOptions()
         hierarchical.incremental_options = incremental
         hierarchical.num_workers = options.threads

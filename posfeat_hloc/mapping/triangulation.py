@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from posfeat_hloc.errors import ConfigurationError, MappingError, StoreError
+from posfeat_hloc.mapping.colours import colour_points, readable_colours
 from posfeat_hloc.mapping.database import MIN_MATCHES, verify
 from posfeat_hloc.mapping.pairs import Pair, unique_pairs
 from posfeat_hloc.mapping.point_triangulation import triangulate_points
@@ -62,7 +63,8 @@ def triangulate(
 
     Poses and intrinsics stay as they are. The 2D point i of an image is keypoint i of the feature file, plus COLMAP's
     half pixel. Images without features stay in the model without 2D points; pairs with fewer than 15 matches give
-    no points. ``output`` is replaced as a whole at the end, never before; it also holds ``database.db``.
+    no points. Where no point is seen by three images, those that two see are taken. ``output`` is replaced as a whole
+    at the end, never before; it also holds ``database.db``.
 
     Args:
         reference: COLMAP model, binary or text; its points are not used.
@@ -186,7 +188,13 @@ def _triangulate(model: pycolmap.Reconstruction, database: Path, images: Path, o
     pycolmap.set_random_seed(options.seed)
     try:
         triangulate_points(model, database, incremental)
+        if not model.num_points3D():  # pairs that share no image, two images above all: no point is seen by three
+            incremental.triangulation.ignore_two_view_tracks = False
+            triangulate_points(model, database, incremental)
     except (RuntimeError, ValueError, IndexError) as error:
         raise MappingError(f"{database}: COLMAP's triangulation failed ({error})") from error
-    if any((images / image.name).exists() for image in model.images.values()):
+    files = [images / image.name for image in model.images.values() if (images / image.name).is_file()]
+    if files and all(readable_colours(path) for path in files):
         model.extract_colors_for_all_images(images)
+    elif files:
+        colour_points(model, images)

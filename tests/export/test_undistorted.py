@@ -14,6 +14,7 @@ from PIL import Image
 from posfeat_hloc.__main__ import main
 from posfeat_hloc.errors import MappingError
 from posfeat_hloc.export import FORMATS, ExportOptions, export
+from posfeat_hloc.export.readable import readable_by_colmap
 from posfeat_hloc.mapping.reconstruction import read_model
 
 WIDTH, HEIGHT = 250, 200
@@ -160,3 +161,18 @@ def test_the_command_does_only_what_is_new(tmp_path: Path, capsys: pytest.Captur
     assert max(Image.open(written).size) == 90  # what was there is whole
     with pytest.raises(MappingError, match="251x200"):
         export(model, ["undistorted"], tmp_path / "other", photos, QUIET)
+
+
+def test_colmap_undistorts_what_it_cannot_decode_itself(tmp_path: Path) -> None:
+    model, photos = scene(tmp_path, "SIMPLE_RADIAL")
+    readable, images = readable_by_colmap(model, photos, tmp_path / "readable")
+    assert images == tmp_path / "readable/images"
+    pycolmap.undistort_images(tmp_path / "dense", readable, images)
+    for name in read_model(readable).images.values():
+        with Image.open(tmp_path / "dense/images" / name.name) as picture:
+            values = np.asarray(picture.convert("RGB"), float)
+        assert np.abs(values[..., 2] - 90).mean() < 3  # and not black
+    for name in ("b/2.webp", "b/3.tif"):
+        (photos / name).unlink()
+        Image.new("RGB", (WIDTH, HEIGHT)).save(photos / name, "PNG")  # whatever they are called
+    assert readable_by_colmap(model, photos, tmp_path / "unused") == (model, photos)
