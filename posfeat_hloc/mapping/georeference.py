@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from posfeat_hloc.errors import MappingError
 from posfeat_hloc.mapping.gps import LocalPositions
-from posfeat_hloc.mapping.reconstruction import read_model
+from posfeat_hloc.mapping.reconstruction import read_model, write_model
 
 FEWEST = 3
 """Positions that determine a turn, a scale and a shift."""
@@ -30,9 +30,12 @@ class Alignment:
         model: its number.
         positions: images of the model with a GPS position.
         aligned: whether the model is in metres now; otherwise it is as the mapper left it.
-        distance: median from cameras to their GPS positions, in metres; 0 where not aligned.
+        distance: median from cameras to their GPS positions, of those that count, in metres; 0 where not aligned.
         extent: root mean square distance of the positions from their middle, in metres.
         note: what leaves doubts, or why it is not aligned; empty when all is well.
+        inliers: positions that count.
+        maximum: largest distance of those, in metres.
+        outliers: image whose position does not count -> its distance in metres.
     """
 
     model: int
@@ -41,6 +44,9 @@ class Alignment:
     distance: float
     extent: float
     note: str
+    inliers: int = 0
+    maximum: float = 0.0
+    outliers: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -59,8 +65,9 @@ class Georeference:
 def georeference(sparse: Path, positions: LocalPositions, seed: int = 0) -> Georeference:
     """Align every model ``sparse/0``, ``sparse/1``, ... to GPS positions by one similarity each, and keep a record.
 
-    The similarity is estimated by RANSAC: positions further off than three standard deviations do not count. The shape
-    of a model does not change.
+    The similarity is estimated by RANSAC: positions further off than three standard deviations do not count. A model
+    stays as it is where the others are fewer than half, are the same place but for one, or spread over less than that.
+    The shape of a model does not change.
 
     Args:
         sparse: folder of models; they are rewritten, and ``georeference.json`` is written beside them.
@@ -90,23 +97,70 @@ def read_georeference(sparse: Path) -> Georeference:
 def _align(folder: Path, positions: LocalPositions, seed: int) -> Alignment:
     model = read_model(folder)
     images = sorted((i for i in model.images.values() if i.has_pose and i.name in positions.metres), key=_name)
-    number = int(folder.name)
+    number, count = int(folder.name), len(images)
     places = np.array([positions.metres[image.name] for image in images]).reshape(-1, 3)
-    extent = float(np.sqrt(np.mean(np.sum((places - places.mean(axis=0)) ** 2, axis=1)))) if len(images) else 0.0
-    if len(images) < FEWEST:
-        note = f"only {len(images)} of its {model.num_reg_images()} images have a GPS position, {FEWEST} are needed"
-        return Alignment(number, len(images), False, 0.0, extent, note)
-    options = pycolmap.RANSACOptions(max_error=3 * positions.error, random_seed=seed)
-    names = [image.name for image in images]
+    extent = float(np.sqrt(np.mean(np.sum((places - places.mean(axis=0)) ** 2, axis=1)))) if count else 0.0
+
+    def refused(note: str) -> Alignment:
+        return Alignment(number, count, False, 0.0, extent, note)
+
+    if count < FEWEST:
+        return refused(f"only {count} of its {model.num_reg_images()} images have a GPS position, {FEWEST} are needed")
+    if (why := _too_few_places(places, "")) is not None:
+        return refused(why)
+    threshold = 3 * positions.error
+    options = pycolmap.RANSACOptions(max_error=threshold, random_seed=seed)
+    names = [str(image.name) for image in images]
     similarity = pycolmap.align_reconstruction_to_locations(model, names, places, FEWEST, options)
     if similarity is None:
-        note = f"no turn and scale bring {FEWEST} of its {len(images)} GPS positions within {3 * positions.error:.0f} m"
-        return Alignment(number, len(images), False, 0.0, extent, note)
+        return refused(f"no turn and scale bring {FEWEST} of its {count} GPS positions within {threshold:.0f} m")
     model.transform(similarity)
-    model.write(folder)
-    centres = np.array([image.projection_center() for image in images])
-    distance = float(np.median(np.linalg.norm(centres - places, axis=1)))
-    return Alignment(number, len(images), True, distance, extent, _doubts(places, distance, extent))
+    distances = np.linalg.norm(np.array([image.projection_center() for image in images]) - places, axis=1)
+    near = distances <= threshold
+    if (why := _undetermined(places[near], count, threshold)) is not None:
+        return refused(why)
+    write_model(model, folder)
+    distance, extent = float(np.median(distances[near])), _extent(places[near])
+    outliers = {names[i]: float(distances[i]) for i in np.flatnonzero(~near)}
+    doubts = _doubts(places[near], distance, extent)
+    return Alignment(
+        number, count, True, distance, extent, doubts, int(near.sum()), float(distances[near].max()), outliers
+    )
+
+
+def _extent(places: NDArray[np.float64]) -> float:
+    return float(np.sqrt(np.mean(np.sum((places - places.mean(axis=0)) ** 2, axis=1))))
+
+
+def _too_few_places(places: NDArray[np.float64], which: str) -> str | None:
+    """Positions that are the same to the centimetre tell nothing of scale, however many images share them."""
+    different = len(np.unique(np.round(places[:, :2], 2), axis=0))
+    if different == 1:
+        return f"its {len(places)} GPS positions{which} are identical"
+    if different < FEWEST:
+        return (
+            f"its {len(places)} GPS positions{which} are only {different} different places, {FEWEST} are needed: they "
+            "look rounded; take photographs whose EXIF keeps all digits"
+        )
+    return None
+
+
+def _undetermined(inliers: NDArray[np.float64], count: int, threshold: float) -> str | None:
+    """Why the positions that agree with a model do not determine its scale; None where they do."""
+    if 2 * len(inliers) < count:
+        return (
+            f"only {len(inliers)} of its {count} GPS positions agree with its cameras within {threshold:.0f} m; most "
+            "are wrong, or the model is"
+        )
+    if (why := _too_few_places(inliers, " that agree with its cameras")) is not None:
+        return why
+    span = max(float(np.linalg.norm(inliers - place, axis=1).max()) for place in inliers)
+    if span < threshold:
+        return (
+            f"its GPS positions spread over {span:.1f} m, less than the {threshold:.0f} m that they may be off, so "
+            "that the scale is not determined"
+        )
+    return None
 
 
 def _doubts(places: NDArray[np.float64], distance: float, extent: float) -> str:

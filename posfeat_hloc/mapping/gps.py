@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import warnings
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,15 +12,17 @@ from typing import Any
 import numpy as np
 import pycolmap
 from numpy.typing import NDArray
-from PIL import Image
 
 from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.image_formats import open_image
 from posfeat_hloc.mapping.pairs import Pair, unique_pairs
 
 ERROR = 5.0
 """Metres, one standard deviation of a position whose file does not say; a phone under the open sky."""
 
 _GPS = 0x8825  # where EXIF keeps GPS tags, by the numbers that follow
+_DJI = ("(?:Gps)?Latitude", "(?:Gps)?Long(?:t)?itude")  # the typing error is theirs
+_TRUNCATED = 0.02  # degrees
 _LATITUDE_REF, _LATITUDE, _LONGITUDE_REF, _LONGITUDE, _ALTITUDE_REF, _ALTITUDE, _ERROR = 1, 2, 3, 4, 5, 6, 31
 
 
@@ -32,12 +34,14 @@ class Position:
         latitude, longitude: degrees, north and east positive.
         altitude: metres; None where the file does not say.
         error: metres, one standard deviation in the plane, as the file says or :data:`ERROR`.
+        assumed: the file does not say whether north or south, east or west, and north and east are taken.
     """
 
     latitude: float
     longitude: float
     altitude: float | None = None
     error: float = ERROR
+    assumed: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,26 +66,37 @@ def read_positions(images: Path, names: Iterable[str]) -> dict[str, Position]:
 
 
 def read_position(path: Path) -> Position | None:
-    """The GPS position in a photograph's EXIF tags.
+    """The GPS position in a photograph's EXIF tags, or the same with more digits where a drone wrote it into XMP, too.
 
     None where there is none, where it is damaged or impossible, and for latitude and longitude 0, which cameras
     without reception write.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # PIL warns of damaged EXIF
-            with Image.open(path) as file:
-                tags = file.getexif().get_ifd(_GPS)
+        with open_image(path) as file:
+            tags, xmp = file.getexif().get_ifd(_GPS), file.info.get("xmp", b"")
         latitude = _degrees(tags[_LATITUDE], tags.get(_LATITUDE_REF), "S")
         longitude = _degrees(tags[_LONGITUDE], tags.get(_LONGITUDE_REF), "W")
     except Exception:  # damaged tags raise anything
         return None
+    latitude, longitude = _more_exact(latitude, longitude, xmp)
     if not (abs(latitude) <= 90 and abs(longitude) <= 180) or (latitude, longitude) == (0, 0):
         return None
     altitude, error = _number(tags.get(_ALTITUDE)), _number(tags.get(_ERROR))
     if altitude is not None and tags.get(_ALTITUDE_REF) in (1, b"\1"):
         altitude = -altitude  # below the sea
-    return Position(latitude, longitude, altitude, ERROR if error is None or error <= 0 else error)
+    assumed = not (tags.get(_LATITUDE_REF) and tags.get(_LONGITUDE_REF))
+    return Position(latitude, longitude, altitude, ERROR if error is None or error <= 0 else error, assumed)
+
+
+def _more_exact(latitude: float, longitude: float, xmp: Any) -> tuple[float, float]:
+    """What DJI's drones write as text beside EXIF tags that some of them truncate, if it is the same place."""
+    text = xmp.decode("utf-8", "replace") if isinstance(xmp, bytes) else str(xmp)
+    found = [re.search(rf"drone-dji:{name}[=>\s\"']+([+-]?\d+\.\d+)", text) for name in _DJI]
+    if found[0] is None or found[1] is None:
+        return latitude, longitude
+    exact = float(found[0][1]), float(found[1][1])
+    near = abs(exact[0] - latitude) < _TRUNCATED and abs(exact[1] - longitude) < _TRUNCATED
+    return exact if near and exact != (0, 0) else (latitude, longitude)
 
 
 def _degrees(values: Any, reference: Any, negative: str) -> float:

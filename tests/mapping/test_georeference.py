@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose
 from numpy.typing import NDArray
 
 from posfeat_hloc.errors import MappingError
-from posfeat_hloc.mapping.georeference import georeference, read_georeference
+from posfeat_hloc.mapping.georeference import Alignment, georeference, read_georeference
 from posfeat_hloc.mapping.gps import LocalPositions
 from posfeat_hloc.mapping.reconstruction import read_model
 
@@ -81,10 +81,62 @@ def test_doubts_are_said(tmp_path: Path, truth: Array) -> None:
     model = write_model(tmp_path / "line/0", line)
     metres = dict(zip(names_of(model), line, strict=True))
     assert "on a line" in georeference(tmp_path / "line", LocalPositions(ORIGIN, metres, 5.0)).models[0].note
-    model = write_model(tmp_path / "small/0", truth / 30)
+
+
+def aligned(folder: Path, centres: Array, metres: Array, error: float = 5.0) -> Alignment:
+    """The first model of a folder with these positions."""
+    model = write_model(folder / "sparse/0", centres)
+    places = dict(zip(names_of(model), metres, strict=True))
+    return georeference(folder / "sparse", LocalPositions(ORIGIN, places, error)).models[0]
+
+
+def test_rounded_positions_are_refused(tmp_path: Path, truth: Array) -> None:
+    """Two places cannot say how large a model is, however well the cameras fit them."""
+    rounded = np.where(truth[:, :1] > 0, [[71.0, 111.0, 0.0]], [[0.0, 0.0, 0.0]])
+    found = aligned(tmp_path, truth, rounded)
+    assert not found.aligned
+    assert "its 8 GPS positions are only 2 different places, 3 are needed: they look rounded" in found.note
+    assert_allclose(centres_of(tmp_path / "sparse/0"), truth, atol=1e-9)
+
+
+def test_rounding_to_a_coarse_grid_is_refused(tmp_path: Path) -> None:
+    path = np.random.default_rng(0).uniform(-60, 60, (12, 3))
+    found = aligned(tmp_path, path, np.round(path / 100) * 100)
+    assert not found.aligned
+    assert "GPS positions" in found.note
+
+
+def test_identical_positions_are_called_so(tmp_path: Path, truth: Array) -> None:
+    found = aligned(tmp_path, truth, np.full((8, 3), 4.0))
+    assert found.note == "its 8 GPS positions are identical"
+
+
+def test_a_span_below_the_threshold_is_refused(tmp_path: Path, truth: Array) -> None:
     noise = np.random.default_rng(1).normal(0, 2, truth.shape)
-    metres = dict(zip(names_of(model), truth / 30 + noise, strict=True))
-    assert "too coarse" in georeference(tmp_path / "small", LocalPositions(ORIGIN, metres, 5.0)).models[0].note
+    found = aligned(tmp_path / "small", truth / 30, truth / 30 + noise)
+    assert not found.aligned
+    assert "less than the 15 m that they may be off" in found.note
+    assert aligned(tmp_path / "exact", truth / 30, truth / 30, error=0.02).aligned  # of an RTK receiver
+
+
+def test_an_outlier_is_named_with_its_distance(tmp_path: Path, truth: Array) -> None:
+    metres = truth.copy()
+    metres[3] += [0, 555_000, 0]
+    found = aligned(tmp_path, truth, metres + np.random.default_rng(2).normal(0, 0.5, truth.shape))
+    assert (found.aligned, found.positions, found.inliers) == (True, 8, 7)
+    ((name, off),) = found.outliers.items()
+    assert name == names_of(read_model(tmp_path / "sparse/0"))[3]
+    assert off == pytest.approx(555_000, rel=1e-3)
+    assert 0.2 < found.distance < found.maximum < 3
+    assert read_georeference(tmp_path / "sparse").models == [found]
+
+
+def test_most_positions_wrong(tmp_path: Path, truth: Array) -> None:
+    metres = truth.copy()
+    metres[3:] = np.random.default_rng(3).uniform(-900, 900, (5, 3))
+    found = aligned(tmp_path, truth, metres)
+    assert not found.aligned
+    assert "of its 8 GPS positions" in found.note
 
 
 def test_a_record_that_is_damaged_is_named(tmp_path: Path) -> None:

@@ -146,3 +146,27 @@ def test_pairs_of_a_row_are_neighbours() -> None:
     metres = {name: np.array([float(i), 0, 0]) for i, name in enumerate("abcdef")}
     pairs = position_pairs(list("abcdef"), LocalPositions((0, 0, 0), metres, 5), 1)
     assert {frozenset(pair) for pair in pairs} == {frozenset(pair) for pair in itertools.pairwise("abcdef")}
+
+
+@pytest.mark.parametrize(("latitude", "longitude"), [("GpsLatitude", "GpsLongitude"), ("Latitude", "Longtitude")])
+def test_digits_that_a_drone_wrote_into_xmp_are_used(tmp_path: Path, latitude: str, longitude: str) -> None:
+    exif = Image.Exif()
+    exif[0x8825] = {1: "N", 2: (48.0, 59.0, 0.0), 3: "E", 4: (8.0, 27.0, 0.0), 5: b"\0", 6: 120.0}
+    places = {"a.jpg": (48.98901, 8.45007), "other.jpg": (12.5, 8.45007)}
+    for name, (north, east) in places.items():
+        xmp = f'<x drone-dji:{latitude}="+{north}" drone-dji:{longitude}="+{east}"/>'.encode()
+        Image.new("RGB", (64, 48)).save(tmp_path / name, exif=exif, xmp=xmp)
+    found = read_positions(tmp_path, places)
+    assert (found["a.jpg"].latitude, found["a.jpg"].longitude) == places["a.jpg"]
+    assert found["other.jpg"].latitude == pytest.approx(48 + 59 / 60)  # another place
+
+
+def test_hemispheres_that_are_not_said_are_told(tmp_path: Path) -> None:
+    tags = {key: value for key, value in PARIS.items() if key not in (1, 3)}
+    found = read_position(photograph(tmp_path / "a.jpg", tags))
+    assert found is not None
+    assert found.assumed
+    assert found.latitude > 48
+    whole = read_position(photograph(tmp_path / "b.jpg", PARIS))
+    assert whole is not None
+    assert not whole.assumed
