@@ -86,3 +86,31 @@ def test_far_pairs_are_the_best_of_those_far_away(ranking, overlap, count):
     for i, name in enumerate(names):
         expected = [names[other] for other in ranking if abs(other - i) > overlap][:count]
         assert [other for first, other in found if first == name] == expected
+
+
+def frames(folder: str, count: int = 6) -> list[str]:
+    return [f"{folder}/frame_{i:03d}.jpg" for i in range(count)]
+
+
+def test_cameras_side_by_side_have_a_chain_each_and_meet_at_every_moment():
+    names = [*frames("cam0"), *frames("cam1"), *frames("cam2")]
+    pairs = {frozenset(pair) for pair in sequential_pairs(names, overlap=1, quadratic=False)}
+    chains = {frozenset(pair) for c in "012" for pair in zip(frames(f"cam{c}"), frames(f"cam{c}")[1:], strict=False)}
+    moments = {
+        frozenset({f"cam{a}/frame_{i:03d}.jpg", f"cam{b}/frame_{i:03d}.jpg"})
+        for a, b in combinations("012", 2)
+        for i in range(6)
+    }
+    assert pairs == chains | moments  # and not cam0's last with cam1's first
+
+
+def test_folders_that_follow_one_another_are_one_sequence():
+    names = ["day1/001.jpg", "day1/002.jpg", "day2/003.jpg", "day2/004.jpg"]
+    assert ("day1/002.jpg", "day2/003.jpg") in sequential_pairs(names, overlap=1, quadratic=False)
+    assert len(sequential_pairs(names, overlap=1, quadratic=False)) == 3
+
+
+def test_loops_between_cameras_are_never_near():
+    names = [*frames("cam0"), *frames("cam1")]
+    similar = [("cam0/frame_000.jpg", other) for other in ("cam0/frame_001.jpg", "cam1/frame_001.jpg")]
+    assert far_pairs(similar, names, overlap=2, count=5) == similar[1:]
