@@ -34,6 +34,7 @@ from posfeat_hloc.localization.turned import TurnedInputs, retry_turned
 from posfeat_hloc.mapping.pairs import Pair, read_pairs, write_pairs
 from posfeat_hloc.match_features import match
 from posfeat_hloc.output import only_writer, write_atomically
+from posfeat_hloc.output_inputs import claim
 from posfeat_hloc.retrieval import describe_images, retrieve
 from posfeat_hloc.stores import FeatureStore, GlobalDescriptorStore
 
@@ -64,6 +65,7 @@ def run(args: argparse.Namespace) -> LocalizationRun:
     truth = None if args.ground_truth is None else read_true_poses(args.ground_truth, asked.names)
     output = _output(args)
     with only_writer(output):
+        claim(output, [args.queries])
         return _run(args, options, parts, sparse, asked, truth, output)
 
 
