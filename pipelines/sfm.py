@@ -19,7 +19,8 @@ from pathlib import Path
 from pipelines import demo
 from pipelines.colmap_log import send_colmap_log_to
 from pipelines.report import write_page
-from pipelines.sfm_inputs import gps_positions, open_inputs, tell_georeference
+from pipelines.sfm_cameras import choose_cameras, judge_cameras
+from pipelines.sfm_inputs import check_images, gps_positions, list_names, open_inputs, tell_georeference
 from pipelines.sfm_options import Settings, complete, parser
 from pipelines.sfm_pairs import add_frame_pairs, choose_pairs
 from pipelines.summary import Run, as_json, as_text
@@ -29,7 +30,6 @@ from posfeat_hloc.exits import exit_code
 from posfeat_hloc.export import ExportOptions, export
 from posfeat_hloc.extract_features import extract
 from posfeat_hloc.image_inputs import fingerprint
-from posfeat_hloc.images import list_images
 from posfeat_hloc.mapping.database import MADE_BY, build_database, describe_database, verify
 from posfeat_hloc.mapping.diagnosis import diagnose
 from posfeat_hloc.mapping.georeference import georeference, read_georeference
@@ -39,6 +39,7 @@ from posfeat_hloc.mapping.reconstruction import MAPPED_BY, read_model, reconstru
 from posfeat_hloc.mapping.rigs import apply_rigs, frames_of
 from posfeat_hloc.match_features import match
 from posfeat_hloc.output import only_writer, write_atomically
+from posfeat_hloc.output_inputs import claim
 from posfeat_hloc.resume import Made, hash_of
 from posfeat_hloc.sfm.frames import keep_frame, remember_frame
 from posfeat_hloc.stores import FeatureStore
@@ -62,25 +63,27 @@ def sfm(args: argparse.Namespace) -> Run:
     Raises:
         PosfeatError: for anything a user can mend.
     """
-    settings = Settings.of(args)
-    if not (args.demo or args.video) and len(list_images(args.images)) < 2:
-        raise ConfigurationError(f"{args.images}: holds one image; a reconstruction needs at least two")
+    Settings.of(args)
+    if not (args.demo or args.video):
+        check_images(args)
     cluster = connect(args.ray)
     with only_writer(args.output):
-        run = _stages(args, settings, cluster)
+        claim(args.output, ["--demo"] if args.demo else args.video or [args.images])
+        run = _stages(args, cluster)
     print(as_text(run, args.feature, args.images, args.output))
     write_page(args.output, args)
     return run
 
 
-def _stages(args: argparse.Namespace, settings: Settings, cluster: Cluster | None) -> Run:
+def _stages(args: argparse.Namespace, cluster: Cluster | None) -> Run:
     """From images to models and ``summary.json``."""
     output: Path = args.output
     send_colmap_log_to(output / "logs")
     run = Run()
     truth = open_inputs(args, run)
-    names = list_images(args.images)
+    names = list_names(args, run)
     run.images = len(names)
+    settings = choose_cameras(args, names, run)
     gps = gps_positions(args, names, run)
     positions = local_positions(gps) if args.gps or args.pairs == "gps" else None
 
@@ -142,6 +145,7 @@ def _stages(args: argparse.Namespace, settings: Settings, cluster: Cluster | Non
             elif remark := keep_frame(output):
                 run.remarks["frame"] = remark
     if run.models:
+        judge_cameras(run, settings)
         _use_model(args, run, truth)
     run.diagnosis = diagnose(database, [Path(model.path) for model in run.models], vars(args))
     summary = json.dumps(as_json(run, vars(args)), indent=2, ensure_ascii=False) + "\n"

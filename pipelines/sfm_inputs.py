@@ -8,6 +8,8 @@ from pipelines import demo
 from pipelines.summary import Run
 from posfeat_hloc.demo import write_photographs
 from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.image_copies import check_copies
+from posfeat_hloc.image_listing import Listing, survey
 from posfeat_hloc.mapping.georeference import Georeference
 from posfeat_hloc.mapping.gps import Position, read_positions
 from posfeat_hloc.video import extract_frames
@@ -25,6 +27,34 @@ def open_inputs(args: argparse.Namespace, run: Run) -> demo.Truth | None:
     if args.video is not None:
         _take_frames(args, run)
     return None
+
+
+def check_images(args: argparse.Namespace) -> None:
+    """Look at the folder of the images before anything is written.
+
+    Raises:
+        ConfigurationError: no folder, fewer than two images, or the same ones twice.
+    """
+    names = _survey(args).names
+    if len(names) < 2:
+        raise ConfigurationError(f"{args.images}: holds one image; a reconstruction needs at least two")
+    check_copies(args.images, names)
+
+
+def list_names(args: argparse.Namespace, run: Run) -> list[str]:
+    """All images; what was left out is said now and in the summary."""
+    listing = _survey(args)
+    for title, text in (("left out", listing.about_left_out()), ("other files", listing.about_others())):
+        if text:
+            run.remarks[title] = text
+            if not args.quiet:
+                print(f"{args.images}: {text}" if title == "other files" else f"{args.images}: left out {text}")
+    return listing.names
+
+
+def _survey(args: argparse.Namespace) -> Listing:
+    leave_out = {args.output: "the output folder"} | ({args.masks: "masks"} if args.masks else {})
+    return survey(args.images, leave_out)
 
 
 def _take_frames(args: argparse.Namespace, run: Run) -> None:
@@ -49,6 +79,8 @@ def gps_positions(args: argparse.Namespace, names: list[str], run: Run) -> dict[
     positions = read_positions(args.images, names)
     if positions:
         run.remarks["GPS"] = f"{len(positions)} of {len(names)} images have a position"
+        if assumed := sum(position.assumed for position in positions.values()):
+            run.remarks["GPS"] += f"; {assumed} of them without N or S, E or W, taken as north and east"
     return positions
 
 
@@ -58,8 +90,15 @@ def tell_georeference(found: Georeference, run: Run) -> None:
     for model in found.models:
         if model.aligned:
             text = f"metres east, north, up of {latitude:.6f}, {longitude:.6f}, {altitude:.0f} m; "
-            text += f"cameras {model.distance:.2f} m from {model.positions} GPS positions"
+            text += f"cameras {model.distance:.2f} m (median), at most {model.maximum:.2f} m from {model.inliers} of "
+            text += f"{model.positions} GPS positions"
             text += f"; {model.note}" if model.note else ""
         else:
             text = f"not in metres: {model.note}"
+        for name, off in model.outliers.items():
+            run.extraction.note(name, f"GPS position {_length(off)} from where the others put it, not used")
         run.remarks["georeference" if model.model == 0 else f"georeference {model.model}"] = text
+
+
+def _length(metres: float) -> str:
+    return f"{metres / 1000:,.0f} km".replace(",", " ") if metres >= 10_000 else f"{metres:.0f} m"

@@ -15,7 +15,8 @@ from pipelines.sfm_pairs import LOOPS, NEIGHBORS
 from posfeat_hloc import confs, extractors, matchers
 from posfeat_hloc.cluster import FORMS
 from posfeat_hloc.errors import ConfigurationError
-from posfeat_hloc.export import FORMATS
+from posfeat_hloc.export import FORMATS, check_formats
+from posfeat_hloc.mapping.calibration import read_calibrations
 from posfeat_hloc.mapping.cameras import MODES, CameraOptions
 from posfeat_hloc.mapping.reconstruction import MAPPERS, MapperOptions
 from posfeat_hloc.mapping.rigs import read_rigs
@@ -39,12 +40,25 @@ class Settings:
         """Raises ConfigurationError for options that do not belong together."""
         if args.loop_closure and args.pairs != "sequential":
             raise ConfigurationError("--loop-closure is for --pairs sequential; retrieval alone finds loops as well")
+        if args.fix_camera and args.camera_params is None:
+            raise ConfigurationError("--fix-camera keeps the intrinsics of --camera-params; give them")
+        camera = _camera(args)
+        for model in {camera.model, *(known.model for known in camera.calibrations)}:
+            check_formats(args.export or (), model)
         return cls(
             *configurations(args),
-            CameraOptions(args.camera, args.camera_model, args.camera_params),
-            MapperOptions(args.mapper, args.seed, args.threads, refine_intrinsics=args.camera_params is None),
+            camera,
+            MapperOptions(args.mapper, args.seed, args.threads, refine_intrinsics=not args.fix_camera),
             [] if args.rig is None else read_rigs(args.rig),
         )
+
+
+def _camera(args: argparse.Namespace) -> CameraOptions:
+    """``--camera``, ``--camera-model`` and ``--camera-params``, numbers or a file."""
+    model, given = args.camera_model or "SIMPLE_RADIAL", args.camera_params
+    if isinstance(given, Path):
+        return CameraOptions(args.camera, model, calibrations=read_calibrations(given))
+    return CameraOptions(args.camera, model, given)
 
 
 def complete(args: argparse.Namespace) -> argparse.Namespace:
@@ -81,11 +95,13 @@ def configurations(args: argparse.Namespace) -> tuple[confs.Conf, confs.Conf]:
     return feature, conf
 
 
-def _floats(text: str) -> tuple[float, ...]:
+def _camera_params(text: str) -> tuple[float, ...] | Path:
     try:
         return tuple(float(part) for part in text.replace(",", " ").split())
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers") from error
+        if Path(text).is_file():
+            return Path(text)
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a list of numbers nor a file") from error
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
@@ -140,9 +156,12 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     add("--rig", type=Path, metavar="FILE",
         help="COLMAP's rig configuration: cameras that are mounted together, with their relative poses, which stay; "
         "images taken at the same time are matched (--camera is then folder by default)")  # fmt: skip
-    add("--camera-model", default="SIMPLE_RADIAL", metavar="MODEL", help="COLMAP model (default: %(default)s)")
-    add("--camera-params", type=_floats, metavar="F,CX,CY,K",
-        help="known intrinsics, in the order of the model; they are not refined")  # fmt: skip
+    add("--camera-model", metavar="MODEL",
+        help="COLMAP model, such as OPENCV_FISHEYE (default: SIMPLE_RADIAL, of panoramas EQUIRECTANGULAR)")  # fmt: skip
+    add("--camera-params", type=_camera_params, metavar="F,CX,CY,K|F|FILE",
+        help="intrinsics to start from in pixels: all of the model, the focal length, or a file of those of folders or "
+        "images, 'name MODEL width height params...' a line")  # fmt: skip
+    add("--fix-camera", action="store_true", help="keep --camera-params as they are")
     add("--mapper", choices=MAPPERS, default="incremental", help="default: %(default)s")
 
     group = options.add_argument_group("output")
