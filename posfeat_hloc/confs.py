@@ -16,6 +16,10 @@ RESIZE_MAX = 1600
 
 _GREY: Conf = {"grayscale": True, "resize_max": RESIZE_MAX}
 _COLOUR: Conf = {"grayscale": False, "resize_max": RESIZE_MAX}
+_OURS: Conf = {"min_contrast": 0.02, "spread": True}
+"""Nothing that noise explains, and spread over the image. Pictures of little give fewer keypoints."""
+_AS_PUBLISHED: Conf = {"min_contrast": 0.002}
+"""The strongest wherever they are, but none where the image is all one colour."""
 _PUBLISHED: Conf = {"grayscale": False, "resize_max": None}  # the paper's code takes images as they are
 
 
@@ -45,6 +49,7 @@ def _d2d_over(network: str, positions: str) -> Conf:
             "weights": network,
             "positions": positions,
             "max_keypoints": 8192,
+            **(_AS_PUBLISHED if positions == "grid" else _OURS),
         },
         "preprocessing": _GREY,
     }
@@ -97,6 +102,7 @@ _POSFEAT: Conf = {
     "threshold": 0.5,
     "subpixel": "quadratic",
     "quirks": False,
+    **_OURS,
 }
 
 
@@ -108,6 +114,7 @@ def _posfeat(benchmark: str, max_keypoints: int, radius: int, threshold: float) 
         "threshold": threshold,
         "quirks": True,
         "precision": "fp32",
+        **_AS_PUBLISHED,
     }
     return {
         "output": f"feats-posfeat-{benchmark}",
@@ -154,6 +161,7 @@ extractors: dict[str, Conf] = {
             "threshold": 0.0,
             "subpixel": "quadratic",
             "quirks": False,
+            **_OURS,
         },
         "preprocessing": _COLOUR,
     },
@@ -288,11 +296,16 @@ retrieval: dict[str, Conf] = {
 }
 
 
+EXECUTION = ("weights", "precision", "batch_size")
+"""Options that are not recorded with features: weights are known by their hash, the others change no more than their
+stated tolerance."""
+
+
 def name_of(recorded: Conf | None) -> str:
     """The name of the extractor that a feature file's recorded configuration came from, as far as it has one.
 
-    Numbers of keypoints and image sizes may differ from the named conf. None, for files of other programs, gives
-    ``unknown feature``.
+    Numbers of keypoints, how they are spread, and image sizes may differ from the named conf: files of earlier versions
+    keep their names. None, for files of other programs, gives ``unknown feature``.
     """
     if recorded is None:
         return "unknown feature"
@@ -304,5 +317,7 @@ def name_of(recorded: Conf | None) -> str:
 
 
 def _essence(model: Conf) -> Conf:
-    free = ("weights", "precision", "batch_size", "max_keypoints")  # the first three are not recorded
-    return {key: value for key, value in model.items() if key not in free}
+    free = (*EXECUTION, "max_keypoints", "min_contrast", "spread")
+    return {
+        key: _essence(value) if isinstance(value, dict) else value for key, value in model.items() if key not in free
+    }

@@ -14,14 +14,14 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from posfeat_hloc import extractors
+from posfeat_hloc import confs, extractors
 from posfeat_hloc.deep_images import ranges_of
 from posfeat_hloc.errors import ConfigurationError, ImageError
 from posfeat_hloc.extractors import Extractor
 from posfeat_hloc.features import Features
 from posfeat_hloc.image_inputs import ImageInputs, Loaded, picture_tensor, prefetch
 from posfeat_hloc.images import list_images
-from posfeat_hloc.masks import Masks, allowed, strongest
+from posfeat_hloc.masks import Masks, allowed, fewer
 from posfeat_hloc.memory import keep_large_blocks, return_unused
 from posfeat_hloc.stores import FeatureStore
 from posfeat_hloc.threads import computing_threads, in_order
@@ -233,11 +233,8 @@ def configuration(conf: Conf, extractor: Extractor) -> Conf:
 
 
 def _without_execution(model: Conf) -> Conf:
-    """Options that decide numbers, of a mixed extractor those of its keypoints, too.
-
-    Precision and batch size change numbers only within their stated tolerance; weights are known by their hash.
-    """
-    kept = {name: value for name, value in model.items() if name not in ("precision", "batch_size", "weights")}
+    """Options that decide numbers, of a mixed extractor those of its keypoints, too."""
+    kept = {name: value for name, value in model.items() if name not in confs.EXECUTION}
     return {name: _without_execution(value) if isinstance(value, dict) else value for name, value in kept.items()}
 
 
@@ -318,7 +315,7 @@ def _extract_batch(extractor: Extractor, batch: list[Loaded], limit: int | None)
         scale = max(loaded.image.size) / max(width, height)
         features = features.scaled((width, height), loaded.image.size)
         features = replace(features, keypoints=loaded.image.to_stored(features.keypoints))
-        features = strongest(allowed(features, loaded.mask), limit)
+        features = fewer(allowed(features, loaded.mask), limit, getattr(extractor, "spread", False))
         notes = loaded.image.notes
         if len(features) < 50:
             notes += (f"only {len(features)} keypoints in {width}x{height} pixels",)

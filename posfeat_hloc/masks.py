@@ -14,6 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from posfeat_hloc.detection.spread import spread as spread_over
+from posfeat_hloc.detection.spread import strongest
 from posfeat_hloc.errors import ConfigurationError, ImageError
 from posfeat_hloc.features import Features
 from posfeat_hloc.images import DecodedImage, read_image, read_orientation
@@ -110,9 +112,12 @@ def allowed(features: Features, mask: NDArray[np.bool_] | None) -> Features:
     return features.chosen(mask[y, x])
 
 
-def strongest(features: Features, count: int | None) -> Features:
-    """The ``count`` features with the highest scores, in the order that they had; all for None."""
+def fewer(features: Features, count: int | None, spread: bool = False) -> Features:
+    """``count`` of the features, in the order that they had: those with the highest scores, or, with ``spread``, those
+    that are strong and far from each other (:mod:`posfeat_hloc.detection.spread`); all for None.
+    """
     if count is None or len(features) <= count:
         return features
-    best = np.argsort(-features.scores, kind="stable")[:count]
+    choose = spread_over if spread else strongest
+    best = choose(features.keypoints, features.scores, count)
     return features.chosen(np.sort(best))

@@ -17,11 +17,12 @@ from PIL import Image
 
 from posfeat_hloc import confs, extractors
 from posfeat_hloc.__main__ import main
+from posfeat_hloc.detection.spread import spread, strongest
 from posfeat_hloc.errors import ConfigurationError, ImageError
 from posfeat_hloc.extract_features import ExtractionReport, extract
 from posfeat_hloc.features import Features
 from posfeat_hloc.images import DecodedImage
-from posfeat_hloc.masks import Masks, allowed, strongest
+from posfeat_hloc.masks import Masks, allowed, fewer
 from posfeat_hloc.stores import FeatureStore
 from tests.conftest import Texture
 from tests.test_image_orientation import UPRIGHT
@@ -62,7 +63,8 @@ def test_the_best_keypoints_outside_of_the_mask_are_kept(scene: Path, feature: s
     for mine, expected in zip(vars(masked["b.jpg"]).values(), vars(whole["b.jpg"]).values(), strict=True):
         assert_array_equal(mine, expected)  # a mask that allows everything changes nothing
     right = everything.keypoints[:, 0] >= 79.5
-    best = np.sort(everything.scores[right])[-60:]
+    choose = spread if confs.extractors[feature]["model"].get("spread") else strongest
+    best = np.sort(everything.scores[right][choose(everything.keypoints[right], everything.scores[right], 60)])
     assert len(masked["a.png"]) == 60
     assert masked["a.png"].keypoints[:, 0].min() >= 79.5
     assert_array_equal(np.sort(masked["a.png"].scores), best)
@@ -163,7 +165,7 @@ def test_every_keypoint_is_judged_by_the_pixel_it_lies_on(keypoints: NDArray[np.
     kept = allowed(features, mask)
     judged = [i for i, (x, y) in enumerate(keypoints) if mask[min(6, max(0, round(y))), min(6, max(0, round(x)))]]
     assert kept.descriptors[:, 0].tolist() == judged
-    best = strongest(kept, count)
+    best = fewer(kept, count)
     assert len(best) == min(count, len(kept))
     assert best.descriptors[:, 0].tolist() == sorted(best.descriptors[:, 0])  # the order stays
     dropped = set(kept.descriptors[:, 0]) - set(best.descriptors[:, 0])
@@ -206,3 +208,16 @@ def test_a_turned_transparent_picture(tmp_path: Path, texture: Texture) -> None:
     keypoints = run(tmp_path, conf_of("sift", 500), None)[1]["a.png"].keypoints
     assert len(keypoints) > 20
     assert keypoints[:, 0].min() > 81  # in the pixels as stored
+
+
+def test_features_of_an_extractor_that_spreads_are_spread_after_masking() -> None:
+    rng = np.random.default_rng(0)
+    features = Features(
+        (rng.random((300, 2)) * 50).astype(np.float32),
+        rng.random(300).astype(np.float32),
+        np.arange(300, dtype=np.float32)[:, None],
+    )
+    kept = fewer(features, 60, spread=True)
+    assert kept.descriptors[:, 0].tolist() == sorted(spread(features.keypoints, features.scores, 60))
+    assert kept.descriptors[:, 0].tolist() != fewer(features, 60).descriptors[:, 0].tolist()
+    assert fewer(features, None, spread=True) is features

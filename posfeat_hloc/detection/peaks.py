@@ -17,7 +17,14 @@ _STRIP = 512
 """Rows of which the maxima are found at once: indices of maxima take eight bytes a pixel."""
 
 
-def find_peaks(scores: Tensor, radius: int, threshold: float, max_keypoints: int, quirks: bool = False) -> Tensor:
+def find_peaks(
+    scores: Tensor,
+    radius: int,
+    threshold: float,
+    max_keypoints: int,
+    quirks: bool = False,
+    allowed: Tensor | None = None,
+) -> Tensor:
     """The highest local maxima of a score map, the outermost ring of pixels left out.
 
     A pixel is a local maximum when it is the highest of the (2 radius + 1)^2 pixels around it; of equal ones, the first
@@ -33,6 +40,7 @@ def find_peaks(scores: Tensor, radius: int, threshold: float, max_keypoints: int
         radius: of the suppression, at least 1.
         threshold: a maximum must be higher.
         max_keypoints: at most this many.
+        allowed: ``(H, W)`` bool, where keypoints may lie; None for everywhere. Pixels elsewhere suppress all the same.
 
     Returns:
         ``(n, 2)`` int64 pixels (x, y), highest score first.
@@ -49,13 +57,14 @@ def find_peaks(scores: Tensor, radius: int, threshold: float, max_keypoints: int
         padded = F.pad(inner[None, None], (radius,) * 4, mode="reflect")[0, 0]
     else:
         padded = F.pad(scores, (radius - 1,) * 4, value=-torch.inf)
-    keep = (local_maxima(padded, radius) & (inner > threshold)).flatten()
+    inside = torch.ones_like(inner, dtype=torch.bool) if allowed is None else allowed[1:-1, 1:-1]
+    keep = (local_maxima(padded, radius) & (inner > threshold) & inside).flatten()
     flat = inner.flatten()
     index = keep.nonzero()[:, 0]
     order = flat[index].argsort(descending=True, stable=True)
     index = index[order[: max(max_keypoints, FEWEST if quirks else 0)]]
     if quirks and len(index) < FEWEST:
-        others = keep[: 2 * FEWEST].logical_not().nonzero()[:, 0]
+        others = (inside.flatten() & ~keep).nonzero()[:FEWEST, 0]
         index = torch.cat([index, others[: FEWEST - len(index)]])
     return torch.stack([index % width + 1, index // width + 1], dim=1)
 

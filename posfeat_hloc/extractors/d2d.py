@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from posfeat_hloc.detection.contrast import VISIBLE, textured
 from posfeat_hloc.detection.d2d import TERMS, score_map, top_k
 from posfeat_hloc.detection.hessian import hessian_determinant, peaks_of_all
+from posfeat_hloc.detection.spread import POOL, spread
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.features import Features
 from posfeat_hloc.networks import l2net
@@ -50,6 +52,12 @@ class Options:
     """``hessian``: a peak is the largest value within this many pixels on each side."""
     peak_power: float = 0.5
     """``hessian``: places are ranked by S_D2D times the determinant to this power."""
+    min_contrast: float = VISIBLE
+    """Keypoints lie where the image has at least this contrast nearby, see :mod:`posfeat_hloc.detection.contrast`; the
+    default leaves out what is all one colour."""
+    spread: bool = False
+    """``hessian``: of more peaks than ``max_keypoints``, keep those that no stronger one is near, see
+    :mod:`posfeat_hloc.detection.spread`; False keeps the strongest."""
     scales: Sequence[float] = (1.0,)
     """The image is described at each of these scales, and the best K of all their places are kept; the paper: one."""
     window: int | None = None
@@ -73,11 +81,14 @@ class Extractor:
             raise ConfigurationError(f"terms must be one of {', '.join(TERMS)}, not {options.terms!r}")
         if options.peak_radius < 1 or options.radius < 1 or options.step < 1:
             raise ConfigurationError("radius, step and peak_radius must be at least 1")
+        if options.spread and options.positions == "grid":
+            raise ConfigurationError("spread needs positions='hessian': cells of the grid are the paper's choice")
         for name in ("scales", "sigmas"):
             values = getattr(options, name)
             if not values or min(values) <= 0:
                 raise ConfigurationError(f"{name} must be positive numbers, at least one, not {values!r}")
         self.options = options
+        self.spread = options.spread
         self.device = device
         # on the grid, a true position is anywhere in the cell
         self.detection_noise = l2net.STRIDE / 12**0.5 if options.positions == "grid" else 0.5
@@ -101,7 +112,7 @@ class Extractor:
         with inference_precision(self.device, self.options.precision):
             raw = self.network(images).float()
         if self.options.positions == "grid":
-            found = detect(raw, self.options)
+            found = detect(raw, self.options, images)
         else:
             found = detect_peaks(raw, images, self.options)
         seen = (images.shape[-1], images.shape[-2])
@@ -118,12 +129,18 @@ def _best_of(found: list[Features], k: int) -> Features:
 
 
 @torch.inference_mode()
-def detect(raw: Tensor, options: Options) -> list[Features]:
-    """Top-K cells of dense maps ``(B, D, h, w)``, with the descriptors there."""
+def detect(raw: Tensor, options: Options, images: Tensor | None = None) -> list[Features]:
+    """Top-K cells of dense maps ``(B, D, h, w)``, with the descriptors there.
+
+    Where the images ``(B, 1, H, W)`` are given, cells of too little contrast are left out.
+    """
     scores = score_map(raw, options.radius, options.step, options.relative_on, options.terms)
+    if images is not None:
+        scores = scores.where(_textured_cells(images, scores, options.min_contrast), -1)  # scores are not negative
     result = []
     for image_map, image_scores in zip(raw, scores, strict=True):
         cells, values = top_k(image_scores, options.max_keypoints)
+        cells, values = cells[values >= 0], values[values >= 0]
         descriptors = F.normalize(image_map[:, cells[:, 1], cells[:, 0]].T, dim=1)
         keypoints = map_to_pixels(cells.float())
         result.append(Features(keypoints.cpu().numpy(), values.cpu().numpy(), descriptors.cpu().numpy()))
@@ -141,16 +158,30 @@ def detect_peaks(raw: Tensor, images: Tensor, options: Options) -> list[Features
     """
     scores = score_map(raw, options.radius, options.step, options.relative_on, options.terms)
     responses = torch.stack([hessian_determinant(images, sigma) for sigma in options.sigmas], dim=1)
+    textures = textured(images, options.min_contrast)
     last_cell = torch.tensor([raw.shape[-1] - 1, raw.shape[-2] - 1]).to(raw)
     result = []
-    for image_map, image_scores, image_responses in zip(raw, scores, responses, strict=True):
+    for image_map, image_scores, image_responses, allowed in zip(raw, scores, responses, textures, strict=True):
         pixels, strength = peaks_of_all(image_responses, options.peak_radius)
         cells = pixels_to_map(pixels)
+        x, y = pixels.round().long().T
         inside = ((cells >= 0) & (cells <= last_cell)).all(dim=1)  # a descriptor is never made up at the border
+        inside &= allowed[y, x]
         pixels, strength = pixels[inside], strength[inside]
         saliency = interpolate(image_scores[None], pixels)[:, 0] * strength**options.peak_power
-        values, best = saliency.topk(min(options.max_keypoints, len(saliency)))
+        wanted = POOL * options.max_keypoints if options.spread else options.max_keypoints
+        values, best = saliency.topk(min(wanted, len(saliency)))
         keypoints = pixels[best]
+        if options.spread and len(values) > options.max_keypoints:
+            kept = torch.from_numpy(spread(keypoints.cpu().numpy(), values.cpu().numpy(), options.max_keypoints))
+            keypoints, values = keypoints[kept.to(keypoints.device)], values[kept.to(values.device)]
         descriptors = read_map(image_map[None], [keypoints])
         result.append(Features(keypoints.cpu().numpy(), values.cpu().numpy(), descriptors.cpu().numpy()))
     return result
+
+
+def _textured_cells(images: Tensor, scores: Tensor, least: float) -> Tensor:
+    """Which cells of the map ``(B, h, w)`` lie at places of enough contrast."""
+    h, w = scores.shape[-2:]
+    x, y = (map_to_pixels(torch.arange(n, device=scores.device).float()).round().long() for n in (w, h))
+    return textured(images, least, reach=l2net.STRIDE)[:, y][:, :, x]

@@ -46,6 +46,7 @@ class Extractor:
         )
         self.grayscale = self.detector.grayscale and self.descriptor.grayscale
         self.detection_noise = self.detector.detection_noise
+        self.spread = getattr(self.detector, "spread", False)
         self.weights_sha256 = _hash_of(self.detector.weights_sha256, self.descriptor.weights_sha256)
 
     def __call__(self, images: Tensor) -> list[Features]:

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from posfeat_hloc.detection.contrast import VISIBLE, textured
 from posfeat_hloc.detection.peaks import SUBPIXEL, find_peaks, refine
 from posfeat_hloc.detection.sampling import read_descriptors
+from posfeat_hloc.detection.spread import POOL, spread
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.features import Features
 from posfeat_hloc.networks.folding import fold_batch_norms
@@ -47,6 +49,12 @@ class Options:
     and column, all borders are alike, and nothing is added."""
     subpixel: str = "mean"
     """Of a keypoint's place: ``mean`` of the scores around it, as published, or ``quadratic``, their summit."""
+    min_contrast: float = VISIBLE
+    """Keypoints lie where the image has at least this contrast nearby, see :mod:`posfeat_hloc.detection.contrast`; the
+    default leaves out what is all one colour. The paper, which has no such thing, finds keypoints there, too."""
+    spread: bool = False
+    """Of more peaks than ``max_keypoints``, keep those that no stronger one is near, see
+    :mod:`posfeat_hloc.detection.spread`; False keeps the strongest, as published."""
     precision: str = "auto"
     """Of both networks: ``fp32``, ``bf16``, or ``auto``: bf16 where the hardware computes it. bf16 is faster and
     moves or exchanges some keypoints where scores are nearly equal."""
@@ -70,6 +78,7 @@ class Extractor:
         if options.subpixel not in SUBPIXEL:
             raise ConfigurationError(f"subpixel must be {' or '.join(SUBPIXEL)}, not {options.subpixel!r}")
         self.options = options
+        self.spread = options.spread
         self.device = device
         loaded = load_posfeat(options.weights, options.trunk)
         assert loaded.localheader is not None
@@ -93,8 +102,13 @@ class Extractor:
         with inference_precision(self.device, opt.precision):
             local_map, small = describe(self.backbone, image, memory)
             scores = score(self.head, local_map, small, image, memory)[:height, :width]
-        pixels = find_peaks(scores, opt.radius, opt.threshold, opt.max_keypoints, opt.quirks)
+        allowed = textured(image, opt.min_contrast)[0, :height, :width]
+        peaks = POOL * opt.max_keypoints if opt.spread else opt.max_keypoints
+        pixels = find_peaks(scores, opt.radius, opt.threshold, peaks, opt.quirks, allowed)
         keypoints, values = refine(scores, pixels, opt.subpixel)
+        if opt.spread and len(values) > opt.max_keypoints:
+            kept = torch.from_numpy(spread(keypoints.cpu().numpy(), values.cpu().numpy(), opt.max_keypoints))
+            keypoints, values = keypoints[kept.to(keypoints.device)], values[kept.to(values.device)]
         descriptors = read_descriptors(local_map[0], keypoints, self.convention)
         return Features(keypoints.cpu().numpy(), values.cpu().numpy(), descriptors.cpu().numpy())
 

@@ -114,7 +114,8 @@ def _conf(path: Path, recorded: confs.Conf | None, feature: str | None) -> tuple
     if feature is not None and feature != name:
         raise ConfigurationError(f"{path}: the map was made with {name}, not with {feature}; leave the feature out")
     conf = deepcopy(confs.extractors.get(name, {"output": f"feats-{name}", "model": {}, "preprocessing": {}}))
-    conf["model"].update(recorded["model"])
+    unrecorded = {key: value for key, value in conf["model"].items() if key in confs.EXECUTION}
+    conf["model"] = unrecorded | recorded["model"]  # an option that the map's features were made without keeps out
     conf["preprocessing"] = dict(recorded["preprocessing"])
     return name, conf
 

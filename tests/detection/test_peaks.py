@@ -33,9 +33,12 @@ def survives(scores: np.ndarray, y: int, x: int, radius: int, quirks: bool) -> b
     return True
 
 
-def peaks_by_hand(scores: np.ndarray, radius: int, threshold: float, k: int, quirks: bool) -> list[tuple[int, int]]:
+def peaks_by_hand(
+    scores: np.ndarray, radius: int, threshold: float, k: int, quirks: bool, allowed: np.ndarray | None = None
+) -> list[tuple[int, int]]:
     height, width = scores.shape
     inner = [(y, x) for y in range(1, height - 1) for x in range(1, width - 1)]
+    inner = [p for p in inner if allowed is None or allowed[p]]
     kept = [p for p in inner if scores[p] > threshold and survives(scores, *p, radius, quirks)]
     best = sorted(kept, key=lambda p: -scores[p])  # stable: equal ones in reading order
     if quirks:
@@ -55,16 +58,21 @@ def peaks_by_hand(scores: np.ndarray, radius: int, threshold: float, k: int, qui
     threshold=st.sampled_from([0.0, 0.5]),
     k=st.sampled_from([0, 3, 10**6]),
     quirks=st.booleans(),
+    share=st.sampled_from([None, 0.0, 0.5]),
     seed=st.integers(0, 2**31),
 )
 def test_peaks_are_those_of_the_loop(
-    height: int, width: int, radius: int, levels: int, threshold: float, k: int, quirks: bool, seed: int
-) -> None:
+    height: int, width: int, radius: int, levels: int, threshold: float, k: int, quirks: bool,
+    share: float | None, seed: int,
+) -> None:  # fmt: skip
     if quirks and radius >= min(height, width) - 2:
         height, width = height + radius + 3, width + radius + 3
-    scores = np.random.default_rng(seed).integers(0, levels, (height, width)).astype(np.float32) / levels
-    found = find_peaks(torch.from_numpy(scores), radius, threshold, k, quirks)
-    assert [tuple(p) for p in found.tolist()] == peaks_by_hand(scores, radius, threshold, k, quirks)
+    rng = np.random.default_rng(seed)
+    scores = rng.integers(0, levels, (height, width)).astype(np.float32) / levels
+    allowed = None if share is None else rng.random((height, width)) < share
+    mask = None if allowed is None else torch.from_numpy(allowed)
+    found = find_peaks(torch.from_numpy(scores), radius, threshold, k, quirks, mask)
+    assert [tuple(p) for p in found.tolist()] == peaks_by_hand(scores, radius, threshold, k, quirks, allowed)
 
 
 def test_many_peaks_are_not_filled_up() -> None:

@@ -96,7 +96,7 @@ def test_images_of_a_batch_do_not_mix(checkpoint: str) -> None:
 
 def test_flat_images_are_filled_up_only_with_quirks(checkpoint: str) -> None:
     flat = torch.full((1, 3, 48, 48), 0.5)
-    options = {"threshold": 50.0, "max_keypoints": 10}
+    options = {"threshold": 50.0, "max_keypoints": 10, "min_contrast": 0.0}
     assert len(extractor(checkpoint, quirks=False, **options)(flat)[0]) == 0
     filled = extractor(checkpoint, quirks=True, **options)(flat)[0]
     assert len(filled) == 128

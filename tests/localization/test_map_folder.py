@@ -94,3 +94,12 @@ def test_missing_parts_are_named(tmp_path):
     with pytest.raises(ConfigurationError, match="was interrupted"):
         open_map(folder)
     assert (folder / "features.h5.journal").exists()
+
+
+def test_a_map_of_an_earlier_version_is_read_as_it_was_made(tmp_path):
+    recorded = record("posfeat-small")
+    for later in ("min_contrast", "spread"):
+        del recorded["model"][later]
+    found = open_map(make_map(tmp_path, recorded))
+    assert found.feature == "posfeat-small"
+    assert found.conf["model"] == {**recorded["model"], "weights": "posfeat-small"}
