@@ -45,6 +45,7 @@ setup(
         "report": REPORT,
         "plot": ["matplotlib>=3.7"],
         "train": ["matplotlib>=3.7", "tensorboard>=2.14"],
+        "onnx": ["onnx>=1.15", "onnxruntime>=1.16"],
         "ray": ["ray>=2.40"],
         "docs": ["pdoc>=14.5"],
         "heic": ["pillow-heif>=0.16"],

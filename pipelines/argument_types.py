@@ -27,6 +27,13 @@ def thresholds(text: str) -> tuple[Threshold, ...]:
     return tuple((distance, angle) for distance, angle in pairs)
 
 
+def retrieval_source(text: str) -> str:
+    """The name of a conf of global descriptors, or an HDF5 file of them."""
+    if text not in confs.retrieval and not text.endswith((".h5", ".hdf5")):
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(confs.retrieval)}, nor an HDF5 file (.h5)")
+    return text
+
+
 def add_network_options(parser: argparse._ActionsContainer) -> None:
     """``--matcher`` and ``--weights``."""
     add = parser.add_argument

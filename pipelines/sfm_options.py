@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import demo
-from pipelines.argument_types import add_network_options, positive
+from pipelines.argument_types import add_network_options, positive, retrieval_source
 from pipelines.report import add_report_option
 from pipelines.sfm_pairs import LOOPS, NEIGHBORS
 from posfeat_hloc import confs, extractors, matchers
@@ -146,8 +146,8 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     add("--neighbors", type=positive, metavar="N",
         help="most similar images of each for --pairs retrieval, nearest for gps "
         f"(default: {NEIGHBORS}), and for --loop-closure (default: {LOOPS})")  # fmt: skip
-    add("--retrieval", choices=list(confs.retrieval), default="vlad-hardnet",
-        help="what similarity is (default: %(default)s)")  # fmt: skip
+    add("--retrieval", type=retrieval_source, default="vlad-hardnet", metavar=f"{'|'.join(confs.retrieval)}|FILE",
+        help="what similarity is; or a FILE of global descriptors that hloc wrote (default: %(default)s)")  # fmt: skip
 
     add = options.add_argument_group("cameras and model").add_argument
     add("--camera", choices=MODES,

@@ -12,6 +12,7 @@ from posfeat_hloc.mapping.gps import LocalPositions, position_pairs
 from posfeat_hloc.mapping.pairs import Pair, exhaustive_pairs, far_pairs, read_pairs, sequential_pairs, unique_pairs
 from posfeat_hloc.mapping.rigs import sequential_frame_pairs, simultaneous_pairs
 from posfeat_hloc.retrieval import describe_images, retrieve
+from posfeat_hloc.stores import GlobalDescriptorStore
 
 NEIGHBORS = 20
 """Most similar or nearest images that an image is matched with."""
@@ -76,7 +77,9 @@ def add_frame_pairs(args: argparse.Namespace, pairs: list[Pair], frames: list[li
 
 
 def _similar(args: argparse.Namespace, usable: list[str], output: Path, run: Run, count: int) -> list[Pair]:
-    """Each image with the most similar others, best first, by global descriptors kept in the output folder."""
+    """Each image with the most similar others, best first, by global descriptors kept in the output folder or given."""
+    if args.retrieval not in confs.retrieval:
+        return _similar_by_file(Path(args.retrieval), usable, run, count)
     conf = confs.retrieval[args.retrieval]
     path = output / f"{conf['output']}.h5"
     with run.stage("retrieve"):
@@ -88,4 +91,18 @@ def _similar(args: argparse.Namespace, usable: list[str], output: Path, run: Run
     run.note_kept("retrieve", not report.extracted)
     for name, reason in report.skipped.items():
         run.extraction.note(name, f"not paired by similarity: {reason}")
+    return pairs
+
+
+def _similar_by_file(path: Path, usable: list[str], run: Run, count: int) -> list[Pair]:
+    """The same by a file of global descriptors in hloc's layout, which hloc or another program wrote."""
+    with GlobalDescriptorStore(path) as store:
+        described = set(store.names())
+    found = [name for name in usable if name in described]
+    if len(found) < 2:
+        raise ConfigurationError(f"{path}: describes fewer than two of the images; describe the same folder of images")
+    with run.stage("retrieve"):
+        pairs = retrieve(path, path, count, found, found)
+    for name in sorted(set(usable) - described):
+        run.extraction.note(name, f"not paired by similarity: {path} does not describe it")
     return pairs

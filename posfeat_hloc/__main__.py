@@ -9,6 +9,7 @@ and a check of this installation.
     python -m posfeat_hloc triangulate --model sparse/0 --images photos --output outputs/map
     python -m posfeat_hloc register outputs/photos
     python -m posfeat_hloc align outputs/photos --positions positions.txt --output outputs/aligned
+    python -m posfeat_hloc export-onnx posfeat-small.onnx
     python -m posfeat_hloc weights list
     python -m posfeat_hloc report outputs/photos
     python -m posfeat_hloc doctor
@@ -37,11 +38,12 @@ COMMANDS = {
     "register": ("maps", "new photographs join a map, whose poses stay"),
     "merge": ("maps", "models of one run that share points become one"),
     "align": ("maps", "move a model to known positions or onto another one"),
+    "export-onnx": ("export_onnx", "a feature as an ONNX file, for COLMAP, C++ and phones"),
     "weights": ("weights", "list, get, verify and convert weights"),
     "report": ("report", "a page about a finished or unfinished run"),
     "doctor": ("doctor", "check this installation"),
 }
-"""Command -> the module of ``posfeat_hloc.commands`` with its ``add_<command>``, and what it is for."""
+"""Command -> the module of ``posfeat_hloc.commands`` with its ``add_<command>`` (``_`` for ``-``), and its purpose."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -60,7 +62,7 @@ def _parser(argv: list[str]) -> argparse.ArgumentParser:
     for name, (module, purpose) in COMMANDS.items():
         command = commands.add_parser(name, help=purpose)
         if name in argv[:1]:
-            getattr(import_module(f"posfeat_hloc.commands.{module}"), f"add_{name}")(command)
+            getattr(import_module(f"posfeat_hloc.commands.{module}"), f"add_{name.replace('-', '_')}")(command)
     return parser
 
 

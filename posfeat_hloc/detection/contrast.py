@@ -18,7 +18,8 @@ ABOVE_NOISE = 0.02
 REACH = 4
 """Pixels around a keypoint within which contrast counts: the least that holds the middle of a blob of a coarse peak."""
 
-_CELL = 2
+CELL = 2
+"""Side in pixels of the cells of :func:`contrast`."""
 
 
 def textured(images: Tensor, least: float, reach: int = REACH) -> Tensor:
@@ -33,7 +34,7 @@ def textured(images: Tensor, least: float, reach: int = REACH) -> Tensor:
     """
     height, width = images.shape[-2:]
     enough = contrast(images, reach) >= least
-    return enough.repeat_interleave(_CELL, 1).repeat_interleave(_CELL, 2)[:, :height, :width]
+    return enough.repeat_interleave(CELL, 1).repeat_interleave(CELL, 2)[:, :height, :width]
 
 
 def contrast(images: Tensor, reach: int = REACH) -> Tensor:
@@ -51,7 +52,7 @@ def contrast(images: Tensor, reach: int = REACH) -> Tensor:
     """
     grey = images.float().mean(dim=1, keepdim=True)
     height, width = grey.shape[-2:]
-    grey = F.avg_pool2d(F.pad(grey, (0, -width % _CELL, 0, -height % _CELL), mode="replicate"), _CELL)
+    grey = F.avg_pool2d(F.pad(grey, (0, -width % CELL, 0, -height % CELL), mode="replicate"), CELL)
     x = F.pad(grey, (2, 2, 2, 2), mode="replicate")
     x = (x[..., :-2] + x[..., 2:]).add_(x[..., 1:-1], alpha=2).mul_(0.25)
     x = (x[..., :-2, :] + x[..., 2:, :]).add_(x[..., 1:-1, :], alpha=2).mul_(0.25)
@@ -60,7 +61,7 @@ def contrast(images: Tensor, reach: int = REACH) -> Tensor:
     yy = x[..., 2:, 1:-1] + x[..., :-2, 1:-1] - 2 * centre
     xy = (x[..., 2:, 2:] + x[..., :-2, :-2] - x[..., 2:, :-2] - x[..., :-2, 2:]) / 4
     norm = xx.square_().add_(yy.square_()).addcmul_(xy, xy, value=2).sqrt_()
-    cells = reach // _CELL
+    cells = reach // CELL
     for kernel in ((1, 2 * cells + 1), (2 * cells + 1, 1)):
         norm = F.max_pool2d(norm, kernel, stride=1, padding=(kernel[0] // 2, kernel[1] // 2))
     return norm[:, 0] * 4

@@ -45,7 +45,7 @@ def relative_saliency(descriptors: Tensor, radius: int = 5, step: int = 2) -> Te
     height, width = x.shape[1:3]
     total = x.new_zeros(x.shape[:3])
     count = x.new_zeros((height, width))
-    for dy, dx in _half_of_offsets(radius, step):
+    for dy, dx in half_of_offsets(radius, step):
         rows, rows_there = _overlap(height, dy)
         columns, columns_there = _overlap(width, dx)
         if rows.stop <= rows.start or columns.stop <= columns.start:
@@ -113,7 +113,7 @@ def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return torch.stack([index % width, index // width], dim=1), values
 
 
-def _half_of_offsets(radius: int, step: int) -> Iterator[tuple[int, int]]:
+def half_of_offsets(radius: int, step: int) -> Iterator[tuple[int, int]]:
     """One of each pair (dy, dx), (-dy, -dx); never (0, 0)."""
     if radius < 1 or step < 1:
         raise ValueError(f"radius and step must be at least 1, not {radius} and {step}")

@@ -11,7 +11,13 @@ from tests.docs.pages import PAGES, REPOSITORY, blocks, commands, label
 
 FOREIGN = {"pytest", "pdoc", "hloc"}
 """Modules of others, whose options are theirs to check."""
-SCRIPTS_WITHOUT_OPTIONS = {"examples/hloc_style.py", "examples/inside_hloc.py", "examples/own_network.py"}
+SCRIPTS_WITHOUT_OPTIONS = {
+    "examples/hloc_style.py",
+    "examples/inside_hloc.py",
+    "examples/own_network.py",
+    "examples/onnx_alone.py",
+    "examples/adapter_vismatch.py",
+}
 
 
 PASSED_ON = {

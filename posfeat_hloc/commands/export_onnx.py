@@ -1,0 +1,41 @@
+"""``export-onnx``: a feature as an ONNX file, and how COLMAP takes it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from posfeat_hloc import confs
+from posfeat_hloc.export.onnx_file import FEATURES, write_onnx
+
+MIN_COSSIM = {"posfeat-small": 0.6}
+"""Feature -> the least cosine of a match for COLMAP's matcher (docs/onnx.md); others take any, as this package does."""
+
+COMMANDS = """\
+with a COLMAP 4 that was built with ONNX (docs/onnx.md), in place of ALIKED's network:
+
+colmap feature_extractor --database_path database.db --image_path photos \\
+    --FeatureExtraction.type ALIKED_N16ROT --AlikedExtraction.n16rot_model_path {path} \\
+    --AlikedExtraction.max_num_features {keypoints} --AlikedExtraction.min_score 0
+colmap exhaustive_matcher --database_path database.db \\
+    --FeatureMatching.type ALIKED_BRUTEFORCE --AlikedMatching.brute_force_min_cossim {cosine:g}
+colmap mapper --database_path database.db --image_path photos --output_path sparse"""
+
+
+def add_export_onnx(command: argparse.ArgumentParser) -> None:
+    """The options of ``export-onnx``."""
+    command.set_defaults(run=export_onnx)
+    add = command.add_argument
+    add("output", type=Path, metavar="FILE", help="the file to write, e.g. posfeat-small.onnx")
+    add("--feature", choices=FEATURES, default=confs.DEFAULT_FEATURE, help="default: %(default)s")
+    add("--weights", metavar="NAME_OR_FILE", help="other weights of the same network")
+
+
+def export_onnx(args: argparse.Namespace) -> bool:
+    """Write the file, and print the commands of COLMAP that use it."""
+    write_onnx(args.feature, args.output, args.weights)
+    print(f"{args.output}: {args.feature}, {args.output.stat().st_size / 1e6:.1f} MB\n")
+    cosine = MIN_COSSIM.get(args.feature, -1)
+    keypoints = confs.extractors[args.feature]["model"]["max_keypoints"]
+    print(COMMANDS.format(path=args.output.resolve(), keypoints=keypoints, cosine=cosine))
+    return True

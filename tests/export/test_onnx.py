@@ -1,0 +1,192 @@
+"""ONNX files give what the extractors give, and are what COLMAP's code asks for."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch.nn import functional as F
+
+from posfeat_hloc import confs, extractors, weights
+from posfeat_hloc.__main__ import main
+from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.export import onnx_file
+from posfeat_hloc.export.onnx_file import FEATURES, INPUTS, OUTPUTS, write_onnx
+from posfeat_hloc.export.onnx_graph import graph_of
+from posfeat_hloc.features import Features
+from tests.docs.pages import REPOSITORY
+from tests.rendering import arc, render
+
+onnx = pytest.importorskip("onnx", reason="the extra [onnx] is not installed")
+onnxruntime = pytest.importorskip("onnxruntime", reason="the extra [onnx] is not installed")
+
+TRIED = ("posfeat-small", "posfeat", "d2d-hardnet-subpixel")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The features are written once, with the package's weights."""
+    folder = tmp_path_factory.mktemp("onnx")
+    for feature in TRIED:
+        write_onnx(feature, folder / f"{feature}.onnx")
+    return {feature: folder / f"{feature}.onnx" for feature in TRIED}
+
+
+@pytest.fixture(scope="module")
+def sessions(files: dict[str, Path]) -> dict[str, Any]:
+    return {
+        feature: onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+        for feature, file in files.items()
+    }
+
+
+def photograph(height: int, width: int) -> NDArray[np.float32]:
+    """A rendered view in 8 bits as ``(3, H, W)``; grey, for our grey pixels are rounded once more."""
+    grey = np.asarray(Image.fromarray(render(arc(3)[1])).convert("L").resize((width, height)), np.float32) / 255
+    return np.stack([grey] * 3)
+
+
+def ours(feature: str, image: NDArray[np.float32], count: int) -> Features:
+    model = confs.extractors[feature]["model"] | {"precision": "fp32", "max_keypoints": count}
+    extractor: Any = extractors.create(model | ({"spread": False} if "spread" in model else {}))
+    seen = image[:1] if extractor.grayscale else image
+    found: Features = extractor(torch.tensor(seen)[None])[0]
+    return found
+
+
+def run(session: Any, image: NDArray[np.float32], count: int, least: float = 0.0) -> Features:
+    """The answer in pixels."""
+    given = (image[None], np.array(count), np.array(least, np.float32))
+    places, descriptors, scores = session.run(None, dict(zip(INPUTS, given, strict=True)))
+    last = np.array([image.shape[2], image.shape[1]]) - 1
+    return Features(((places[0] + 1) / 2 * last).astype(np.float32), scores[0], descriptors[0])
+
+
+def share_found(wanted: Features, found: Features) -> float:
+    """Of keypoints that are found at the same place with the same descriptor and score."""
+    away = np.linalg.norm(wanted.keypoints[:, None] - found.keypoints, axis=2)
+    nearest = away.argmin(axis=1)
+    same = away.min(axis=1) < 0.01
+    same &= np.abs(wanted.descriptors - found.descriptors[nearest]).max(axis=1) < 2e-3
+    same &= np.abs(wanted.scores - found.scores[nearest]) < 1e-3 * (1 + wanted.scores)
+    return float(same.mean())
+
+
+@pytest.mark.parametrize(
+    ("feature", "height", "width"),
+    [
+        ("posfeat-small", 96, 128),
+        ("posfeat-small", 100, 77),
+        ("posfeat-small", 64, 201),
+        ("posfeat", 100, 77),
+        ("d2d-hardnet-subpixel", 100, 77),
+        ("d2d-hardnet-subpixel", 64, 201),
+    ],
+)
+def test_keypoints_scores_and_descriptors_are_ours(
+    sessions: dict[str, Any], feature: str, height: int, width: int
+) -> None:
+    image = photograph(height, width)
+    wanted = ours(feature, image, 10_000)
+    found = run(sessions[feature], image, 10_000)
+    assert len(wanted) > 20
+    assert abs(len(found) - len(wanted)) <= 0.01 * len(wanted)
+    assert share_found(wanted, found) > 0.98  # of equal scores, one may pass the other
+    assert np.all(np.diff(found.scores) <= 0)
+
+
+@pytest.mark.parametrize("feature", TRIED)
+def test_number_and_score_of_keypoints_are_limited_when_it_runs(sessions: dict[str, Any], feature: str) -> None:
+    image = photograph(96, 128)
+    everything = run(sessions[feature], image, 10_000)
+    few = run(sessions[feature], image, 15)
+    np.testing.assert_array_equal(few.keypoints, everything.keypoints[:15])
+    least = float(everything.scores[9])
+    assert len(run(sessions[feature], image, 10_000, least)) == (everything.scores >= np.float32(least)).sum()
+    assert len(run(sessions[feature], image, 15, 1e9)) == 0
+
+
+@pytest.mark.parametrize("feature", TRIED)
+def test_the_file_is_what_colmap_asks_for(sessions: dict[str, Any], feature: str) -> None:
+    """src/colmap/feature/aliked.cc: names in this order, ranks, scalars, and a descriptor of known length."""
+    inputs, outputs = sessions[feature].get_inputs(), sessions[feature].get_outputs()
+    assert [(one.name, one.type) for one in inputs] == [
+        ("image", "tensor(float)"), ("max_keypoints", "tensor(int64)"), ("min_score", "tensor(float)"),
+    ]  # fmt: skip
+    assert [len(one.shape) for one in inputs] == [4, 0, 0]
+    assert inputs[0].shape[:2] == [1, 3]
+    assert all(isinstance(side, str) for side in inputs[0].shape[2:])  # any size
+    assert tuple(one.name for one in outputs) == OUTPUTS
+    assert [one.type for one in outputs] == ["tensor(float)"] * 3
+    assert [len(one.shape) for one in outputs] == [3, 3, 2]
+    assert (outputs[0].shape[2], outputs[1].shape[2]) == (2, 128)
+    described = sessions[feature].get_modelmeta().custom_metadata_map
+    assert described["feature"] == feature
+    name = confs.extractors[feature]["model"]["weights"]
+    assert described["weights_sha256"] == weights.BUNDLED[name].sha256
+
+
+def test_what_colmap_makes_of_it_are_our_keypoints_plus_half_a_pixel(sessions: dict[str, Any]) -> None:
+    """COLMAP repeats the last row and column up to multiples of 32, and leaves out keypoints there."""
+    height, width = 100, 77
+    image = photograph(height, width)
+    padded = F.pad(torch.tensor(image)[None], (0, -width % 32, 0, -height % 32), mode="replicate")[0].numpy()
+    places = sessions["posfeat-small"].run(
+        ["keypoints"],
+        {"image": padded[None], "max_keypoints": np.array(500), "min_score": np.array(0, np.float32)},
+    )[0][0]
+    scale = np.float32(0.5) * np.array([padded.shape[2] - 1, padded.shape[1] - 1], np.float32)
+    colmap = (places + 1) * scale + np.float32(0.5)
+    colmap = colmap[((colmap >= 0) & (colmap < [width, height])).all(axis=1)]
+    wanted = ours("posfeat-small", padded, 500).keypoints + 0.5
+    wanted = wanted[((wanted >= 0) & (wanted < [width, height])).all(axis=1)]
+    away = np.linalg.norm(wanted[:, None] - colmap, axis=2).min(axis=1)
+    assert len(wanted) > 50
+    assert (away < 0.01).mean() > 0.98
+
+
+def test_the_command_prints_what_to_type(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "new" / "d2d.onnx"
+    assert main(["export-onnx", str(file), "--feature", "d2d-hardnet-subpixel"]) == 0
+    printed = capsys.readouterr().out
+    assert f"{file}: d2d-hardnet-subpixel, " in printed
+    assert f"--AlikedExtraction.n16rot_model_path {file}" in printed
+    assert "--AlikedExtraction.max_num_features 8192 --AlikedExtraction.min_score 0\n" in printed
+    assert "--AlikedMatching.brute_force_min_cossim -1\n" in printed
+    assert [path.name for path in file.parent.iterdir()] == ["d2d.onnx"]
+    onnx.checker.check_model(str(file), full_check=True)
+
+
+def test_the_example_needs_onnxruntime_alone(
+    files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, view in zip("ab", arc(9)[3:5], strict=True):
+        Image.fromarray(render(view)).save(tmp_path / f"{name}.png")
+    photographs = [str(tmp_path / name) for name in ("a.png", "b.png")]
+    monkeypatch.setattr(sys, "argv", ["", str(files["posfeat-small"]), *photographs])
+    runpy.run_path(str(REPOSITORY / "examples/onnx_alone.py"))
+    printed = capsys.readouterr().out
+    assert int(printed.split("keypoints, ")[1].split()[0]) > 100
+    assert printed.count("->") == 3
+
+
+def test_what_cannot_be_exported() -> None:
+    for feature in FEATURES:
+        assert feature in confs.extractors
+    with pytest.raises(ConfigurationError, match="sift: cannot be exported to ONNX; posfeat-small, "):
+        graph_of(extractors.create(confs.extractors["sift"]["model"]), "sift")
+    with pytest.raises(ConfigurationError, match="d2d-hardnet: cannot be exported"):
+        graph_of(extractors.create(confs.extractors["d2d-hardnet"]["model"]), "d2d-hardnet")
+
+
+def test_without_onnx_the_message_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(ConfigurationError, match=r"needs the package onnx: pip install .*\[onnx\]"):
+        onnx_file.write_onnx("posfeat-small", tmp_path / "x.onnx")
