@@ -9,9 +9,9 @@ With pycolmap 4, hloc's triangulation ends without a point unless it is called i
 import sys
 from pathlib import Path
 
-from hloc import extract_features, match_features, pairs_from_exhaustive, reconstruction
+import posfeat_hloc  # added, before hloc: it loads Pillow before pycolmap, which otherwise aborts when a PNG is saved
 
-import posfeat_hloc  # added
+from hloc import extract_features, match_features, pairs_from_exhaustive, reconstruction  # isort: skip
 
 posfeat_hloc.register()  # added
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from pipelines.feature_list import FeatureChoice, add_feature_options, choose_features, feature_file
 from pipelines.report import add_report_option, write_page
+from pipelines.summary import counted
 from pipelines.tables import Column, Table, Value
 from posfeat_hloc import __version__, confs
 from posfeat_hloc.errors import ConfigurationError
@@ -30,6 +31,7 @@ from posfeat_hloc.exits import exit_code
 from posfeat_hloc.output import write_atomically
 
 HERE = "measured here"
+_NAMED = 5  # of the sequences that are missing
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -115,7 +117,7 @@ def _drop_unreadable(found: SequenceSet, skipped: Mapping[str, str]) -> None:
         found.unusable[name.partition("/")[0]] = why
     found.sequences = [sequence for sequence in found.sequences if sequence.name not in found.unusable]
     if not found.sequences:
-        raise ConfigurationError(f"no sequence has six readable images ({'; '.join(found.unusable.values())})")
+        raise ConfigurationError(f"no sequence has six readable images ({counted(found.unusable)})")
 
 
 def _evaluate(
@@ -170,6 +172,7 @@ def _summary(args: argparse.Namespace, found: SequenceSet) -> dict[str, Any]:
     return {
         "sequences": [sequence.name for sequence in found.sequences],
         "unusable": found.unusable,
+        "absent": found.absent,
         "command": {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()},
         "versions": {"posfeat_hloc": __version__, "python": platform.python_version()},
     }
@@ -199,7 +202,8 @@ def _report(
     if found.left_out:
         lines.append(f"left out by the protocol ({len(found.left_out)}): {', '.join(found.left_out)}")
     if found.absent:
-        lines.append(f"not in this folder ({len(found.absent)} of the protocol's 108): {', '.join(found.absent)}")
+        names = ", ".join(found.absent[:_NAMED]) + (", ..." if len(found.absent) > _NAMED else "")
+        lines.append(f"not in this folder: {len(found.absent)} of the protocol's 108 ({names}; all in summary.json)")
     lines += [f"not used: {name}: {why}" for name, why in found.unusable.items()]
     if not found.is_hpatches:
         lines.append("published curves are of HPatches and not shown beside other images")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 import struct
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from PIL import Image
 
@@ -34,6 +36,11 @@ VIDEO = frozenset(
     {".mp4", ".mov", ".avi", ".mkv", ".m4v", ".webm", ".mts", ".m2ts", ".mpg", ".mpeg", ".wmv", ".360", ".insv"}
 )
 """Endings of videos."""
+
+MOST_PIXELS = 1 << 30
+"""Of an image: 1074 megapixels, 3 GiB while it is decoded."""
+
+_OPENING = threading.Lock()
 
 HEIF_HINT = 'pip install "posfeat-hloc[heic]"'
 """Reads HEIC."""
@@ -93,7 +100,7 @@ def open_image(path: Path) -> Iterator[Image.Image]:
     """Open an image file as what it is, whatever its ending; pixels are decoded when they are asked for.
 
     Raises:
-        ImageError: not a photograph, a raw one, or HEIC without the plugin that reads it.
+        ImageError: not a photograph, a raw one, one of more than 2^30 pixels, or HEIC without the plugin that reads it.
         OSError: no such file, or no permission to read it.
     """
     with path.open("rb") as opened:  # Pillow maps files that it opens itself, and then mixes up sides of turned TIFF
@@ -108,10 +115,22 @@ def open_image(path: Path) -> Iterator[Image.Image]:
             raise ImageError(f"{path}: not an image that can be decoded")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of damaged EXIF and of large pictures; both are handled
-            with Image.open(opened, formats=formats) as file:
+            with _open_of_any_size(opened, formats) as file:
+                if file.width * file.height > MOST_PIXELS:
+                    raise ImageError(f"{path}: too many pixels ({file.width}x{file.height}); make it smaller first")
                 if kind == "TIFF" and _is_preview(file):
                     raise ImageError(f"{path}: a raw photograph (DNG); develop it to JPEG or TIFF first")
                 yield file
+
+
+def _open_of_any_size(file: IO[bytes], formats: tuple[str, ...]) -> Image.Image:
+    """What ``Image.open`` does, without Pillow's limit of 179 megapixels, which stays as it is for everybody else."""
+    with _OPENING:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(file, formats=formats)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
 
 
 def can_read_heic() -> bool:

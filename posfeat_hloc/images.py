@@ -134,7 +134,7 @@ def read_image(
             :func:`posfeat_hloc.deep_images.ranges_of`; None for what this file alone uses.
 
     Raises:
-        ImageError: the file is missing, empty, truncated, not an image, or has more pixels than PIL's limit.
+        ImageError: the file is missing, empty, truncated, not an image, or has more than 2^30 pixels.
     """
     notes: list[str] = []
     try:
@@ -168,8 +168,6 @@ def read_image(
         raise ImageError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
     except PIL.UnidentifiedImageError as error:
         raise ImageError(f"{path}: not an image that can be decoded") from error
-    except Image.DecompressionBombError as error:
-        raise ImageError(f"{path}: too many pixels ({error}); make it smaller first") from error
     except Exception as error:  # decoders raise anything on damaged files
         raise ImageError(f"{path}: cannot be decoded, it may be truncated ({error})") from error
     orientation = found if upright else 1

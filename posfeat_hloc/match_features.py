@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from posfeat_hloc import matchers
 from posfeat_hloc.descriptor_cache import CACHE_BYTES, DescriptorCache, blocks_for_reuse
@@ -21,6 +21,7 @@ from posfeat_hloc.extract_features import batch_size_on, choose_device
 from posfeat_hloc.features import Matches
 from posfeat_hloc.mapping.pairs import Pair, read_pairs, unique_pairs
 from posfeat_hloc.memory import return_large_blocks
+from posfeat_hloc.progress import Bar
 from posfeat_hloc.stores import FeatureStore, MatchStore
 from posfeat_hloc.stores.matches import DIRECTED
 from posfeat_hloc.threads import computing_threads, in_order
@@ -48,10 +49,24 @@ class Matched:
 
 @dataclass
 class MatchingReport:
-    """How many pairs were matched now, and how many were kept from an earlier run."""
+    """What became of the pairs.
+
+    Attributes:
+        matched, reused: pairs matched now, or kept from an earlier run.
+        counts: matches of each pair that was matched now.
+    """
 
     matched: int = 0
     reused: int = 0
+    counts: list[int] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        text = f"{self.matched} matched, {self.reused} kept"
+        if self.counts:
+            text += f"; {sum(self.counts)} matches, {median(self.counts):g} in the median pair"
+        if empty := self.counts.count(0):
+            text += f"; {empty} without a match"
+        return text
 
 
 def main(
@@ -65,7 +80,7 @@ def main(
     device: str = "auto",
     memory: int = CACHE_BYTES,
 ) -> Path:
-    """Match as ``hloc.match_features.main`` does, and return the path of the file.
+    """Match as ``hloc.match_features.main`` does, say how many matches there are, and return the path of the file.
 
     Args:
         conf: one of ``confs.matchers``, or a dict of that shape.
@@ -86,7 +101,8 @@ def main(
             found = read_pairs(pairs, known, store.names())
     else:
         found = read_pairs(pairs, known)
-    match(conf, found, features, matches, device, overwrite, reference=features_ref, memory=memory)
+    report = match(conf, found, features, matches, device, overwrite, reference=features_ref, memory=memory)
+    print(f"pairs: {report}")
     return matches
 
 
@@ -142,7 +158,7 @@ def match(
         images1 = images0 if reference is None else _Images(source1, names1, places, len(images0.names))
         todo = [
             (a, b)
-            for a, b in sorted(pairs)
+            for a, b in Bar(sorted(pairs), desc="look up", unit="pair", disable=not progress, leave=False, delay=1)
             if overwrite or not store.is_current(a, b, (images0.digests[a], images1.digests[b]))
         ]
         report.reused = len(pairs) - len(todo)
@@ -151,7 +167,7 @@ def match(
         found = matched(matcher, batches, target) if cluster is None else cluster.match(conf["model"], batches, device)
         committed = time.monotonic()
         with (
-            tqdm(total=len(todo), desc="match", unit="pair", disable=not progress or not todo) as bar,
+            Bar(total=len(todo), desc="match", unit="pair", disable=not progress or not todo) as bar,
             closing(found) as results,
         ):
             for result in results:
@@ -161,6 +177,7 @@ def match(
                     store.commit()
                     committed = time.monotonic()
                 report.matched += 1
+                report.counts.append(int((result.matches.indices >= 0).sum()))
                 bar.update()
             store.commit()
     return report

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +13,35 @@ from pathlib import Path
 
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.locks import HeldLock, LockedError
+
+_FULL = 16 << 20
+"""Bytes; with less free space than this a disk is called full whatever the error says."""
+
+
+def writing_remedy(path: Path, error: Exception) -> str:
+    """What helps where a file cannot be written, by the cause that the system or the text of the error names.
+
+    A full disk is named only where the system says so, or hardly any space is left.
+    """
+    number = error.errno if isinstance(error, OSError) else None
+    text = str(error).lower()
+    if number == errno.EFBIG:
+        return "its file system, or `ulimit -f`, allows no file so large; choose another output"
+    if number in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "check its permissions, or choose another output"
+    if number in (errno.ENOSPC, errno.EDQUOT) or "disk is full" in text or "no space left" in text or _is_full(path):
+        return "free some space and run again"
+    if number == errno.EIO:
+        return "the disk reports a fault; check it, or choose another output"
+    return "run again, or choose another output"
+
+
+def _is_full(path: Path) -> bool:
+    folder = next((parent for parent in path.absolute().parents if parent.is_dir()), None)
+    try:
+        return folder is not None and shutil.disk_usage(folder).free < _FULL
+    except OSError:
+        return False
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 from PIL import Image
 
-from posfeat_hloc import images
+from posfeat_hloc import image_formats, images
 from posfeat_hloc.errors import ConfigurationError, ImageError
 from posfeat_hloc.images import list_images, read_image, resize
 from tests.test_image_orientation import DIFFERENT, oriented
@@ -219,10 +219,19 @@ def test_file_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_too_many_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = save(tmp_path / "x.png", DIFFERENT)
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 17)  # PIL refuses what has twice as many
+    monkeypatch.setattr(image_formats, "MOST_PIXELS", DIFFERENT.size - 1)
     assert_refused(path, "too many pixels")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 18)
+    monkeypatch.setattr(image_formats, "MOST_PIXELS", DIFFERENT.size)
     assert_array_equal(read_image(path, grayscale=True).pixels, DIFFERENT)
+
+
+def test_200_megapixels_are_read(tmp_path: Path) -> None:
+    """Pillow alone refuses them, and still does afterwards."""
+    path = tmp_path / "x.png"
+    Image.new("1", (20_000, 10_000), 1).save(path, compress_level=1)
+    assert read_image(path, grayscale=True).pixels.shape == (10_000, 20_000)
+    with pytest.raises(Image.DecompressionBombError):
+        Image.open(path)
 
 
 def test_any_exception_of_a_decoder_is_an_image_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,6 +63,21 @@ def test_files_where_they_are_wanted(photos: Path, tmp_path: Path) -> None:
     assert (features.parent / "f_matches-NN-mutual_pairs.h5").exists()
 
 
+def test_matching_says_how_many_matches_there_are(photos: Path, capsys: Output) -> None:
+    """The three pictures are the same, so that every keypoint has a match; one of them is grey."""
+    Image.new("L", (100, 80), 128).save(photos / "c.png")
+    assert extract(photos) == 0
+    features = photos.parent / "feats-sift.h5"
+    with FeatureStore(features) as store:
+        count = len(store.read("a.png"))
+    capsys.readouterr()
+    assert match(photos.parent, "--features", features) == 0
+    told = f"pairs: 2 matched, 0 kept; {count} matches, {count / 2:g} in the median pair; 1 without a match"
+    assert told in capsys.readouterr().out
+    assert match(photos.parent, "--features", features) == 0
+    assert "pairs: 0 matched, 2 kept\n" in capsys.readouterr().out
+
+
 def test_a_list_of_images_and_a_second_run(photos: Path, capsys: Output) -> None:
     (photos.parent / "list.txt").write_text("c.png\na.png\n")
     assert extract(photos, "--image_list", photos.parent / "list.txt") == 0

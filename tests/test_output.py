@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from unittest import mock
 
 import pytest
 
 from posfeat_hloc.errors import ConfigurationError
-from posfeat_hloc.output import only_writer, write_atomically
+from posfeat_hloc.output import only_writer, write_atomically, writing_remedy
 
 
 def test_a_text_is_replaced_or_as_it_was(tmp_path: Path) -> None:
@@ -42,3 +45,26 @@ def test_a_run_that_fails_lets_go_and_leaves_nothing(tmp_path: Path) -> None:
 def test_file_systems_without_locks_are_used_none_the_less(tmp_path: Path) -> None:
     with mock.patch("fcntl.flock", side_effect=OSError(95, "Operation not supported")), only_writer(tmp_path):
         (tmp_path / "x").touch()
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "free some space"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "free some space"),
+        (RuntimeError("SQLite error: database or disk is full"), "free some space"),
+        (RuntimeError("SQLite error: database is locked"), "run again"),
+        (OSError(errno.EFBIG, "File too large"), "no file so large"),
+        (OSError(errno.EROFS, "Read-only file system"), "permissions"),
+        (OSError(errno.EIO, "Input/output error"), "check it"),
+    ],
+)
+def test_space_is_asked_for_only_where_it_lacks(error: Exception, told: str, tmp_path: Path) -> None:
+    found = writing_remedy(tmp_path / "new" / "database.db", error)
+    assert told in found
+    assert ("space" in found) == (told == "free some space")
+
+
+def test_a_disk_without_space_is_full_whatever_the_error_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=1000))
+    assert "free some space" in writing_remedy(tmp_path / "a", RuntimeError("failed writing file"))

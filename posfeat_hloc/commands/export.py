@@ -47,6 +47,7 @@ def export_model(args: argparse.Namespace) -> bool:
         for name, given in (("images", args.images), ("masks", args.masks))
     )
     options = ExportOptions(masks, args.keep_frame, args.max_size, not args.quiet)
-    for path in export(model, dict.fromkeys(args.format), args.output or args.model / "export", images, options):
-        print(path)
+    for name in dict.fromkeys(args.format):  # each is said before the next one may fail
+        for path in export(model, [name], args.output or args.model / "export", images, options):
+            print(path, flush=True)
     return True

@@ -14,11 +14,14 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.errors import ConfigurationError, ImageError
 from posfeat_hloc.features import Features
 
 ALL_KEYPOINTS = 2**31 - 1
 """A ``max_keypoints`` that no image reaches, which every extractor takes."""
+
+_OVERSHOOT = 0.2
+"""By how much a resized image may leave [0, 1]; bicubic interpolation overshoots by up to 0.13."""
 
 
 class Extractor(Protocol):
@@ -37,7 +40,11 @@ class Extractor(Protocol):
     """Hash of the weights in use, empty for methods without weights."""
 
     def __call__(self, images: Tensor) -> list[Features]:
-        """Extract features of ``(B, C, H, W)`` images in [0, 1]; no resizing, no files."""
+        """Extract features of ``(B, C, H, W)`` images in [0, 1]; no resizing, no files.
+
+        Raises:
+            ImageError: see :func:`check_images`, which every extractor calls first.
+        """
 
 
 def create(model: dict[str, Any], device: str = "cpu") -> Extractor:
@@ -52,6 +59,28 @@ def create(model: dict[str, Any], device: str = "cpu") -> Extractor:
         WeightsError: the weights cannot be loaded.
     """
     return build(__name__, model, torch.device(device))  # type: ignore[no-any-return]
+
+
+def check_images(images: Tensor, grayscale: bool) -> None:
+    """Raises ImageError for anything but ``(B, 1, H, W)`` grey or ``(B, 3, H, W)`` colour images, floats in [0, 1].
+
+    A little more than [0, 1] is let pass, which interpolation gives.
+    """
+    channels, kind = (1, "grey") if grayscale else (3, "colour")
+    if not isinstance(images, Tensor) or images.ndim != 4 or images.shape[1] != channels:
+        found = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
+        cure = "take their mean over the channels" if grayscale else "repeat one channel three times"
+        raise ImageError(f"this feature takes {kind} images, a tensor (B, {channels}, H, W), not {found}; {cure}")
+    if not images.is_floating_point():
+        raise ImageError(f"images must be floats in [0, 1], not {images.dtype}; give images.float() / 255")
+    if images.numel() == 0:
+        return
+    least, most = (float(value) for value in images.aminmax())
+    if not (least >= -_OVERSHOOT and most <= 1 + _OVERSHOOT):  # NaN fails both
+        raise ImageError(
+            f"images must lie in [0, 1], not in [{least:.4g}, {most:.4g}]; divide 8-bit values by 255, "
+            "and leave out the normalization by mean and deviation"
+        )
 
 
 def keypoint_limit(model: dict[str, Any]) -> int | None:

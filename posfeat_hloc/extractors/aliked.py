@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from posfeat_hloc.errors import ConfigurationError
-from posfeat_hloc.extractors import ALL_KEYPOINTS
+from posfeat_hloc.extractors import ALL_KEYPOINTS, check_images
 from posfeat_hloc.features import Features
 from posfeat_hloc.networks.peers import load_aliked
 
@@ -52,6 +52,7 @@ class Extractor:
 
     def __call__(self, images: Tensor) -> list[Features]:
         """Extract features of ``(B, 3, H, W)`` images, one after the other; one shorter than 8 pixels has none."""
+        check_images(images, self.grayscale)
         return [self._extract(image[None].to(self.device)) for image in images]
 
     @torch.inference_mode()

@@ -15,6 +15,7 @@ from posfeat_hloc.detection.d2d import TERMS, score_map, top_k
 from posfeat_hloc.detection.hessian import hessian_determinant, peaks_of_all
 from posfeat_hloc.detection.spread import POOL, spread
 from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.extractors import check_images
 from posfeat_hloc.features import Features
 from posfeat_hloc.networks import l2net
 from posfeat_hloc.networks.folding import fold_batch_norms
@@ -97,6 +98,7 @@ class Extractor:
 
     def __call__(self, images: Tensor) -> list[Features]:
         """Extract features of ``(B, 1, H, W)`` images; one shorter than 29 pixels has none."""
+        check_images(images, self.grayscale)
         found = [self._extract_at(images.to(self.device), scale) for scale in self.options.scales]
         return [_best_of(list(features), self.options.max_keypoints) for features in zip(*found, strict=True)]
 

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from posfeat_hloc.detection.channel_maxima import channel_maxima
 from posfeat_hloc.detection.d2d import TERMS, score_map
 from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.extractors import check_images
 from posfeat_hloc.features import Features
 from posfeat_hloc.networks.d2net import DIMENSION, MIN_SIZE, map_to_pixels, resize_map
 from posfeat_hloc.networks.interpolation import interpolate_cells
@@ -70,6 +71,7 @@ class Extractor:
 
     def __call__(self, images: Tensor) -> list[Features]:
         """Extract features of ``(B, 3, H, W)`` images, one after the other; one shorter than 8 pixels has none."""
+        check_images(images, self.grayscale)
         return [self._extract(image[None].to(self.device)) for image in images]
 
     @torch.inference_mode()

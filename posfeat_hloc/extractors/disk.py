@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.extractors import check_images
 from posfeat_hloc.features import Features
 from posfeat_hloc.networks.loading import load_disk
 from posfeat_hloc.networks.precision import inference_precision
@@ -53,6 +54,7 @@ class Extractor:
 
     def __call__(self, images: Tensor) -> list[Features]:
         """Extract features of ``(B, 3, H, W)`` images, one after the other; one shorter than 17 pixels has none."""
+        check_images(images, self.grayscale)
         return [self._extract(image[None].to(self.device)) for image in images]
 
     @torch.inference_mode()

@@ -51,6 +51,7 @@ class Extractor:
 
     def __call__(self, images: Tensor) -> list[Features]:
         """Extract features of ``(B, 3, H, W)`` images, ``(B, 1, H, W)`` where both parts see grey."""
+        extractors.check_images(images, self.grayscale)
         return [self._extract(image) for image in images]
 
     def _extract(self, image: Tensor) -> Features:

@@ -13,6 +13,7 @@ from posfeat_hloc.detection.peaks import SUBPIXEL, find_peaks, refine
 from posfeat_hloc.detection.sampling import read_descriptors
 from posfeat_hloc.detection.spread import POOL, spread
 from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.extractors import check_images
 from posfeat_hloc.features import Features
 from posfeat_hloc.networks.folding import fold_batch_norms
 from posfeat_hloc.networks.loading import load_posfeat
@@ -89,6 +90,7 @@ class Extractor:
 
     def __call__(self, images: Tensor) -> list[Features]:
         """Extract features of ``(B, 3, H, W)`` images, one after the other: memory does not grow with B."""
+        check_images(images, self.grayscale)
         return [self._extract(image[None]) for image in images]
 
     @torch.inference_mode()

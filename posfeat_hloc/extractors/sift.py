@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from posfeat_hloc.detection import sift
 from posfeat_hloc.errors import ConfigurationError
-from posfeat_hloc.extractors import dense
+from posfeat_hloc.extractors import check_images, dense
 from posfeat_hloc.extractors.posfeat import crop
 from posfeat_hloc.features import Features
 from posfeat_hloc.networks.loading import load_l2net
@@ -78,6 +78,7 @@ class Extractor:
 
     def __call__(self, images: Tensor) -> list[Features]:
         """Extract features of ``(B, 1, H, W)`` images, ``(B, 3, H, W)`` with PoSFeat."""
+        check_images(images, self.grayscale)
         return [self._extract(image) for image in images]
 
     def _extract(self, image: Tensor) -> Features:

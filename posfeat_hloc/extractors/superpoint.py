@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from posfeat_hloc.detection.d2d import TERMS, adapted_threshold, score_map
 from posfeat_hloc.detection.peaks import greedy_peaks
 from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.extractors import check_images
 from posfeat_hloc.features import Features
 from posfeat_hloc.networks.loading import load_superpoint
 from posfeat_hloc.networks.precision import inference_precision
@@ -72,6 +73,7 @@ class Extractor:
 
     def __call__(self, images: Tensor) -> list[Features]:
         """Extract features of ``(B, 1, H, W)`` images, one after the other; one shorter than 8 pixels has none."""
+        check_images(images, self.grayscale)
         return [self._extract(image[None].to(self.device)) for image in images]
 
     @torch.inference_mode()

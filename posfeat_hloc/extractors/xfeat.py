@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from posfeat_hloc.extractors import ALL_KEYPOINTS
+from posfeat_hloc.extractors import ALL_KEYPOINTS, check_images
 from posfeat_hloc.features import Features
 from posfeat_hloc.networks.peers import load_xfeat
 
@@ -42,6 +42,7 @@ class Extractor:
 
     def __call__(self, images: Tensor) -> list[Features]:
         """Extract features of ``(B, 3, H, W)`` images, one after the other."""
+        check_images(images, self.grayscale)
         return [self._extract(image[None].to(self.device)) for image in images]
 
     def _extract(self, image: Tensor) -> Features:

@@ -18,6 +18,7 @@ from typing import Any
 
 import posfeat_hloc
 from posfeat_hloc.errors import StoreError
+from posfeat_hloc.output import writing_remedy
 from posfeat_hloc.stores.journal import journal_path, recover
 
 _RESTARTS = 20
@@ -115,14 +116,16 @@ def repair_file(report: FileReport, limit: float = 20.0) -> Path:
         if not problem and (copy := check_file(partial, limit=limit)).intact != report.intact:
             problem = f"the copy has {len(copy.intact)} groups instead of {len(report.intact)}"
         if problem:
-            raise StoreError(f"{path}: the intact groups cannot be copied ({problem}); is the disk full?")
+            raise StoreError(
+                f"{path}: the intact groups cannot be copied ({problem}); {writing_remedy(path, OSError(problem))}"
+            )
         try:
             os.link(path, kept)
         except OSError:  # a file system without links
             shutil.copy2(path, kept)
         os.replace(partial, path)
     except OSError as error:
-        raise StoreError(f"{path}: cannot be repaired ({error.strerror}); free some space and rerun") from error
+        raise StoreError(f"{path}: cannot be repaired ({error.strerror}); {writing_remedy(path, error)}") from error
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)

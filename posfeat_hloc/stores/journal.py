@@ -17,11 +17,15 @@ from pathlib import Path
 
 from posfeat_hloc.errors import StoreError
 from posfeat_hloc.locks import HeldLock, LockedError
+from posfeat_hloc.output import writing_remedy
 
 try:
     import fcntl
 except ImportError:  # Windows; HDF5, which locks the files that it reads by flock, locks none there
     fcntl = None  # type: ignore[assignment]
+
+_LOCKS_NOTHING = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
+"""What network file systems without locks answer; two writers are not told apart there."""
 
 _MAGIC = b"PFJOURN1"
 _HEADER = struct.Struct("<8sQQ32s")  # magic, length of the body, final size of the file, SHA-256 of the body
@@ -63,9 +67,10 @@ class JournaledFile(io.RawIOBase):
             try:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
-                self._file.close()
-                self._lock.release()
-                raise _in_use(path) from error
+                if error.errno not in _LOCKS_NOTHING:
+                    self._file.close()
+                    self._lock.release()
+                    raise _in_use(path) from error
         try:
             if not exists:
                 self.journal.unlink(missing_ok=True)  # it belonged to a file that was deleted
@@ -74,7 +79,7 @@ class JournaledFile(io.RawIOBase):
             self._file.close()
             self._lock.release()
             raise StoreError(
-                f"{path}: the last changes cannot be completed ({error.strerror}); free some space and rerun"
+                f"{path}: the last changes cannot be completed ({error.strerror}); {writing_remedy(path, error)}"
             ) from error
         self._size = self._size_on_disk()
         self._position = 0
@@ -157,7 +162,8 @@ class JournaledFile(io.RawIOBase):
             self._write_journal(header, body)
             _replay(self.journal, self._file)
         except OSError as error:
-            raise StoreError(f"{self.path}: cannot be written ({error.strerror}); free some space and rerun") from error
+            remedy = writing_remedy(self.path, error)
+            raise StoreError(f"{self.path}: cannot be written ({error.strerror}); {remedy}") from error
         self._pending = []
 
     def _write_journal(self, header: bytes, body: bytes) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from posfeat_hloc.errors import ConfigurationError, TrainingError
-from posfeat_hloc.output import write_atomically
+from posfeat_hloc.output import write_atomically, writing_remedy
 
 
 class RunFolder:
@@ -89,7 +89,7 @@ class RunFolder:
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
             raise TrainingError(
-                f"{self.checkpoint}: cannot be written ({error}); free some space and run the same command again"
+                f"{self.checkpoint}: cannot be written ({error}); {writing_remedy(self.checkpoint, error)}"
             ) from error
 
     def log(self, record: dict[str, Any]) -> None:

@@ -184,6 +184,17 @@ def test_the_command_finds_model_and_photographs(tmp_path: Path, capsys: pytest.
     assert frame["file_path"] == "../photos/left side/0.jpg"
 
 
+def test_what_was_written_is_said_before_the_next_format_fails(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, photos = write_model(tmp_path)
+    shutil.rmtree(photos)
+    assert main(["export", str(model), "--images", str(photos)]) == 1
+    said = capsys.readouterr()
+    assert [Path(line).name for line in said.out.splitlines()] == ["text", "points.ply"]
+    assert "does not hold 'left side/0.jpg'" in said.err
+
+
 def test_what_is_wrong_ends_with_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model, photos = write_model(tmp_path)
     (tmp_path / "none").mkdir()

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from posfeat_hloc import extractors, matchers
-from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.errors import ConfigurationError, ImageError
 from posfeat_hloc.extractors import sift
 from posfeat_hloc.matchers import dual_softmax, nearest
 
@@ -56,3 +56,34 @@ def test_a_missing_dependency_is_not_mistaken_for_a_missing_module(monkeypatch: 
     monkeypatch.setattr(extractors, "import_module", without_dependency)
     with pytest.raises(ModuleNotFoundError, match="imaginary"):
         extractors.create({"name": "sift"})
+
+
+@pytest.mark.parametrize(
+    ("images", "told"),
+    [
+        (torch.rand(1, 1, 40, 40) * 255, "divide 8-bit values by 255"),
+        (torch.randn(1, 1, 40, 40) * 3, "without|leave out the normalization"),
+        (torch.full((1, 1, 40, 40), float("nan")), "must lie in"),
+        (torch.zeros(1, 1, 40, 40, dtype=torch.uint8), r"images.float\(\) / 255"),
+        (torch.rand(1, 3, 40, 40), r"takes grey images, a tensor \(B, 1, H, W\), not \(1, 3, 40, 40\)"),
+        (torch.rand(40, 40), "takes grey images"),
+        ("photo.jpg", "not str"),
+    ],
+)
+def test_what_is_no_image_is_refused(images: object, told: str) -> None:
+    with pytest.raises(ImageError, match=told):
+        extractors.create({"name": "sift"})(images)  # type: ignore[arg-type]
+
+
+def test_a_colour_feature_refuses_grey_images_and_takes_overshoot() -> None:
+    with pytest.raises(ImageError, match="repeat one channel three times"):
+        extractors.check_images(torch.rand(2, 1, 8, 8), grayscale=False)
+    extractors.check_images(torch.tensor([-0.1, 1.1]).expand(1, 3, 4, 2), grayscale=False)
+
+
+@pytest.mark.parametrize("name", ["d2d", "posfeat"])
+def test_every_bundled_feature_looks_at_its_images(name: str) -> None:
+    model = {"d2d": {"name": "d2d", "weights": "hardnet"}, "posfeat": {"name": "posfeat", "weights": "posfeat-small"}}
+    channels = 1 if name == "d2d" else 3
+    with pytest.raises(ImageError, match="divide 8-bit values by 255"):
+        extractors.create(model[name])(torch.rand(1, channels, 64, 64) * 255)

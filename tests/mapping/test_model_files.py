@@ -71,7 +71,7 @@ def test_a_model_that_is_cut_while_it_is_written_is_refused(tmp_path: Path) -> N
             content = (folder / "points3D.bin").read_bytes()
             (folder / "points3D.bin").write_bytes(content[:100])
 
-    with pytest.raises(MappingError, match=r"cannot be written .*free some space"):
+    with pytest.raises(MappingError, match=r"cannot be written .*run again"):
         write_model(OnAFullDisk(), tmp_path)
     write_model(model(), tmp_path)
     assert len(read_model(tmp_path).points3D) == 5

@@ -1,6 +1,7 @@
 """The command, end to end, on rendered sequences with exact homographies."""
 
 import csv
+import json
 import shutil
 
 import numpy as np
@@ -88,7 +89,12 @@ def test_the_same_command_keeps_features_and_results(dataset, finished, capsys):
     assert (finished / "mma.csv").read_text() == before
     text = capsys.readouterr().out
     assert "left out by the protocol (1): v_talent" in text
-    assert "not in this folder (106 of the protocol's 108)" in text
+    told = (
+        "not in this folder: 106 of the protocol's 108 (i_ajuntament, i_autannes, i_bologna, i_boutique, i_bridger, ..."
+    )
+    assert told in text
+    assert "i_brooklyn" not in text
+    assert len(json.loads((finished / "summary.json").read_text())["absent"]) == 106
     assert "2 sequences of" in text
 
 

@@ -1,0 +1,28 @@
+"""Importing the package: in any order with pycolmap, and what is there without further imports."""
+
+import subprocess
+import sys
+
+
+def python(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
+def test_pycolmap_before_pillow_is_warned_of() -> None:
+    found = python("import pycolmap; import posfeat_hloc")
+    assert found.returncode == 0
+    assert "RuntimeWarning: pycolmap was imported before Pillow" in found.stderr
+    assert "before `import pycolmap`" in found.stderr
+
+
+def test_the_right_order_saves_a_png_without_a_warning() -> None:
+    code = (
+        "import posfeat_hloc, pycolmap, io; from PIL import Image; Image.new('L', (64, 64)).save(io.BytesIO(), 'PNG')"
+    )
+    found = python(code)
+    assert (found.returncode, found.stderr) == (0, "")
+
+
+def test_the_plugin_is_there_after_a_bare_import() -> None:
+    code = "import posfeat_hloc; print(posfeat_hloc.hloc_plugin.cure_triangulation.__name__)"
+    assert python(code).stdout == "cure_triangulation\n"
