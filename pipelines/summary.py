@@ -19,6 +19,9 @@ from posfeat_hloc.mapping.diagnosis import Diagnosis
 from posfeat_hloc.mapping.reconstruction import ModelSummary
 from posfeat_hloc.timing import timed
 
+_FEW = 3
+"""Reasons that are told one by one."""
+
 
 @dataclass
 class Run:
@@ -35,6 +38,8 @@ class Run:
         seconds: stage -> time spent in this run.
         kept: stages of which nothing had to be made anew.
         remarks: title -> one more line of the summary.
+        failed: what was wanted of the model and could not be made.
+        told: what was chosen for the user, or could be chosen better, as it was said during the run.
     """
 
     images: int = 0
@@ -47,6 +52,13 @@ class Run:
     seconds: dict[str, float] = field(default_factory=dict)
     kept: set[str] = field(default_factory=set)
     remarks: dict[str, str] = field(default_factory=dict)
+    failed: list[str] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)
+
+    def tell(self, note: str) -> None:
+        """Say something now, and remember it for ``summary.json``."""
+        self.told.append(note)
+        print(f"note: {note}", flush=True)
 
     def stage(self, name: str) -> AbstractContextManager[None]:
         """Time a stage."""
@@ -77,8 +89,10 @@ def as_json(run: Run, command: dict[str, Any]) -> dict[str, Any]:
         "unregistered": _unregistered(run),
         "likely_causes": [asdict(cause) for cause in run.diagnosis.causes],
         "focal_lengths_apart": run.diagnosis.focal_lengths,
+        "views_from_one_side": run.diagnosis.one_side,
         "notes": run.extraction.notes,
         "remarks": run.remarks,
+        "told": run.told,
         "command": {k: _plain(v) for k, v in command.items()},
         "versions": {
             "posfeat_hloc": __version__,
@@ -133,10 +147,13 @@ def as_text(run: Run, feature: str, images: Path, output: Path) -> str:
     ):
         lines += listing(title, items)
     for cause in run.diagnosis.causes:
-        text = f"{cause.name} ({len(cause.images)} images); try {cause.advice}"
+        count = "1 image" if len(cause.images) == 1 else f"{len(cause.images)} images"
+        text = f"{cause.name} ({count}); {'try ' if cause.options else ''}{cause.advice}"
         lines += _hint("likely cause", text)
     if (told := run.diagnosis.about_focal_lengths) is not None:
         lines += _hint("focal lengths", told)
+    if (told := run.diagnosis.about_one_side) is not None:
+        lines += _hint("one side", told)
     lines.append(f"  details             {output / 'summary.json'}")
     return "\n".join(lines)
 
@@ -149,6 +166,24 @@ def _unregistered(run: Run) -> dict[str, str]:
     return {name: str(reason) for name, reason in run.diagnosis.reasons.items()}
 
 
+def counted(reasons: dict[str, str]) -> str:
+    """Why several files cannot be used: each kind of reason once, with the number of its files and one of them.
+
+    Args:
+        reasons: name -> a sentence, which may begin with the path of the file.
+    """
+    kinds: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        path, colon, rest = reason.partition(": ")
+        known = colon and path.replace("\\", "/").endswith(name)
+        kinds.setdefault((rest if known else reason).replace(name, "..."), []).append(name)
+    if len(reasons) <= _FEW:
+        return "; ".join(reasons.values())
+    ranked = sorted(kinds.items(), key=lambda item: -len(item[1]))
+    told = [f"{len(names)} times: {reason} (such as {names[0]})" for reason, names in ranked[:_FEW]]
+    return "; ".join([*told, *([f"and {len(ranked) - _FEW} more reasons"] if len(ranked) > _FEW else [])])
+
+
 def listing(title: str, items: dict[str, str], limit: int = 10) -> list[str]:
     """The first of several names with what is to be said of them."""
     if not items:
@@ -156,5 +191,5 @@ def listing(title: str, items: dict[str, str], limit: int = 10) -> list[str]:
     lines = [f"  {title} ({len(items)})"]
     lines += [f"    {name}: {reason}" for name, reason in list(items.items())[:limit]]
     if len(items) > limit:
-        lines.append(f"    ... and {len(items) - limit} more")
+        lines.append(f"    ... and {len(items) - limit} more; {counted(items)}")
     return lines

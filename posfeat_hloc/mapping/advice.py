@@ -1,8 +1,8 @@
-"""Options of ``pipelines.sfm`` that help against the causes of a failed reconstruction."""
+"""What helps against the causes of a failed reconstruction: options of ``pipelines.sfm``, and what no option can do."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,66 +10,84 @@ from posfeat_hloc import confs
 
 
 @dataclass(frozen=True)
-class _Remedy:
-    """What helps against a cause.
+class Remedy:
+    """An option that helps.
 
     Attributes:
-        options: (option, value), the most promising first.
+        option, value: as on the command line.
+        condition: of the user's knowledge, under which it is right; empty for always.
+    """
+
+    option: str
+    value: str
+    condition: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.option} {self.value}" + (f" ({self.condition})" if self.condition else "")
+
+    def in_use(self, command: Mapping[str, Any]) -> bool:
+        """Whether a command line, by its attributes, has this option with this value."""
+        return str(command.get(self.option.removeprefix("--").replace("-", "_"))) == self.value
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What to try against a cause.
+
+    Attributes:
+        options: the most promising first.
         besides: what no option can do.
     """
 
-    options: tuple[tuple[str, str], ...]
-    besides: str
+    options: tuple[Remedy, ...] = ()
+    besides: str = ""
+
+    def __str__(self) -> str:
+        return "; ".join(part for part in (" or ".join(map(str, self.options)), self.besides) if part)
 
 
-_MORE = (("--max-size", "3200"), ("--max-keypoints", "16384"))
-_STRONG = (("--feature", confs.DEFAULT_FEATURE), ("--feature", "d2d-hardnet-subpixel"))
-"""The one in use is not advised."""
-_ALL = ("--pairs", "exhaustive")
+_STRONG = (Remedy("--feature", confs.DEFAULT_FEATURE), Remedy("--feature", "d2d-hardnet-subpixel"))
+_ALL = Remedy("--pairs", "exhaustive")
+_SHOWN = 2
 
-_REMEDIES = {
-    "too few keypoints": _Remedy(
-        (("--max-size", "3200"), *_STRONG), "leave out blurred, dark or empty photographs, or take them again"
+_STANDARD = {
+    "mask": Advice((), "masks are white where keypoints may lie and black elsewhere: mend this one, or remove it"),
+    "blank picture": Advice((), "leave it out, or take it again: it shows next to nothing"),
+    "too few keypoints": Advice(_STRONG, "leave out blurred or dark photographs, or take them again"),
+    "different scale": Advice((), "photographs of one size, or from distances in between, match best"),
+    "no verified pair": Advice(
+        (_ALL, *_STRONG), "take photographs between this view and the others: neighbours should share half"
     ),
-    "no verified pair": _Remedy(
-        (_ALL, *_STRONG, *_MORE), "take photographs between this view and the others: neighbours should share half"
+    "disconnected component": Advice((_ALL, *_STRONG), "take photographs that overlap with both parts"),
+    "same picture": Advice((), "leave out copies; photographs from one spot give no depth, so move between them"),
+    "pure rotation": Advice((_ALL,), "take photographs from other places: turning on the spot gives no depth"),
+    "wrong focal length": Advice((Remedy("--camera", "single", "if one camera with one zoom took them all"),)),
+    "repeated structure": Advice(
+        (Remedy("--pairs", "sequential", "if the names are in the order of exposure"), Remedy("--matcher", "NN-ratio")),
+        "photographs with surroundings tell copies apart; --pairs FILE names the pairs that really overlap",
     ),
-    "disconnected component": _Remedy(
-        (_ALL, *_STRONG, *_MORE), "take photographs that overlap with both parts"
-    ),
-    "pure rotation": _Remedy(
-        (_ALL,), "take photographs from other places: turning on the spot gives no depth"
-    ),
-    "wrong focal length": _Remedy(
-        (("--camera", "single"),), "if one camera and zoom took them all; or give known intrinsics by --camera-params"
-    ),
-    "repeated structure": _Remedy(
-        (("--matcher", "NN-ratio"), ("--pairs", "sequential")),
-        "the latter if the names are in the order of exposure; photographs with surroundings tell copies apart",
-    ),
-    "too few matches": _Remedy(
-        (*_STRONG, *_MORE), "take photographs between this view and the others"
-    ),
-    "unclear": _Remedy(
-        (("--camera", "single"), ("--mapper", "global"), *_STRONG), "look at its pairs in the report"
-    ),
+    "too few matches": Advice(_STRONG, "take photographs between this view and the others"),
+    "unclear": Advice((Remedy("--mapper", "global"), *_STRONG), "look at its pairs in the report"),
 }  # fmt: skip
 
-CAUSES = tuple(_REMEDIES)
+CAUSES = tuple(_STANDARD)
 """Why an image may stay out of a model."""
 
 
-def advise(cause: str, command: Mapping[str, Any]) -> str:
+def advise(cause: str, command: Mapping[str, Any], measured: Sequence[Remedy] = (), one_size: bool = True) -> Advice:
     """What to try next against a cause.
 
     Args:
         cause: one of :data:`CAUSES`.
         command: options in use, by their names on the command line with ``_`` for ``-``; these are not advised again.
+        measured: what follows from the measurement that named the cause; comes first.
+        one_size: whether all images have one, so that one camera can have taken them.
     """
-    remedy = _REMEDIES[cause]
-    options = [
-        f"{option} {value}"
-        for option, value in remedy.options
-        if str(command.get(option.removeprefix("--").replace("-", "_"))) != value
-    ]
-    return "; ".join(part for part in (" or ".join(options[:2]), remedy.besides) if part)
+    standard = _STANDARD[cause]
+    single = one_size and command.get("camera_params") is None
+    wanted = [remedy for remedy in (*measured, *standard.options) if single or remedy.option != "--camera"]
+    left = [remedy for remedy in dict.fromkeys(wanted) if not remedy.in_use(command)]
+    besides = standard.besides
+    if cause == "wrong focal length" and not any(remedy.option == "--camera-params" for remedy in left):
+        besides = "give the intrinsics by --camera-params where they are known"
+    return Advice(tuple(left[:_SHOWN]), besides)

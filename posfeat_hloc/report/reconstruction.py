@@ -123,7 +123,8 @@ class _Builder:
             self.diagnosis = diagnose(self.database, self.folder.models, self.folder.command)
         for cause in self.diagnosis.causes:
             plural = "1 image" if len(cause.images) == 1 else f"{len(cause.images)} images"
-            blocks.append(Text(f"Likely cause for {plural}: {cause.name}. Try {cause.advice}.", "warning"))
+            advice = f"Try {cause.advice}" if cause.options else cause.advice[:1].upper() + cause.advice[1:]
+            blocks.append(Text(f"Likely cause for {plural}: {cause.name}. {advice}.", "warning"))
         if (told := self.diagnosis.about_focal_lengths) is not None:
             blocks.append(Text(f"Focal lengths: {told}.", "warning"))
         rows = [[name, reason.cause, reason.evidence] for name, reason in self.diagnosis.reasons.items()]

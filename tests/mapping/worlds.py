@@ -29,17 +29,17 @@ class World:
     def points(self, count=400, depth=(4.0, 9.0)):
         return self.rng.uniform((-3, -2, depth[0]), (3, 2, depth[1]), size=(count, 3))
 
-    def image(self, name, points, rotation=None, centre=(0, 0, 0), focal=FOCAL, claimed=FOCAL, prior=True):
-        """Take a picture with ``focal``; the database is told ``claimed``."""
+    def image(self, name, points, rotation=None, centre=(0, 0, 0), focal=FOCAL, claimed=FOCAL, prior=True, size=SIZE):
+        """Take a picture with ``focal``; the database is told ``claimed`` and that it has ``size``."""
         rotation = np.eye(3) if rotation is None else rotation
         local = (points - np.asarray(centre)) @ rotation.T
         pixels = local[:, :2] / local[:, 2:] * focal + np.array(SIZE) / 2
         pixels += self.rng.normal(scale=self.noise, size=pixels.shape)
         seen = (local[:, 2] > 0) & (pixels > 0).all(1) & (pixels < SIZE).all(1)
-        self.add(name, pixels[seen], np.flatnonzero(seen), claimed, prior)
+        self.add(name, pixels[seen], np.flatnonzero(seen), claimed, prior, size)
 
-    def add(self, name, pixels, shows, claimed=FOCAL, prior=True):
-        camera = pycolmap.Camera.create_from_model_name(1, "SIMPLE_PINHOLE", claimed, *SIZE)
+    def add(self, name, pixels, shows, claimed=FOCAL, prior=True, size=SIZE):
+        camera = pycolmap.Camera.create_from_model_name(1, "SIMPLE_PINHOLE", claimed, *size)
         camera.has_prior_focal_length = prior
         camera.camera_id = self.db.write_camera(camera)
         rig = pycolmap.Rig()

@@ -62,7 +62,7 @@ def test_a_finished_run(run, output):
     assert "6 of 7" in text
     assert f"{summary['model']['reprojection_error']:.2f} px" in text
     assert f"{summary['verified_pairs']} of {summary['pairs']}" in text
-    assert "Likely cause for 1 image: too few keypoints. Try --max-size 3200" in text
+    assert "Likely cause for 1 image: blank picture. Leave it out, or take it again" in text
     for title in ("Points and cameras", "Match graph", "Best and worst pairs", "Photographs and keypoints",
                   "Distributions", "Time", "To repeat this run", "1 images stand alone"):  # fmt: skip
         assert title in text
