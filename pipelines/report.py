@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 
 from posfeat_hloc.commands.report import HINT, missing
+from posfeat_hloc.progress import waiting
 
 
 def add_report_option(parser: argparse._ActionsContainer) -> None:
@@ -27,8 +28,9 @@ def write_page(output: Path, args: argparse.Namespace) -> None:
     from posfeat_hloc.report.page import write_report
 
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), waiting("report", not getattr(args, "quiet", False)):
             warnings.simplefilter("ignore")  # of matplotlib, about glyphs that its fonts lack
-            print(f"  report              {write_report(output)}")
+            path = write_report(output)
+        print(f"  report              {path}")
     except Exception as error:
         print(f"  report              none: {type(error).__name__}: {error}")

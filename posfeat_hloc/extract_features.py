@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from posfeat_hloc import confs, extractors
 from posfeat_hloc.deep_images import ranges_of
@@ -23,6 +22,7 @@ from posfeat_hloc.image_inputs import ImageInputs, Loaded, picture_tensor, prefe
 from posfeat_hloc.images import list_images
 from posfeat_hloc.masks import Masks, allowed, fewer
 from posfeat_hloc.memory import keep_large_blocks, return_unused
+from posfeat_hloc.progress import Bar
 from posfeat_hloc.stores import FeatureStore
 from posfeat_hloc.threads import computing_threads, in_order
 
@@ -172,7 +172,7 @@ def extract(
             else cluster.extract(conf | {"model": model}, inputs, todo, device, extractor.weights_sha256, limit)
         )
         with (
-            tqdm(total=len(todo), desc="extract", unit="image", disable=not progress or not todo) as bar,
+            Bar(total=len(todo), desc="extract", unit="image", disable=not progress or not todo) as bar,
             closing(found) as batches,
         ):
             for batch in batches:

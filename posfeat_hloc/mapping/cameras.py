@@ -48,6 +48,8 @@ class CameraOptions:
     """Intrinsics to start from, in COLMAP's order for the model, in pixels; or the focal length alone."""
     calibrations: tuple[Calibration, ...] = ()
     """Intrinsics of folders or single images, in place of ``params``; the others are guessed."""
+    videos: tuple[str, ...] = ()
+    """Folders of frames of one camera each, whatever the mode says of the photographs beside them."""
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
@@ -155,7 +157,7 @@ def _group_key(
         return ("known", known.name, size)
     if mode == "single" or (mode == "auto" and options.params is not None):
         return ()
-    if mode == "folder":
+    if mode == "folder" or folder in options.videos:
         return (folder,)
     if mode == "auto" and device is not None and camera.has_prior_focal_length:
         return (folder, size, device, round(camera.mean_focal_length(), 3))

@@ -16,6 +16,7 @@ import pycolmap
 from numpy.typing import NDArray
 
 from posfeat_hloc.mapping.pose_verification import epipolar_errors
+from posfeat_hloc.progress import Bar
 
 Array = NDArray[np.float64]
 
@@ -68,19 +69,19 @@ def _share(first: Array, second: Array, squared_errors: Callable[[Array, Array],
     return (fits + 1) / (np.count_nonzero(row0 != row1) + 2)
 
 
-def drop_chance_pairs(db: pycolmap.Database, max_error: float) -> None:
+def drop_chance_pairs(db: pycolmap.Database, max_error: float, progress: bool = False) -> None:
     """Empty the two-view geometries of a database that chance explains, as COLMAP does with those of few inliers.
 
     Args:
         db: after verification.
         max_error: of an inlier in that verification, in pixels.
+        progress: show a bar where it takes longer than a second.
     """
     keypoints: Callable[[int], Array] = lru_cache(maxsize=256)(partial(_keypoints, db))
     pair_ids, counts = db.read_two_view_geometry_num_inliers()
     with pycolmap.DatabaseTransaction(db):
-        for pair_id, count in zip(pair_ids, counts, strict=True):
-            if count == 0:
-                continue
+        verified = [pair_id for pair_id, count in zip(pair_ids, counts, strict=True) if count > 0]
+        for pair_id in Bar(verified, desc="judge", unit="pair", disable=not progress, leave=False, delay=1):
             image0, image1 = pycolmap.pair_id_to_image_pair(pair_id)
             if _is_chance(db, image0, image1, keypoints, max_error):
                 db.update_two_view_geometry(image0, image1, pycolmap.TwoViewGeometry())

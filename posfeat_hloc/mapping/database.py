@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pycolmap
-from tqdm import tqdm
 
 from posfeat_hloc.errors import MappingError
 from posfeat_hloc.mapping.cameras import CameraOptions, assign_cameras
 from posfeat_hloc.mapping.chance import drop_chance_pairs
 from posfeat_hloc.mapping.pairs import Pair
+from posfeat_hloc.output import writing_remedy
+from posfeat_hloc.progress import Bar, waiting
 from posfeat_hloc.stores import FeatureStore, MatchStore
 
 MADE_BY = (pycolmap.__version__, 2)
@@ -86,13 +89,13 @@ def build_database(
             counts[name] = len(keypoints)
             if len(keypoints):
                 db.write_keypoints(ids[name], keypoints + np.float32(0.5))
-        for name0, name1 in tqdm(pairs, desc="import", unit="pair", disable=not progress):
+        for name0, name1 in Bar(pairs, desc="import", unit="pair", disable=not progress):
             indices = match_store.read(name0, name1, counts.get(name0)).pairs()
             if len(indices) >= MIN_MATCHES:
                 db.write_matches(ids[name0], ids[name1], indices.astype(np.uint32))
 
 
-def verify(path: Path, seed: int = 0, threads: int = -1, max_error: float = 4.0) -> None:
+def verify(path: Path, seed: int = 0, threads: int = -1, max_error: float = 4.0, progress: bool = False) -> None:
     """Estimate the two-view geometry of every pair in a database (COLMAP's verification).
 
     Pairs that have enough inliers for COLMAP, but no more than chance gives (:mod:`posfeat_hloc.mapping.chance`), are
@@ -103,6 +106,7 @@ def verify(path: Path, seed: int = 0, threads: int = -1, max_error: float = 4.0)
         seed: of each pair's RANSAC, which makes the result independent of the number of threads.
         threads: -1 for all cores.
         max_error: of an inlier, in pixels.
+        progress: show bars.
     """
     options = pycolmap.TwoViewGeometryOptions()
     options.ransac.random_seed = seed
@@ -110,9 +114,17 @@ def verify(path: Path, seed: int = 0, threads: int = -1, max_error: float = 4.0)
     verifier = pycolmap.GeometricVerifierOptions()
     verifier.num_threads = threads
     with _said_of(path, "verified"):
-        pycolmap.geometric_verification(path, verifier_options=verifier, two_view_geometry_options=options)
+        total = describe_database(path).pairs if progress else None
+        with waiting("verify", progress, total, partial(_verified, path)):
+            pycolmap.geometric_verification(path, verifier_options=verifier, two_view_geometry_options=options)
         with pycolmap.Database.open(path) as db:
-            drop_chance_pairs(db, max_error)
+            drop_chance_pairs(db, max_error, progress)
+
+
+def _verified(path: Path) -> int:
+    """Pairs that COLMAP has looked at so far, read while it writes."""
+    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
+        return int(connection.execute("SELECT COUNT(*) FROM two_view_geometries").fetchone()[0])
 
 
 def describe_database(path: Path) -> DatabaseReport:
@@ -141,9 +153,8 @@ def _said_of(path: Path, done: str) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, ValueError) as error:
-        raise MappingError(
-            f"{path}: cannot be {done} ({error}); free some space if the disk is full, else delete it, and run again"
-        ) from error
+        remedy = "delete it and run again" if done == "read" else writing_remedy(path, error)
+        raise MappingError(f"{path}: cannot be {done} ({error}); {remedy}") from error
 
 
 def trivial_rig(camera: pycolmap.Camera) -> pycolmap.Rig:

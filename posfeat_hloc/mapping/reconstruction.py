@@ -14,6 +14,8 @@ from tqdm import tqdm
 from posfeat_hloc.errors import ConfigurationError, MappingError
 from posfeat_hloc.mapping.colours import colour_points, readable_colours
 from posfeat_hloc.mapping.model_files import check_lengths
+from posfeat_hloc.output import writing_remedy
+from posfeat_hloc.progress import waiting
 
 MAPPED_BY = 3
 """Grows when mapping here changes, so that models are made anew."""
@@ -150,12 +152,12 @@ def read_model(path: Path) -> pycolmap.Reconstruction:
 
 
 def write_model(model: pycolmap.Reconstruction, folder: Path) -> None:
-    """Write a binary model into a folder; MappingError where the disk is full, which COLMAP does not notice."""
+    """Write a binary model into a folder; MappingError where it is cut, which COLMAP does not notice."""
     try:
         model.write(folder)
         check_lengths(folder)
     except (ValueError, RuntimeError) as error:
-        raise MappingError(f"{folder}: cannot be written ({error}); free some space and rerun") from error
+        raise MappingError(f"{folder}: cannot be written ({error}); {writing_remedy(folder, error)}") from error
 
 
 def find_model(folder: Path) -> Path | None:
@@ -196,7 +198,8 @@ def _run_with(
 ) -> dict[int, pycolmap.Reconstruction]:
     """Models of the mapper that is asked for; of points in two images always by the incremental one."""
     if options.mapper == "global" and not two_views:
-        return _run_global(database, images, output, options)
+        with waiting("map", progress):
+            return _run_global(database, images, output, options)
     incremental = pycolmap.IncrementalPipelineOptions()
     incremental.random_seed = options.seed
     incremental.num_threads = options.threads
@@ -212,7 +215,8 @@ def _run_with(
         hierarchical = pycolmap.HierarchicalPipelineOptions()
         hierarchical.incremental_options = incremental
         hierarchical.num_workers = options.threads
-        return pycolmap.hierarchical_mapping(database, images, output, hierarchical)
+        with waiting("map", progress):
+            return pycolmap.hierarchical_mapping(database, images, output, hierarchical)
     return _run_incremental(database, images, output, incremental, progress)
 
 

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from posfeat_hloc.errors import ConfigurationError, MappingError, StoreError
 from posfeat_hloc.mapping.colours import colour_points, readable_colours
+from posfeat_hloc.mapping.colmap_messages import colmap_messages
 from posfeat_hloc.mapping.database import MIN_MATCHES, verify
 from posfeat_hloc.mapping.pairs import Pair, unique_pairs
 from posfeat_hloc.mapping.point_triangulation import triangulate_points
@@ -73,7 +74,7 @@ def triangulate(
         pairs: of images of the reference, matched before.
         output: folder of the model.
         options: see :class:`TriangulationOptions`.
-        progress: show bars.
+        progress: show bars, and what COLMAP says.
 
     Raises:
         MappingError: no model in ``reference``, pairs of images that are not in it, features of images of another size
@@ -85,7 +86,7 @@ def triangulate(
     model = read_model(reference)
     partial = output.with_name(output.name + ".partial")
     database = partial / "database.db"
-    with FeatureStore(features) as feature_store, MatchStore(matches) as match_store:
+    with colmap_messages(progress), FeatureStore(features) as feature_store, MatchStore(matches) as match_store:
         _check(model, feature_store, pairs, reference)
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
@@ -97,7 +98,8 @@ def triangulate(
                 verify_with_poses(db, model, feature_store, pairs, options.max_error, progress)
         if options.verification == "ransac":
             verify(database, options.seed, options.threads, options.max_error)
-    _triangulate(model, database, images, options)
+    with colmap_messages(progress):
+        _triangulate(model, database, images, options)
     write_model(model, partial)
     summary = summarize(model, output)
     shutil.rmtree(output, ignore_errors=True)

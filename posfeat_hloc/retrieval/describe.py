@@ -19,6 +19,7 @@ from posfeat_hloc.extract_features import ExtractionReport, choose_device, is_st
 from posfeat_hloc.image_inputs import ImageInputs, Loaded, prefetch
 from posfeat_hloc.images import list_images
 from posfeat_hloc.memory import return_large_blocks
+from posfeat_hloc.progress import Bar
 from posfeat_hloc.stores import GlobalDescriptorStore
 
 Conf = dict[str, Any]
@@ -101,7 +102,7 @@ def describe_images(
         describer.vocabulary = None if words is None else torch.from_numpy(words)
         todo = [name for name in names if overwrite or not store.is_current(name, inputs.source(name))]
         report.reused = sorted(set(names) - set(todo))
-        with tqdm(total=len(todo), desc="describe", unit="image", disable=not progress or not todo) as bar:
+        with Bar(total=len(todo), desc="describe", unit="image", disable=not progress or not todo) as bar:
             for name, loaded in prefetch(read, todo):
                 descriptor = None if isinstance(loaded, ImageError) else describer(loaded.tensor)
                 if isinstance(loaded, ImageError):

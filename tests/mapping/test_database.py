@@ -114,5 +114,5 @@ def test_a_damaged_database_is_named(scene):
     content = (folder / "d.db").read_bytes()
     for damaged in (b"no database", content[:5000], content[:3000] + bytes(len(content) - 3000)):
         (folder / "d.db").write_bytes(damaged)
-        with pytest.raises(MappingError, match=r"d\.db: cannot be read .*delete it, and run again"):
+        with pytest.raises(MappingError, match=r"d\.db: cannot be read .*delete it and run again"):
             describe_database(folder / "d.db")

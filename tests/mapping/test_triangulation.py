@@ -129,6 +129,12 @@ def test_points_come_out_where_they_are(scene, verification):
     assert summary.registered == len(NAMES)
 
 
+@pytest.mark.parametrize("verification", ["poses", "ransac"])
+def test_nothing_is_said_without_progress(scene, verification, capfd):
+    scene.run(f"quiet-{verification}", verification)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_poses_and_intrinsics_stay_to_the_last_digit(scene):
     before = read_model(scene.folder / "reference")
     poses = written_poses(scene.folder / "out")

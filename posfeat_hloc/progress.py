@@ -1,0 +1,88 @@
+"""Progress that a user sees: bars that say how long the rest takes, and signs of life of steps that count nothing."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from tqdm import tqdm
+
+WORTH_TELLING = 60.0
+"""Seconds left at the first tenth from which on they are told in a line of their own."""
+
+
+class Bar(tqdm):  # type: ignore[misc]
+    """tqdm's bar; after the first tenth it writes a line with the time that the rest takes, where it is long."""
+
+    _told = False
+
+    def update(self, n: float | None = 1) -> bool | None:
+        """Count ``n`` more."""
+        shown = super().update(n)
+        if not self._told and not self.disable and self.total and 10 * self.n >= self.total:
+            self._told = True
+            left = (time.time() - self.start_t) / self.n * (self.total - self.n)
+            if left >= WORTH_TELLING:
+                what = self.desc.removesuffix(": ")
+                self.write(f"{what}: {self.n:g} of {self.total:g} done, about {span(left)} left")
+        return shown
+
+
+def span(seconds: float) -> str:
+    """A time to wait, as people say it: ``3 min``, ``2 h 10 min``, ``4 days``."""
+    minutes = max(1, round(seconds / 60))
+    if minutes < 60:
+        return f"{minutes} min"
+    hours = minutes / 60
+    if hours < 48:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
+    return f"{round(hours / 24)} days"
+
+
+@contextmanager
+def waiting(
+    desc: str,
+    progress: bool = True,
+    total: int | None = None,
+    count: Callable[[], int] | None = None,
+    unit: str = "pair",
+    interval: float = 1.0,
+) -> Iterator[None]:
+    """A bar for one long call that says nothing: seconds, and what ``count`` finds meanwhile; none for a short call.
+
+    Args:
+        desc: what is done.
+        progress: False shows nothing.
+        total: what ``count`` ends at.
+        count: is called from another thread every ``interval`` seconds; errors of it are left alone.
+        unit: of ``total``.
+        interval: in seconds; nothing is shown before the first.
+    """
+    if not progress:
+        yield
+        return
+    done = threading.Event()
+    form = None if count is not None else "{desc}: {elapsed}"
+    with Bar(total=total, desc=desc, unit=unit, bar_format=form, delay=interval) as bar:
+
+        def show() -> None:
+            while not done.wait(interval):
+                try:
+                    bar.update(0 if count is None else max(0, count() - bar.n))
+                except Exception:  # the library may be at work on what is counted
+                    bar.update(0)
+                bar.refresh()
+
+        thread = threading.Thread(target=show, daemon=True)
+        thread.start()
+        try:
+            yield
+            if total is not None and bar.n < total:
+                done.set()
+                thread.join()
+                bar.update(total - bar.n)
+        finally:
+            done.set()
+            thread.join()
