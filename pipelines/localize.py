@@ -11,7 +11,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from glob import glob
 from pathlib import Path
 
 from pipelines.argument_types import add_pose_options, positive, thresholds
@@ -23,14 +25,14 @@ from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.evaluation.poses import THRESHOLDS, TrueCamera, localization_errors, read_true_poses
 from posfeat_hloc.exits import exit_code
 from posfeat_hloc.extract_features import extract
-from posfeat_hloc.images import list_images
+from posfeat_hloc.images import EXTENSIONS, list_images
 from posfeat_hloc.localization.localize import localize
 from posfeat_hloc.localization.map_folder import MapFolder, open_map
 from posfeat_hloc.localization.options import LocalizationOptions
-from posfeat_hloc.localization.queries import Query, queries_of_folder, read_queries
+from posfeat_hloc.localization.queries import Query, queries_of_folder, read_query_lists
 from posfeat_hloc.localization.results import NAMES, result_names, write_results
 from posfeat_hloc.localization.sparse_map import SparseMap
-from posfeat_hloc.localization.turned import TurnedInputs, retry_turned
+from posfeat_hloc.localization.turned import TurnedInputs, one_turned, retry_turned
 from posfeat_hloc.mapping.pairs import Pair, read_pairs, write_pairs
 from posfeat_hloc.match_features import match
 from posfeat_hloc.output import only_writer, write_atomically
@@ -96,7 +98,7 @@ def _run(
             cluster=cluster,
         )
     done.skipped = report.skipped
-    queries = asked.queries or _guessed(asked.images, features, report.names)
+    queries = asked.with_guesses(features, report.names)
     with done.stage("pairs"):
         pairs = choose_pairs(args, parts, sparse, asked, report.names)
         write_pairs(output / "pairs.txt", pairs)
@@ -111,14 +113,17 @@ def _run(
         done.results = localize(
             sparse, queries, pairs, features, matches, options, log, parts.features, progress, cluster
         )
+    inputs = TurnedInputs(
+        asked.images, queries, parts.conf, matcher,
+        lambda turn, names: choose_pairs(args, parts, sparse, asked, names, turn),
+        sparse, parts.features, args.masks, args.device, progress,
+    )  # fmt: skip
     if args.try_rotations:
         with done.stage("turn"):
-            inputs = TurnedInputs(
-                asked.images, queries, parts.conf, matcher,
-                lambda turn, names: choose_pairs(args, parts, sparse, asked, names, turn),
-                sparse, parts.features, args.masks, args.device, progress,
-            )  # fmt: skip
             done.results = retry_turned(inputs, done.results, options, output, log)
+    elif any(not result.localized for result in done.results.values()):
+        with done.stage("turn"):
+            done.turned_query = one_turned(inputs, done.results, options, output)
     poses = {name: r.cam_from_world for name, r in done.results.items() if r.cam_from_world is not None}
     write_results(output / "poses.txt", poses, args.names)
     if truth is not None:
@@ -138,7 +143,7 @@ class _Asked:
     Attributes:
         images: their folder.
         names: in it.
-        queries: with intrinsics, empty where they are to be guessed.
+        queries: with intrinsics; those of the other names are guessed.
     """
 
     images: Path
@@ -147,26 +152,51 @@ class _Asked:
 
     @classmethod
     def of(cls, args: argparse.Namespace) -> _Asked:
-        if args.queries.is_dir():
-            if args.images is not None and args.images != args.queries:
+        paths = [path for text in args.queries for path in _meant(text)]
+        if any(path.is_dir() for path in paths):
+            if len(paths) > 1:
+                raise ConfigurationError(f"--queries: takes one folder, or several files, not {len(paths)} of both")
+            if args.images is not None and args.images != paths[0]:
                 raise ConfigurationError("--images is for a list of queries; a folder holds its own photographs")
-            return cls(args.queries, list_images(args.queries))
-        if not args.queries.exists():
-            raise ConfigurationError(f"{args.queries}: no such file or folder; --queries takes a list or a folder")
-        queries = read_queries(args.queries)
-        images = args.images or args.queries.parent
-        if not any((images / query.name).is_file() for query in queries):
+            return cls(paths[0], list_images(paths[0]))
+        if all(path.suffix.lower() in EXTENSIONS for path in paths):
+            return cls._of_photographs(paths)
+        queries, bare = read_query_lists(paths)
+        images = args.images or paths[0].parent
+        names = [*(query.name for query in queries), *bare]
+        if not any((images / name).is_file() for name in names):
             raise ConfigurationError(
-                f"{images}: holds none of the {len(queries)} images of {args.queries}, such as {queries[0].name!r}; "
+                f"{images}: holds none of the {len(names)} images of {paths[0]}, such as {names[0]!r}; "
                 "name their folder by --images"
             )
-        return cls(images, [query.name for query in queries], queries)
+        return cls(images, names, queries)
+
+    @classmethod
+    def _of_photographs(cls, paths: Sequence[Path]) -> _Asked:
+        folders = {path.parent for path in paths}
+        if len(folders) > 1:
+            raise ConfigurationError(
+                f"--queries: photographs of {len(folders)} folders; give one folder that holds them all"
+            )
+        return cls(folders.pop(), sorted({path.name for path in paths}))
+
+    def with_guesses(self, features: Path, usable: Sequence[str]) -> list[Query]:
+        """All queries: those without intrinsics that could be read get a guessed focal length."""
+        known = {query.name for query in self.queries}
+        with FeatureStore(features) as store:
+            sizes = {name: store.image_size(name) for name in usable if name not in known}
+        return [*self.queries, *(queries_of_folder(self.images, sizes) if sizes else [])]
 
 
-def _guessed(images: Path, features: Path, names: list[str]) -> list[Query]:
-    """Queries with guessed focal lengths for the images that could be read."""
-    with FeatureStore(features) as store:
-        return queries_of_folder(images, {name: store.image_size(name) for name in names})
+def _meant(text: str) -> list[Path]:
+    """The file or folder that a word of ``--queries`` names, or all that a pattern with ``*`` fits."""
+    path = Path(text)
+    if path.exists():
+        return [path]
+    found = [Path(name) for name in sorted(glob(text, recursive=True))]
+    if not found:
+        raise ConfigurationError(f"{text}: no such file or folder; --queries takes lists, photographs or a folder")
+    return found
 
 
 def choose_pairs(
@@ -214,7 +244,9 @@ def _retrieved_pairs(
 
 def _output(args: argparse.Namespace) -> Path:
     given: Path | None = args.output
-    return given or Path("outputs") / f"{args.map.resolve().name}-{args.queries.resolve().stem}"
+    first = Path(args.queries[0])
+    name = first.resolve().stem if first.exists() else "queries"
+    return given or Path("outputs") / f"{args.map.resolve().name}-{name}"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -223,9 +255,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--map", type=Path, required=True, metavar="DIR", help="output folder of pipelines.sfm, or a COLMAP model")
-    add("--queries", type=Path, required=True, metavar="FILE|DIR",
-        help="a list 'name MODEL width height params...' (COLMAP's convention), or a folder of photographs, whose "
-        "focal lengths come from EXIF or are estimated")  # fmt: skip
+    add("--queries", nargs="+", required=True, metavar="FILE|DIR",
+        help="lists 'name MODEL width height params...' (COLMAP's convention) or with a name a line, photographs, a "
+        "pattern of such files, or a folder; focal lengths that are not given come from EXIF or are estimated"
+        )  # fmt: skip
     add("--images", type=Path, metavar="DIR", help="folder of a list's photographs (default: the folder of the list)")
     add("--output", type=Path, metavar="DIR", help="folder of results (default: outputs/<map>-<queries>)")
     add("--masks", type=Path, metavar="DIR",

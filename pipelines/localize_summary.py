@@ -34,6 +34,8 @@ class LocalizationRun:
         skipped: images that cannot be read -> why.
         pairs: (query, map image) pairs matched.
         results: query with features -> what became of it.
+        turned_query: a query that is localized only when it is turned, and by how many degrees, where
+            ``--try-rotations`` is not in use.
         errors: against true poses, where they are known; a pose taken from the map counts as none.
         seconds: stage -> time spent in this run.
     """
@@ -44,6 +46,7 @@ class LocalizationRun:
     skipped: dict[str, str] = field(default_factory=dict)
     pairs: int = 0
     results: dict[str, Localized] = field(default_factory=dict)
+    turned_query: tuple[str, int] | None = None
     errors: PoseErrors | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -75,6 +78,7 @@ def as_json(run: LocalizationRun, thresholds: Thresholds, command: dict[str, Any
         "median_inliers": _median(run, "inliers"),
         "errors": None if run.errors is None else _errors(run.errors, thresholds),
         "not_localized": run.failures,
+        "found_when_turned": run.turned_query,
         "turned": {name: result.turned for name, result in run.results.items() if result.turned},
         "fallback": {name: result.fallback for name, result in run.results.items() if result.fallback},
         "seconds": {stage: round(seconds, 3) for stage, seconds in run.seconds.items()},
@@ -106,6 +110,12 @@ def as_text(run: LocalizationRun, thresholds: Thresholds, output: Path) -> str:
     times = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in run.seconds.items())
     lines.append(f"  time                {times}")
     lines += listing("not localized", run.failures)
+    if run.turned_query is not None:
+        name, degrees = run.turned_query
+        lines.append(
+            f"  likely cause        photographs on their side: {name} is found after a turn by {degrees} degrees;"
+        )
+        lines.append("                      add --try-rotations")
     lines.append(f"  poses               {output / 'poses.txt'}")
     lines.append(f"  details             {output / 'queries.jsonl'}, {output / 'summary.json'}")
     return "\n".join(lines)

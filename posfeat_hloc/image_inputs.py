@@ -125,5 +125,10 @@ def picture_tensor(pixels: NDArray[np.uint8], preprocessing: Conf, grayscale: bo
 
 def check_pixels(pixels: NDArray[np.uint8]) -> None:
     """Raises ImageError for anything but ``(H, W, 3)`` or ``(H, W)`` uint8 with pixels."""
+    if not isinstance(pixels, np.ndarray):
+        raise ImageError(
+            f"pixels are expected, an array (H, W, 3) or (H, W) uint8, not {str(pixels)[:80]!r}; "
+            "posfeat_hloc.images.read_image(path).pixels reads a file"
+        )
     if pixels.dtype != np.uint8 or not (pixels.ndim == 2 or pixels.shape[2:] == (3,)) or pixels.size == 0:
         raise ImageError(f"an image must be (H, W, 3) or (H, W) uint8, not {pixels.shape} {pixels.dtype}")

@@ -18,12 +18,12 @@ from posfeat_hloc.descriptor_cache import CACHE_BYTES, DescriptorCache
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.extract_features import choose_device, extract_pixels
 from posfeat_hloc.image_inputs import check_pixels
-from posfeat_hloc.images import DecodedImage
+from posfeat_hloc.images import DecodedImage, read_image
 from posfeat_hloc.localization.map_folder import open_map
 from posfeat_hloc.localization.map_retrieval import MapRetrieval
 from posfeat_hloc.localization.options import LocalizationOptions
 from posfeat_hloc.localization.pose_problem import PoseProblem
-from posfeat_hloc.localization.queries import Query, guess_camera
+from posfeat_hloc.localization.queries import Query, guess_camera, queries_of_folder
 from posfeat_hloc.localization.records import Localized
 from posfeat_hloc.localization.sparse_map import SparseMap
 from posfeat_hloc.localization.turned import TURNS, better, is_certain
@@ -108,36 +108,47 @@ class Localizer:
 
     def localize(
         self,
-        image: NDArray[np.uint8],
+        image: NDArray[np.uint8] | str | Path,
         camera: pycolmap.Camera | None = None,
         focal_length: float | None = None,
-        name: str = "image",
+        name: str | None = None,
     ) -> LocalizedImage:
         """Find the pose of an image.
 
         Args:
-            image: ``(H, W, 3)`` RGB or ``(H, W)`` grey, uint8.
+            image: ``(H, W, 3)`` RGB or ``(H, W)`` grey, uint8; or the path of a file, which is turned upright for
+                extraction as its EXIF tag says, while camera and pose are those of the pixels as stored.
             camera: known intrinsics in COLMAP's convention.
-            focal_length: without a camera: a guess in pixels, which is refined; estimated when None, too.
-            name: of the image in the answer.
+            focal_length: without a camera: a guess in pixels, which is refined; when None, too, that of a file's EXIF
+                tags, or estimated.
+            name: of the image in the answer; that of the file, or ``image``, when None.
 
         Raises:
-            ImageError: not such an array.
+            ImageError: not such an array, or a file that cannot be decoded.
             ConfigurationError: the camera has another size than the image.
         """
-        check_pixels(image)
         seconds: dict[str, float] = {}
-        size = (image.shape[1], image.shape[0])
+        if isinstance(image, (str, Path)):
+            path = Path(image)
+            picture, name = read_image(path), name or path.name
+            if camera is None and focal_length is None:
+                (guess,) = queries_of_folder(path.parent, {path.name: picture.stored_size})
+                if guess.camera.has_prior_focal_length:
+                    focal_length = guess.camera.mean_focal_length()
+        else:
+            check_pixels(image)
+            picture = DecodedImage(image)
+        size = picture.stored_size
         if camera is not None and (camera.width, camera.height) != size:
             raise ConfigurationError(
                 f"the camera is for {camera.width}x{camera.height} pixels, the image has {size[0]}x{size[1]}"
             )
-        query = Query(name, camera or guess_camera(size, focal_length), calibrated=camera is not None)
-        result = self._attempt(query, DecodedImage(image), seconds)
+        query = Query(name or "image", camera or guess_camera(size, focal_length), calibrated=camera is not None)
+        result = self._attempt(query, picture, seconds)
         for quarters in TURNS if self.try_rotations else ():
             if is_certain(result):
                 break
-            found = self._attempt(query, DecodedImage(image).turned(quarters), seconds)
+            found = self._attempt(query, picture.turned(quarters), seconds)
             result = better(result, replace(found, turned=90 * quarters))
         return LocalizedImage(result, seconds)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,27 +40,54 @@ def read_queries(path: Path) -> list[Query]:
     Raises:
         ConfigurationError: no such file, no queries in it, a line of another form, or a name that occurs twice.
     """
+    for name, query, where in _lines(Path(path)):
+        if query is None:
+            raise ConfigurationError(
+                f"{where}: {name!r} has no intrinsics; write 'name MODEL width height params...', or localize a folder "
+                "of photographs to have focal lengths guessed"
+            )
+    return read_query_lists([path])[0]
+
+
+def read_query_lists(paths: Sequence[Path]) -> tuple[list[Query], list[str]]:
+    """Read lists of queries, with intrinsics or without: a line is ``name MODEL width height params...``, or a name.
+
+    Returns:
+        the queries with intrinsics, and the names of those without.
+
+    Raises:
+        ConfigurationError: see :func:`read_queries`; a name must not occur in two lists, either.
+    """
+    queries: dict[str, Query | None] = {}
+    first: dict[str, str] = {}
+    for path in paths:
+        for name, query, line in _lines(Path(path)):
+            if name in queries:
+                raise ConfigurationError(f"{line}: {name!r} is already in {first[name]}; remove one of them")
+            queries[name], first[name] = query, line
+    if not queries:
+        raise ConfigurationError(f"{paths[0]}: holds no queries")
+    return [query for query in queries.values() if query], [name for name, query in queries.items() if not query]
+
+
+def _lines(path: Path) -> Iterator[tuple[str, Query | None, str]]:
+    """Name, query with intrinsics or None, and where it stands, of each line."""
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path}: cannot be read as a list of queries ({error})") from error
-    queries: dict[str, Query] = {}
-    first: dict[str, int] = {}
     for number, line in enumerate(lines, start=1):
         if not line.strip() or line.startswith("#"):
+            continue
+        where = f"{path}, line {number}"
+        if _is_a_name(line):
+            yield line.strip(), None, where
             continue
         try:
             query = _parse(line)
         except ValueError as error:
-            raise ConfigurationError(f"{path}, line {number}: {error}") from error
-        if query.name in queries:
-            raise ConfigurationError(
-                f"{path}, line {number}: {query.name!r} is already in line {first[query.name]}; remove one of them"
-            )
-        queries[query.name], first[query.name] = query, number
-    if not queries:
-        raise ConfigurationError(f"{path}: holds no queries")
-    return list(queries.values())
+            raise ConfigurationError(f"{where}: {error}") from error
+        yield query.name, query, where
 
 
 def queries_of_folder(
@@ -130,6 +157,12 @@ def _parse(line: str) -> Query:
         raise ValueError("the focal length must be positive")
     camera.has_prior_focal_length = True
     return Query(line[: words[position].start()].strip(), camera)
+
+
+def _is_a_name(line: str) -> bool:
+    """Whether a line says nothing of a camera: it ends with a word that is neither a number nor a camera model."""
+    last = line.split()[-1]
+    return _number(last) is None and last not in pycolmap.CameraModelId.__members__
 
 
 def _number(word: str) -> float | None:

@@ -20,6 +20,7 @@ from posfeat_hloc.localization.records import Localized, amend_log
 from posfeat_hloc.localization.sparse_map import SparseMap
 from posfeat_hloc.mapping.pairs import Pair
 from posfeat_hloc.match_features import match
+from posfeat_hloc.output import write_atomically
 
 ENOUGH = 50
 """A pose with so many inliers is believed without trying other turns."""
@@ -65,6 +66,29 @@ class TurnedInputs:
     masks: Path | None = None
     device: str = "auto"
     progress: bool = True
+
+
+def one_turned(
+    inputs: TurnedInputs, found: Mapping[str, Localized], options: LocalizationOptions, output: Path
+) -> tuple[str, int] | None:
+    """Try the turns on one query that is not localized: do the photographs lie on their side?
+
+    Args:
+        inputs, options, output: as of :func:`retry_turned`.
+        found: query name -> what became of it upright.
+
+    Returns:
+        the query and the turn in degrees clockwise that localizes it; None where none does.
+    """
+    failed = sorted((name for name, result in found.items() if not result.localized), key=lambda n: -found[n].matches)
+    for name in failed[:1]:
+        one = replace(inputs, queries=[query for query in inputs.queries if query.name == name])
+        log = output / "turned" / "queries.jsonl"
+        write_atomically(log, "")
+        result = retry_turned(one, {name: found[name]}, options, log.parent, log)[name]
+        if result.localized:
+            return name, result.turned
+    return None
 
 
 def retry_turned(

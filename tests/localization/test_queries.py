@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from posfeat_hloc.errors import ConfigurationError
-from posfeat_hloc.localization.queries import guess_camera, queries_of_folder, read_queries
+from posfeat_hloc.localization.queries import guess_camera, queries_of_folder, read_queries, read_query_lists
 
 MODELS = {
     name: list(pycolmap.Camera.create_from_model_name(1, name, 500.0, 640, 480).params)
@@ -50,7 +50,7 @@ def test_what_is_written_is_read(tmp_path_factory, data):
     ("line", "message"),
     [
         ("a.jpg", "has no intrinsics"),
-        ("a b.jpg", "camera model 'b.jpg' does not exist"),
+        ("a b.jpg", "'a b.jpg' has no intrinsics"),
         ("PINHOLE 640 480 1 1 1 1", "has no intrinsics"),
         ("a.jpg PINEHOLE 640 480 1 1 1 1", "camera model 'PINEHOLE' does not exist"),
         ("a.jpg INVALID 640 480 1 1 1 1", "camera model 'INVALID' does not exist"),
@@ -61,7 +61,7 @@ def test_what_is_written_is_read(tmp_path_factory, data):
         ("a.jpg PINHOLE 0 480 1 1 1 1", "two positive whole numbers"),
         ("a.jpg PINHOLE 640 480 nan 1 1 1", "not a finite number"),
         ("a.jpg PINHOLE 640 480 500 -500 1 1", "focal length must be positive"),
-        ("ok.jpg SIMPLE_PINHOLE 6 4 9 3 2", "'ok.jpg' is already in line 2"),
+        ("ok.jpg SIMPLE_PINHOLE 6 4 9 3 2", r"'ok.jpg' is already in .*, line 2"),
     ],
 )
 def test_lines_of_another_form_are_named(tmp_path, line, message):
@@ -69,6 +69,17 @@ def test_lines_of_another_form_are_named(tmp_path, line, message):
     with pytest.raises(ConfigurationError, match=message) as caught:
         read_queries(path)
     assert str(caught.value).startswith(f"{path}, line 3: ")
+
+
+def test_lists_with_and_without_intrinsics_are_read_together(tmp_path):
+    (tmp_path / "day.txt").write_text("a b.jpg SIMPLE_PINHOLE 6 4 9 3 2\nday/2.jpg\n# a comment\n")
+    (tmp_path / "night.txt").write_text("night 3.jpg\n")
+    queries, names = read_query_lists([tmp_path / "day.txt", tmp_path / "night.txt"])
+    assert [query.name for query in queries] == ["a b.jpg"]
+    assert names == ["day/2.jpg", "night 3.jpg"]
+    (tmp_path / "night.txt").write_text("day/2.jpg\n")
+    with pytest.raises(ConfigurationError, match=r"night.txt, line 1: 'day/2.jpg' is already in .*day.txt, line 2"):
+        read_query_lists([tmp_path / "day.txt", tmp_path / "night.txt"])
 
 
 def test_files_without_queries_are_named(tmp_path):

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +71,7 @@ def world(tmp_path_factory):
 
 def run(world, output, *arguments, queries="queries.txt"):
     options = ["--map", world / "map", "--queries", world / queries, "--output", output, "--device", "cpu", "--quiet"]
-    if queries.endswith(".txt"):
+    if str(queries).endswith(".txt"):
         options += ["--images", world / "queries"]
     return localize.main([str(part) for part in (*options, *arguments)])
 
@@ -123,6 +124,38 @@ def test_a_folder_of_photographs_needs_no_intrinsics(world, tmp_path, capsys):
     assert summary(tmp_path)["errors"]["median_position"] < 0.15
 
 
+def test_lists_without_intrinsics_patterns_and_single_photographs(world, tmp_path, capsys):
+    names = sorted(path.name for path in (world / "queries").iterdir())
+    (tmp_path / "a_list.txt").write_text(f"{names[0]} {INTRINSICS}\n")
+    (tmp_path / "b_list.txt").write_text(f"{names[1]}\n")
+    lists = tmp_path / "[ab]_list.txt"
+    assert run(world, tmp_path / "out", "--queries", lists, "--images", world / "queries") == 0
+    records = read_log(tmp_path / "out/queries.jsonl")
+    assert {name for name, record in records.items() if record.localized} == set(names)
+    assert records[names[0]].focal_length == FOCAL  # known, and kept
+    assert 0 < abs(records[names[1]].focal_length - FOCAL) < 0.03 * FOCAL
+    assert run(world, tmp_path / "one", queries=f"queries/{names[0]}") == 0
+    assert "1 of 1 queries localized" in capsys.readouterr().out
+
+
+def test_photographs_on_their_side_are_told(world, tmp_path, capsys, monkeypatch):
+    shutil.copytree(world / "queries", tmp_path / "side")
+    Image.fromarray(np.full((HEIGHT, WIDTH), 90, np.uint8)).save(tmp_path / "side/blank.png")
+    asked = []
+
+    def retry(inputs, found, options, output, log):
+        asked.append(list(found))
+        pose = pycolmap.Rigid3d()
+        return {n: replace(result, cam_from_world=pose, reason="", turned=90) for n, result in found.items()}
+
+    monkeypatch.setattr("posfeat_hloc.localization.turned.retry_turned", retry)
+    assert run(world, tmp_path / "out", queries=tmp_path / "side") == 0
+    assert asked == [["blank.png"]]
+    assert "blank.png is found after a turn by 90 degrees" in (said := capsys.readouterr().out)
+    assert "add --try-rotations" in said
+    assert summary(tmp_path / "out")["found_when_turned"] == ["blank.png", 90]
+
+
 def test_pairs_can_be_given_and_unreadable_queries_are_listed(world, tmp_path, capsys):
     folder = tmp_path / "more"
     shutil.copytree(world / "queries", folder)
@@ -148,7 +181,7 @@ def test_pairs_can_be_given_and_unreadable_queries_are_listed(world, tmp_path, c
     assert "not localized (3)" in capsys.readouterr().out
 
 
-def test_a_localizer_gives_what_the_command_gives(world, finished):
+def test_a_localizer_gives_what_the_command_gives(world, finished, tmp_path):
     map_folder = world / "map"
     before = {path: path.read_bytes() for path in map_folder.rglob("*") if path.is_file()}
     for path in [map_folder, *map_folder.rglob("*")]:
@@ -165,6 +198,17 @@ def test_a_localizer_gives_what_the_command_gives(world, finished):
                 np.testing.assert_array_equal(found.result.cam_from_world.matrix(), expected.cam_from_world.matrix())
             guessed = localizer.localize(pixels, focal_length=1.05 * FOCAL)
             assert abs(guessed.result.focal_length - FOCAL) < 0.03 * FOCAL
+            exif = Image.Exif()
+            exif[0x0112] = 6
+            Image.fromarray(np.rot90(pixels)).save(tmp_path / "turned.png", exif=exif)
+            file = localizer.localize(tmp_path / "turned.png", focal_length=FOCAL)
+            assert file.result.name == "turned.png"
+            assert file.result.matches == expected.matches
+            distance, angle = pose_error(file.result.cam_from_world, expected.cam_from_world)
+            assert distance < 0.05
+            assert abs(angle - 90) < 1  # the pose of the pixels as stored
+            with pytest.raises(ImageError, match="pixels are expected"):
+                localizer.localize([1, 2])
             blank = localizer.localize(np.zeros((60, 80, 3), np.uint8))
             assert blank.result.cam_from_world is None
             assert blank.result.reason
@@ -238,12 +282,13 @@ def test_what_is_wrong_ends_with_one_line(world, tmp_path, capsys):
         changed.commit()
     for arguments, message in (
         (["--map", tmp_path], "no COLMAP model here"),
-        (["--map", world / "map/sparse/0"], "give the features"),
+        (["--map", world / "map/sparse/0"], "posfeat_hloc triangulate --model"),
+        (["--queries", tmp_path / "*.none"], "no such file or folder"),
+        (["--queries", world / "queries", tmp_path / "short.txt"], "one folder, or several files"),
         (["--feature", "d2d-hardnet"], "the map was made with sift, not with d2d-hardnet"),
         (["--weights", "hardnet"], "sift has no weights"),
         (["--map-features", other], "keypoints in the model and"),
         (["--queries", tmp_path / "none.txt"], "no such file or folder"),
-        (["--queries", tmp_path / "short.txt"], "line 1: 'view_03.png' has no intrinsics"),
         (["--images", tmp_path], "holds none of the 2 images"),
         (["--pairs", tmp_path / "pairs.txt"], "line 1: does not name two images"),
         (["--ground-truth", world / "queries.txt"], "not of the form"),
