@@ -25,7 +25,8 @@ from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.evaluation.poses import THRESHOLDS, TrueCamera, localization_errors, read_true_poses
 from posfeat_hloc.exits import exit_code
 from posfeat_hloc.extract_features import extract
-from posfeat_hloc.images import EXTENSIONS, list_images
+from posfeat_hloc.image_formats import EXTENSIONS
+from posfeat_hloc.images import list_images
 from posfeat_hloc.localization.localize import localize
 from posfeat_hloc.localization.map_folder import MapFolder, open_map
 from posfeat_hloc.localization.options import LocalizationOptions

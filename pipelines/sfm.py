@@ -23,9 +23,10 @@ from pipelines.sfm_cameras import choose_cameras, judge_cameras
 from pipelines.sfm_inputs import check_images, gps_positions, list_names, open_inputs, tell_georeference
 from pipelines.sfm_options import Settings, complete, parser
 from pipelines.sfm_pairs import add_frame_pairs, choose_pairs
-from pipelines.summary import Run, as_json, as_text
+from pipelines.sfm_start import choose_and_tell
+from pipelines.summary import Run, as_json, as_text, counted
 from posfeat_hloc.cluster import Cluster, connect
-from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.errors import ConfigurationError, PosfeatError
 from posfeat_hloc.exits import exit_code
 from posfeat_hloc.export import ExportOptions, export
 from posfeat_hloc.extract_features import extract
@@ -40,16 +41,25 @@ from posfeat_hloc.mapping.rigs import apply_rigs, frames_of
 from posfeat_hloc.match_features import match
 from posfeat_hloc.output import only_writer, write_atomically
 from posfeat_hloc.output_inputs import claim
+from posfeat_hloc.progress import waiting
 from posfeat_hloc.resume import Made, hash_of
 from posfeat_hloc.sfm.frames import keep_frame, remember_frame
 from posfeat_hloc.stores import FeatureStore
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse the command line and run; the exit code is 0 only when a model exists."""
-    args = arguments(argv)
+    """Parse the command line and run; the exit code is 0 only when a model exists, and all that was wanted of it."""
+    try:
+        args = arguments(argv)
+    except ConfigurationError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     resume = "run the same command again to go on from here"
-    return exit_code(lambda: bool(sfm(args).models), args.output, resume)
+    return exit_code(lambda: _succeeded(sfm(args)), args.output, resume)
+
+
+def _succeeded(run: Run) -> bool:
+    return bool(run.models) and not run.failed
 
 
 def arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -68,7 +78,8 @@ def sfm(args: argparse.Namespace) -> Run:
         check_images(args)
     cluster = connect(args.ray)
     with only_writer(args.output):
-        claim(args.output, ["--demo"] if args.demo else args.video or [args.images])
+        photographs = [args.photos or args.images] if args.photos or not args.video else []
+        claim(args.output, ["--demo"] if args.demo else [*(args.video or []), *photographs])
         run = _stages(args, cluster)
     print(as_text(run, args.feature, args.images, args.output))
     write_page(args.output, args)
@@ -84,6 +95,7 @@ def _stages(args: argparse.Namespace, cluster: Cluster | None) -> Run:
     names = list_names(args, run)
     run.images = len(names)
     settings = choose_cameras(args, names, run)
+    choose_and_tell(args, names, run)
     gps = gps_positions(args, names, run)
     positions = local_positions(gps) if args.gps or args.pairs == "gps" else None
 
@@ -96,7 +108,7 @@ def _stages(args: argparse.Namespace, cluster: Cluster | None) -> Run:
     run.note_kept("extract", not run.extraction.extracted)
     usable = run.extraction.names
     if len(usable) < 2:
-        reasons = "; ".join(run.extraction.skipped.values())
+        reasons = counted(run.extraction.skipped)
         raise ConfigurationError(f"{args.images}: fewer than two images can be read ({reasons})")
 
     pairs = choose_pairs(args, usable, names, output, run, positions)
@@ -122,9 +134,7 @@ def _stages(args: argparse.Namespace, cluster: Cluster | None) -> Run:
             )
             if settings.rigs:
                 apply_rigs(partial, settings.rigs)
-            if not args.quiet:
-                print(f"verify: two-view geometry of {describe_database(partial).pairs} pairs ...", flush=True)
-            verify(partial, args.seed, args.threads)
+            verify(partial, args.seed, args.threads, progress=not args.quiet)
             partial.replace(database)
     run.database = describe_database(database)
     placed = [{name: asdict(position) for name, position in gps.items()}] if args.gps else []
@@ -147,7 +157,8 @@ def _stages(args: argparse.Namespace, cluster: Cluster | None) -> Run:
     if run.models:
         judge_cameras(run, settings)
         _use_model(args, run, truth)
-    run.diagnosis = diagnose(database, [Path(model.path) for model in run.models], vars(args))
+    with waiting("diagnose", not args.quiet):
+        run.diagnosis = diagnose(database, [Path(model.path) for model in run.models], vars(args))
     summary = json.dumps(as_json(run, vars(args)), indent=2, ensure_ascii=False) + "\n"
     write_atomically(output / "summary.json", summary)
     return run
@@ -159,17 +170,22 @@ def _use_model(args: argparse.Namespace, run: Run, truth: demo.Truth | None) -> 
     largest = Path(run.models[0].path)
     if args.gps:
         tell_georeference(read_georeference(output / "sparse"), run)
-    if args.export:
-        written = export(
-            largest,
-            dict.fromkeys(args.export),
-            output / "export",
-            args.images,
-            ExportOptions(args.masks, progress=not args.quiet),
-        )
-        run.remarks["exported"] = ", ".join(map(str, written))
+    for name in dict.fromkeys(args.export or ()):
+        _export(largest, name, args, run)
     if truth is not None:
         run.against_truth = demo.compare(largest, truth)
+
+
+def _export(model: Path, name: str, args: argparse.Namespace, run: Run) -> None:
+    """Write one format; what fails is said in the summary, for the model is there."""
+    try:
+        options = ExportOptions(args.masks, progress=not args.quiet)
+        (path,) = export(model, [name], args.output / "export", args.images, options)
+    except (PosfeatError, OSError) as error:
+        run.remarks[f"export {name}"] = f"failed: {error}"
+        run.failed.append(f"--export {name}: {error}")
+    else:
+        run.remarks[f"export {name}"] = str(path)
 
 
 def _key(args: argparse.Namespace, settings: Settings, features: Path, usable: list[str], pairs: list[Pair]) -> str:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import os
+from pathlib import Path
 
 from pipelines import demo
 from pipelines.summary import Run
 from posfeat_hloc.demo import write_photographs
 from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.extract_features import read_names
 from posfeat_hloc.image_copies import check_copies
 from posfeat_hloc.image_listing import Listing, survey
 from posfeat_hloc.mapping.georeference import Georeference
 from posfeat_hloc.mapping.gps import Position, read_positions
 from posfeat_hloc.video import extract_frames
+from posfeat_hloc.video.frames import COUNT, STEP
 
 
 def open_inputs(args: argparse.Namespace, run: Run) -> demo.Truth | None:
@@ -24,6 +28,8 @@ def open_inputs(args: argparse.Namespace, run: Run) -> demo.Truth | None:
     """
     if args.demo:
         return write_photographs(args.images, progress=not args.quiet)
+    if args.photos is not None:
+        _link_photographs(args.photos, args.images, {video.stem for video in args.video})
     if args.video is not None:
         _take_frames(args, run)
     return None
@@ -35,7 +41,7 @@ def check_images(args: argparse.Namespace) -> None:
     Raises:
         ConfigurationError: no folder, fewer than two images, or the same ones twice.
     """
-    names = _survey(args).names
+    names = image_names(args)
     if len(names) < 2:
         raise ConfigurationError(f"{args.images}: holds one image; a reconstruction needs at least two")
     check_copies(args.images, names)
@@ -49,7 +55,7 @@ def list_names(args: argparse.Namespace, run: Run) -> list[str]:
             run.remarks[title] = text
             if not args.quiet:
                 print(f"{args.images}: {text}" if title == "other files" else f"{args.images}: left out {text}")
-    return listing.names
+    return _chosen(args, listing.names)
 
 
 def _survey(args: argparse.Namespace) -> Listing:
@@ -57,16 +63,61 @@ def _survey(args: argparse.Namespace) -> Listing:
     return survey(args.images, leave_out)
 
 
+def image_names(args: argparse.Namespace) -> list[str]:
+    """The images that are asked for: all of the folder, or those of ``--image-list``.
+
+    Raises:
+        ConfigurationError: no such folder or list, or a list with a name that is not in the folder.
+    """
+    return _chosen(args, _survey(args).names)
+
+
+def _chosen(args: argparse.Namespace, names: list[str]) -> list[str]:
+    if args.image_list is None:
+        return names
+    asked = list(dict.fromkeys(read_names(args.image_list)))
+    if absent := sorted(set(asked) - set(names)):
+        raise ConfigurationError(
+            f"{args.image_list}: {absent[0]!r} is not in {args.images} ({len(absent)} of {len(asked)} names; one is "
+            f"written like {names[0]!r})"
+        )
+    return [name for name in names if name in set(asked)]
+
+
+def _link_photographs(photos: Path, images: Path, taken: set[str]) -> None:
+    """Let the folder of the frames hold the photographs, too, as a link under the name of their folder."""
+    name = photos.resolve().name
+    link = images / (f"{name}-photos" if name in taken else name)
+    images.mkdir(parents=True, exist_ok=True)
+    try:
+        if link.is_symlink():
+            if link.resolve() == photos.resolve():
+                return
+            link.unlink()
+        os.symlink(photos.resolve(), link, target_is_directory=True)
+    except OSError as error:
+        raise ConfigurationError(
+            f"{link}: cannot be made a link to {photos} ({error.strerror}); copy the photographs there"
+        ) from error
+
+
 def _take_frames(args: argparse.Namespace, run: Run) -> None:
     with run.stage("frames"):
+        step = STEP if args.motion is None else args.motion / 100
         found = extract_frames(
-            args.video, args.images, args.output / "video", args.frames, args.motion / 100, not args.quiet
+            args.video,
+            args.images,
+            args.output / "video",
+            args.frames or COUNT,
+            step,
+            not args.quiet,
+            exactly=args.frames is not None and args.motion is None,
         )
     run.note_kept("frames", found.written == 0)
     if len(found.names) < 2:
         raise ConfigurationError(
             f"{args.video[0]}: the picture hardly moves in its {found.watched} frames; take a video that walks around "
-            f"its subject, or lower --motion {args.motion:g}"
+            f"its subject, or lower --motion {100 * step:g}"
         )
     chosen = f"{len(found.names)} of {found.watched}, {100 * found.step:.3g} % of the width apart"
     run.remarks["frames"] = "; ".join([chosen, *(f"{video} {what}" for video, what in found.incomplete.items())])

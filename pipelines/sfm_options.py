@@ -11,7 +11,8 @@ from typing import Any
 from pipelines import demo
 from pipelines.argument_types import add_network_options, positive, retrieval_source
 from pipelines.report import add_report_option
-from pipelines.sfm_pairs import LOOPS, NEIGHBORS
+from pipelines.sfm_meant import understand
+from pipelines.sfm_pairs import ALL_PAIRS_UP_TO, LOOPS, NEIGHBORS
 from posfeat_hloc import confs, extractors, matchers
 from posfeat_hloc.cluster import FORMS
 from posfeat_hloc.errors import ConfigurationError
@@ -57,22 +58,38 @@ def _camera(args: argparse.Namespace) -> CameraOptions:
     """``--camera``, ``--camera-model`` and ``--camera-params``, numbers or a file."""
     model, given = args.camera_model or "SIMPLE_RADIAL", args.camera_params
     if isinstance(given, Path):
-        return CameraOptions(args.camera, model, calibrations=read_calibrations(given))
-    return CameraOptions(args.camera, model, given)
+        return CameraOptions(args.camera, model, calibrations=read_calibrations(given), videos=_folders_of_videos(args))
+    return CameraOptions(args.camera, model, given, videos=_folders_of_videos(args))
+
+
+def _folders_of_videos(args: argparse.Namespace) -> tuple[str, ...]:
+    """Where photographs stand beside them; otherwise ``--camera folder`` is the default."""
+    return tuple(video.stem for video in args.video) if args.video and args.photos else ()
 
 
 def complete(args: argparse.Namespace) -> argparse.Namespace:
-    """Fill in the options whose defaults depend on what the images are: folders among them."""
-    video = args.video is not None
+    """Fill in the options whose defaults depend on what the images are: folders among them.
+
+    Raises:
+        ConfigurationError: see :func:`pipelines.sfm_meant.understand`.
+    """
+    for note in understand(args):
+        print(f"note: {note}", flush=True)
+    args.photos = args.images if args.video else None
     if args.images is not None:
         args.output = args.output or Path("outputs") / args.images.resolve().name
     else:
         args.output = args.output or Path("outputs") / ("demo" if args.demo else args.video[0].stem)
+    if args.demo or args.video:
         args.images = args.output / "images"  # which are made there
-    args.pairs = args.pairs or ("sequential" if video else "exhaustive")
-    args.camera = args.camera or ("folder" if video or args.rig else "auto")  # frames say nothing of their camera
+    frames_alone = args.video is not None and args.photos is None
+    if frames_alone:
+        args.pairs = args.pairs or "sequential"
+    args.camera = args.camera or (
+        "folder" if frames_alone or args.rig else "auto"
+    )  # frames say nothing of their camera
     if args.loop_closure is None:
-        args.loop_closure = video and args.pairs == "sequential"
+        args.loop_closure = frames_alone and args.pairs == "sequential"
     if args.demo:
         args.max_keypoints = args.max_keypoints or demo.MAX_KEYPOINTS
     return args
@@ -110,17 +127,22 @@ def parser(description: str | None) -> argparse.ArgumentParser:
         prog="python -m pipelines.sfm", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     group = options.add_argument_group("input")
-    add, source = group.add_argument, group.add_mutually_exclusive_group(required=True)
-    source.add_argument("--images", type=Path, metavar="DIR", help="folder of photographs, searched recursively")
-    source.add_argument("--demo", action="store_true",
+    add = group.add_argument
+    add("folder", type=Path, nargs="?", metavar="DIR", help="the same as --images DIR")
+    add("--images", type=Path, metavar="DIR", help="folder of photographs, searched recursively")
+    add("--image-list", type=Path, metavar="FILE", help="only these images of the folder, a name a line")
+    add("--demo", action="store_true",
         help="a rendered town square in place of photographs; says how far the cameras are from the truth")  # fmt: skip
-    source.add_argument("--video", type=Path, nargs="+", metavar="FILE",
+    add("--video", type=Path, nargs="+", metavar="FILE",
         help="videos, whose sharp frames go to OUTPUT/images; neighbours in time and similar frames are matched, and "
-        "each video has one camera, if not told otherwise")  # fmt: skip
-    add("--frames", type=positive, default=COUNT, metavar="N",
-        help="at most so many of all --video files (default: %(default)s)")  # fmt: skip
-    add("--motion", type=float, default=100 * STEP, metavar="PERCENT",
-        help="of its width that the picture moves between two frames of a --video (default: %(default)g)")  # fmt: skip
+        "each video has one camera, if not told otherwise; with --images, photographs and videos become one model"
+        )  # fmt: skip
+    add("--frames", type=positive, metavar="N",
+        help="so many of all --video files, evenly spaced by motion; at most so many with --motion "
+        f"(default: those --motion apart, at most {COUNT})")  # fmt: skip
+    add("--motion", type=float, metavar="PERCENT",
+        help="of its width that the picture moves at least between two frames of a --video "
+        f"(default: {100 * STEP:g}, or as --frames asks for)")  # fmt: skip
     add("--masks", type=Path, metavar="DIR",
         help="no keypoints where DIR/<image name>.png (or the same stem) is black")  # fmt: skip
     add("--gps", action="store_true",
@@ -138,7 +160,8 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     add = options.add_argument_group("pairs").add_argument
     add("--pairs", metavar="exhaustive|sequential|retrieval|gps|FILE",
         help="which images are matched: all with all, neighbours in the order of names, similar ones, near ones by "
-        "GPS, or those that a FILE names, two a line (default: exhaustive, of videos sequential)")  # fmt: skip
+        "GPS, or those that a FILE names, two a line (default: exhaustive, retrieval of more than "
+        f"{ALL_PAIRS_UP_TO} images, of videos sequential)")  # fmt: skip
     add("--overlap", type=positive, default=10, metavar="N",
         help="neighbours on each side for --pairs sequential (default: %(default)s)")  # fmt: skip
     add("--loop-closure", action=argparse.BooleanOptionalAction,
@@ -156,7 +179,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     add("--rig", type=Path, metavar="FILE",
         help="COLMAP's rig configuration: cameras that are mounted together, with their relative poses, which stay; "
         "images taken at the same time are matched (--camera is then folder by default)")  # fmt: skip
-    add("--camera-model", metavar="MODEL",
+    add("--camera-model", type=str.upper, metavar="MODEL",
         help="COLMAP model, such as OPENCV_FISHEYE (default: SIMPLE_RADIAL, of panoramas EQUIRECTANGULAR)")  # fmt: skip
     add("--camera-params", type=_camera_params, metavar="F,CX,CY,K|F|FILE",
         help="intrinsics to start from in pixels: all of the model, the focal length, or a file of those of folders or "

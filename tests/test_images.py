@@ -14,7 +14,7 @@ from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 from PIL import Image
 
-from posfeat_hloc import image_formats
+from posfeat_hloc import image_formats, images
 from posfeat_hloc.errors import ConfigurationError, ImageError
 from posfeat_hloc.images import list_images, read_image, resize
 from tests.test_image_orientation import DIFFERENT, oriented

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from posfeat_hloc.errors import ConfigurationError, MappingError, StoreError
-from posfeat_hloc.mapping.colours import colour_points, readable_colours
 from posfeat_hloc.mapping.colmap_messages import colmap_messages
+from posfeat_hloc.mapping.colours import colour_points, readable_colours
 from posfeat_hloc.mapping.database import MIN_MATCHES, verify
 from posfeat_hloc.mapping.pairs import Pair, unique_pairs
 from posfeat_hloc.mapping.point_triangulation import triangulate_points

@@ -52,6 +52,9 @@ def repeat_section(folder: RunFolder) -> Section:
 
 def command_line(kind: str, command: dict[str, Any]) -> str:
     """The command with all options that were set, defaults among them."""
+    if command.get("video") or command.get("demo"):  # the images are the run's own
+        command = {**command, "images": command.get("photos")}
+    command = {name: value for name, value in command.items() if name != "photos"}
     parts = [f"python -m pipelines.{kind}"]
     for name, value in command.items():
         option = "--" + name.replace("_", "-")

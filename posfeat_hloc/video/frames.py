@@ -16,7 +16,7 @@ import numpy as np
 from posfeat_hloc.errors import ConfigurationError, ImageError
 from posfeat_hloc.image_inputs import fingerprint
 from posfeat_hloc.video.analysis import Analysis, analyse, frames_of, open_video
-from posfeat_hloc.video.choice import choose_frames, step_for
+from posfeat_hloc.video.choice import choose_frames, step_for, step_to_get
 
 STEP = 0.03
 """Widths of the picture by which it moves between two frames, if not told otherwise. It is small for who walks past,
@@ -56,6 +56,7 @@ def extract_frames(
     count: int = COUNT,
     step: float = STEP,
     progress: bool = True,
+    exactly: bool = False,
 ) -> VideoFrames:
     """Write frames of videos as ``images/<name of the video>/<number of the frame>.jpg``.
 
@@ -70,6 +71,7 @@ def extract_frames(
         count: at most so many frames, all videos together.
         step: the picture moves by so many of its widths between two frames, by more where ``count`` asks for it.
         progress: show bars.
+        exactly: come as near to ``count`` as can be, with a smaller ``step`` where it takes one.
 
     Raises:
         ImageError: not a video that can be read.
@@ -80,7 +82,10 @@ def extract_frames(
         raise ConfigurationError(f"two videos are called {twice!r}; rename one of them")
     _forget_others(stems, images, notes)
     analyses = [_watched(video, images, notes / f"{video.stem}.json", progress) for video in videos]
-    step = step_for([analysis.motion for analysis in analyses], step, count)
+    if exactly:
+        step = step_to_get(analyses, count)
+    else:
+        step = step_for([analysis.motion for analysis in analyses], step, count)
     names, written = [], 0
     for video, analysis in zip(videos, analyses, strict=True):
         chosen = choose_frames(analysis, step)

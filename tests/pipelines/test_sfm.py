@@ -67,6 +67,20 @@ def test_summary_agrees_with_the_model(finished):
     assert found["model"]["reprojection_error"] < 0.3
 
 
+def test_an_export_that_fails_costs_neither_the_summary_nor_the_others(scene, finished, tmp_path, capsys):
+    output = tmp_path / "out"
+    shutil.copytree(finished, output)
+    (output / "summary.json").unlink()
+    (output / "export").mkdir()
+    (output / "export/points.ply").mkdir()  # so that the file cannot be written
+    assert run(scene[0], output, "--threads", 1, "--export", "ply", "transforms") == 1
+    found = summary(output)
+    assert found["registered"] == 6
+    assert "points.ply" in found["remarks"]["export ply"]
+    assert found["remarks"]["export transforms"] == str(output / "export/transforms.json")
+    assert "export ply          failed: " in capsys.readouterr().out
+
+
 def test_running_again_keeps_everything(scene, finished, capsys):
     before = {p: p.stat().st_mtime_ns for p in (finished / "sparse/0").iterdir()}
     assert run(scene[0], finished, "--threads", 1) == 0
@@ -96,7 +110,7 @@ def test_a_replaced_photograph_is_not_reused(scene, tmp_path):
     found = summary(tmp_path / "out")
     assert found["registered"] == 5
     assert list(found["unregistered"]) == ["view_05.png"]
-    assert found["unregistered"]["view_05.png"].startswith("too few keypoints: 0, where")
+    assert found["unregistered"]["view_05.png"] == "blank picture: grey values differ by 0.0 of 255; 0 keypoints"
     assert found["likely_causes"][0]["images"] == ["view_05.png"]
     assert "0 keypoints" in found["notes"]["view_05.png"]
 

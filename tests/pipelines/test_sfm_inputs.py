@@ -138,6 +138,26 @@ def test_a_video_becomes_a_model(walk: Path, tmp_path: Path, capsys: Output) -> 
     assert {"frames", "extract", "match", "verify", "map"} <= set(kept)
 
 
+def test_photographs_and_a_video_become_one_model(
+    walk: Path, photos: tuple[Path, dict[str, View]], tmp_path: Path
+) -> None:
+    assert run(tmp_path, "--images", photos[0], "--video", walk, "--frames", 6) == 0
+    found = summary(tmp_path)
+    folder = photos[0].name
+    assert {path.name for path in (tmp_path / "images").iterdir()} == {folder, "walk"}
+    model = read_model(tmp_path / "sparse/0")
+    cameras = {image.name: image.camera_id for image in model.images.values()}
+    frames = [name for name in cameras if name.startswith("walk/")]
+    assert found["images"] == len(cameras) == 6 + len(frames)
+    assert 5 <= len(frames) <= 6
+    assert len({cameras[name] for name in frames}) == 1
+    assert len(set(cameras.values())) == 7  # each photograph has its own: there is no EXIF
+    truth = {f"{folder}/{name}": TrueCamera(v.rotation, v.centre) for name, v in photos[1].items()}
+    truth |= {f"walk/{3 * i + 1:06d}.jpg": TrueCamera(v.rotation, v.centre) for i, v in enumerate(arc(10))}
+    errors = pose_errors(model, {name: truth[name] for name in cameras})
+    assert errors.rotation.max() < 1
+
+
 def test_videos_that_are_none_end_with_one_line(walk: Path, tmp_path: Path, capsys: Output) -> None:
     (tmp_path / "text.mp4").write_text("no video")
     write_video(tmp_path / "still.avi", [render(arc(1)[0])] * 3)
@@ -189,10 +209,8 @@ def test_loops_are_closed_by_similarity(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_defaults_are_those_of_the_input(tmp_path: Path) -> None:
     photographs = sfm.arguments(["--images", "x"])
-    assert (photographs.pairs, photographs.camera, photographs.loop_closure) == ("exhaustive", "auto", False)
+    assert (photographs.pairs, photographs.camera, photographs.loop_closure) == (None, "auto", False)  # by their number
     video = sfm.arguments(["--video", "x.mp4"])
     assert (video.pairs, video.camera, video.loop_closure) == ("sequential", "folder", True)
     assert not sfm.arguments(["--video", "x.mp4", "--no-loop-closure"]).loop_closure
     assert not sfm.arguments(["--video", "x.mp4", "--pairs", "exhaustive", "--camera", "auto"]).loop_closure
-    with pytest.raises(SystemExit):
-        sfm.arguments(["--video", "x.mp4", "--images", "x"])

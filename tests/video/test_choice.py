@@ -6,12 +6,12 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.video.analysis import Analysis
-from posfeat_hloc.video.choice import choose_frames, step_for
+from posfeat_hloc.video.choice import choose_frames, step_for, step_to_get
 
 FRAMES = st.lists(st.tuples(st.floats(0, 100), st.floats(0, 0.3)), min_size=1, max_size=60)
 
@@ -59,6 +59,26 @@ def test_never_more_frames_than_asked_for(videos: list[list[tuple[float, float]]
     found = step_for([a.motion for a in analyses], step, count)
     assert found >= step
     assert sum(len(choose_frames(a, found)) for a in analyses) <= count
+
+
+@settings(max_examples=15)
+@given(videos=st.lists(FRAMES, min_size=1, max_size=4), extra=st.integers(0, 40))
+def test_a_number_of_frames_is_a_target(videos: list[list[tuple[float, float]]], extra: int) -> None:
+    """Never more; and a step smaller by a thousandth would give more, if there are more frames."""
+    analyses = [analysis(frames) for frames in videos]
+    count = 2 * len(videos) + extra
+    step = step_to_get(analyses, count)
+    found = [sum(len(choose_frames(a, s)) for a in analyses) for s in (step, step * 0.999)]
+    assert found[0] <= count
+    largest = sum(a.motion.sum() for a in analyses) / (count - len(videos))
+    assert found[1] > count or step <= largest / 7.99 or step == 1
+
+
+def test_a_slow_video_gives_the_frames_that_are_asked_for() -> None:
+    slow = Analysis(np.ones(600), np.full(600, 0.001), 600)
+    step = step_to_get([slow], 100)
+    assert 90 <= len(choose_frames(slow, step)) <= 100
+    assert len(choose_frames(slow, step_for([slow.motion], 0.03, 100))) < 25  # what --frames gave before
 
 
 def test_impossible_wishes_are_refused() -> None:
