@@ -103,7 +103,9 @@ class Doctor:
     def one_side(self) -> float | None:
         """See :class:`posfeat_hloc.mapping.diagnosis.Diagnosis`; of at least six images."""
         names = list(self.registered)
-        if len(names) < ENOUGH_VIEWS or any(not self.graph.counts(a, b).inliers for a, b in combinations(names, 2)):
+        straight = all(keeps_lines_straight(self.graph.cameras[name]) for name in names)  # panoramas look everywhere
+        related = all(self.graph.counts(*pair).inliers for pair in combinations(names, 2))
+        if len(names) < ENOUGH_VIEWS or not straight or not related:
             return None
         views = np.array([self.registered[name].viewing_direction() for name in names])
         widest = float(np.degrees(np.arccos(np.clip(views @ views.T, -1, 1).min())))
@@ -113,12 +115,11 @@ class Doctor:
         count, middle = self.graph.keypoints[name], median(self.graph.keypoints.values())
         if count >= FEW_KEYPOINTS and count >= middle / 20:
             return None
-        evidence = f"{count}, where the median image has {middle:g}"
         if (mask := self.pictures.mask_share(name)) is not None and mask[1] < MASKED:
             return Reason("mask", f"{mask[0]} leaves {100 * mask[1]:.2g} % of the picture; {count} keypoints")
         if (contrast := self.pictures.contrast(name)) is not None and contrast < FLAT:
             return Reason("blank picture", f"grey values differ by {contrast:.1f} of 255; {count} keypoints")
-        return Reason("too few keypoints", evidence, self._larger(name))
+        return Reason("too few keypoints", f"{count}, where the median image has {middle:g}", self._larger(name))
 
     def _larger(self, name: str) -> tuple[Remedy, ...]:
         """More pixels, where the file has more than were used; more keypoints, where the limit was reached."""
@@ -146,8 +147,7 @@ class Doctor:
         return Reason("different scale", evidence, (Remedy("--max-size", str(smaller)),))
 
     def _used_size(self, name: str) -> int:
-        camera = self.graph.cameras[name]
-        return min(self.max_size, max(camera.width, camera.height))
+        return min(self.max_size, max(self.graph.cameras[name].width, self.graph.cameras[name].height))
 
     def _pairs(self, name: str) -> Reason | None:
         if self.graph.neighbors(name):
@@ -224,9 +224,8 @@ class Doctor:
 
     def _known_camera(self, name: str, focal: float) -> tuple[Remedy, ...]:
         """The intrinsics that were measured, for a camera that took all images."""
-        cameras = self.graph.cameras
-        camera = cameras[name]
-        if len({(other.width, other.height) for other in cameras.values()}) > 1:
+        camera = self.graph.cameras[name]
+        if len({(other.width, other.height) for other in self.graph.cameras.values()}) > 1:
             return ()
         filled = pycolmap.Camera.create_from_model_name(1, camera.model_name, focal, camera.width, camera.height)
         params = ",".join(f"{value:.6g}" for value in filled.params)
@@ -279,8 +278,7 @@ class Doctor:
             if len(self.graph.names) > 2 and not self.graph.cameras[name].has_prior_focal_length:
                 return Reason("wrong focal length", f"none in EXIF, so that it is a guess; {evidence}, yet no model")
             return Reason("unclear", f"{evidence}, yet no two images could start a model")
-        seen = len(self._with_points(name))
-        if seen < POSE_INLIERS:
+        if (seen := len(self._with_points(name))) < POSE_INLIERS:
             evidence = f"{pairs} verified {plural}, but only {seen} keypoints matched with 3D points"
             return Reason("too few matches", evidence, self._larger(name))
         return Reason(
