@@ -42,7 +42,17 @@ BUNDLED: dict[str, Bundled] = {
     "hardnet": Bundled("hardnet.safetensors", "0e71a35f702f76f54b2f9bbbcc6ddbd8ec6a76acc005948e4dffad9bb78761fc"),
     "sosnet": Bundled("sosnet.safetensors", "2be4aa597cc018e60c8f55be3342ca48a1d7619ba77d4cf7ec84eff24e93a4fa"),
 }
-"""Name used in a conf -> shipped file."""
+"""Name used in a conf -> shipped file, whose name tells the version; both names load it."""
+
+
+def plain_name(name: str) -> str:
+    """The name in :data:`BUNDLED` of a versioned name such as ``posfeat-small-v4``; other names are unchanged."""
+    return next((plain for plain, entry in BUNDLED.items() if Path(entry.file).stem == name), name)
+
+
+def version_of(name: str) -> str:
+    """The versioned name of bundled weights, e.g. ``posfeat-small-v4`` for ``posfeat-small``."""
+    return Path(BUNDLED[name].file).stem
 
 
 def bundled_name(digest: str | None) -> str | None:
@@ -148,6 +158,7 @@ def load(name_or_path: str) -> Checkpoint:
     Raises:
         WeightsError: unknown name, missing file, no network, wrong hash, or a file that holds no tensors.
     """
+    name_or_path = plain_name(name_or_path)
     if name_or_path in BUNDLED:
         entry = BUNDLED[name_or_path]
         path = weights_folder() / entry.file
@@ -163,7 +174,8 @@ def load(name_or_path: str) -> Checkpoint:
         path = Path(name_or_path).expanduser()
         if not path.is_file():
             raise WeightsError(
-                f"weights {name_or_path!r}: neither a file nor a known name; bundled are {', '.join(sorted(BUNDLED))}, "
+                f"weights {name_or_path!r}: neither a file nor a known name; bundled are {', '.join(sorted(BUNDLED))} "
+                f"(in versions {', '.join(sorted(map(version_of, BUNDLED)))}; older ones come with older releases), "
                 f"public {', '.join(sorted(PUBLIC))}"
             )
         digest = sha256(path)
@@ -225,6 +237,7 @@ def load_parts(name_or_path: str, parts: tuple[str, ...]) -> Checkpoint:
     Raises:
         WeightsError: as :func:`load`, or a part is missing.
     """
+    name_or_path = plain_name(name_or_path)
     folder = Path(name_or_path).expanduser()
     if name_or_path not in BUNDLED and folder.is_dir():
         files = {part: folder / f"{part}.pth" for part in parts}

@@ -104,6 +104,13 @@ def test_unknown_names_list_the_bundled_ones(monkeypatch: pytest.MonkeyPatch) ->
         weights.load("third")
 
 
+@pytest.mark.parametrize("name", sorted(weights.BUNDLED))
+def test_versioned_names_load_the_same_weights(name: str) -> None:
+    assert weights.load(weights.version_of(name)).sha256 == weights.BUNDLED[name].sha256
+    with pytest.raises(WeightsError, match="older ones come with older releases"):
+        weights.load(f"{name}-v0")
+
+
 def test_a_folder_is_no_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="neither a file"):
         weights.load(str(tmp_path))

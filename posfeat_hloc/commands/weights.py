@@ -51,7 +51,8 @@ def list_weights(_: argparse.Namespace) -> bool:
     for name, bundled in weights.BUNDLED.items():
         path = weights.weights_folder() / bundled.file
         where = f"{path}{_size(path)}" if path.is_file() else f"{path} is missing: install posfeat-hloc again"
-        _print_entry(name, f"in the package, {weights.OUR_LICENCE}", f"sha256 {bundled.sha256}", where)
+        origin = f"in the package as {weights.version_of(name)}, {weights.OUR_LICENCE}"
+        _print_entry(name, origin, f"sha256 {bundled.sha256}", where)
     for name, public in weights.PUBLIC.items():
         path = weights.public_path(name)
         where = f"{path}{_size(path)}"
@@ -69,6 +70,7 @@ def _print_entry(name: str, origin: str, digest: str, where: str) -> None:
 
 def get(args: argparse.Namespace) -> bool:
     """Download weights, or copy bundled ones."""
+    args.name = weights.plain_name(args.name)
     if args.name in weights.BUNDLED:
         path, licence = weights.weights_folder() / weights.BUNDLED[args.name].file, weights.OUR_LICENCE
         weights.load(args.name)
@@ -113,6 +115,7 @@ def check(what: str) -> tuple[Identity, str]:
     Raises:
         WeightsError: not here, altered, or not the weights of what they should be.
     """
+    what = weights.plain_name(what)
     if what in weights.BUNDLED:
         return load_as(architecture_of(what), what), "SHA-256 as promised"
     if what in weights.PUBLIC:

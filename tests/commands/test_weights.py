@@ -62,7 +62,8 @@ def test_names_begin_with_an_architecture() -> None:
 def test_the_list_before_and_after_a_download(server: Server, capsys: Output) -> None:
     assert run("list") == 0
     before = capsys.readouterr().out
-    assert re.search(r"^hardnet {15}HardNet +in the package, Apache-2.0$", before, re.MULTILINE)
+    version = weights.version_of("hardnet")
+    assert re.search(rf"^hardnet {{15}}HardNet +in the package as {version}, Apache-2.0$", before, re.MULTILINE)
     for entry in weights.BUNDLED.values():
         assert f"sha256 {entry.sha256}\n  {weights.weights_folder() / entry.file}, 2.7 MB\n" in before
     blob = weights.PUBLIC["hardnet++"].digest
@@ -92,7 +93,9 @@ def test_get_continues_and_copies(server: Server, checkpoint: Path, tmp_path: Pa
     assert (tmp_path / "mine.pth").read_bytes() == checkpoint.read_bytes()
     assert len(server.asked) == 1
     assert run("get", "hardnet", "--output", tmp_path) == 0
-    assert weights.sha256(tmp_path / "hardnet.safetensors") == weights.BUNDLED["hardnet"].sha256
+    assert weights.sha256(tmp_path / weights.BUNDLED["hardnet"].file) == weights.BUNDLED["hardnet"].sha256
+    assert run("get", weights.version_of("hardnet"), "--output", tmp_path / "versioned.safetensors") == 0
+    assert weights.sha256(tmp_path / "versioned.safetensors") == weights.BUNDLED["hardnet"].sha256
 
 
 def test_get_of_something_else(server: Server, capsys: Output) -> None:

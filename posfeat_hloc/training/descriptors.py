@@ -1,0 +1,298 @@
+"""Training of dense descriptors on warped and relit view pairs, real pairs of fixed cameras and of SfM models.
+
+One loop for PoSFeat's description network and for HardNet and SOSNet; optionally with a teacher (DISK) that describes
+the unchanged photograph, and with PoSFeat's epipolar loss on the poses of real pairs.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from posfeat_hloc.errors import ConfigurationError, TrainingError
+from posfeat_hloc.memory import keep_large_blocks
+from posfeat_hloc.networks.precision import inference_precision
+from posfeat_hloc.training.dense_networks import DenseNetwork
+from posfeat_hloc.training.description_loss import description_loss
+from posfeat_hloc.training.line_to_window import LineToWindowOptions, line_to_window, query_points
+from posfeat_hloc.training.losses import second_order_similarity
+from posfeat_hloc.training.map_losses import MapLossOptions, map_losses, teacher_losses
+from posfeat_hloc.training.relight import relight
+from posfeat_hloc.training.run_folder import RunFolder
+from posfeat_hloc.training.warped_views import Shelf, ViewBatch, ViewOptions
+
+
+@dataclass(frozen=True)
+class DescriptorOptions:
+    """How descriptors are trained."""
+
+    steps: int = 5000
+    single: int = 12
+    """Pairs of views of one photograph in a step."""
+    fixed: int = 4
+    """Pairs of two photographs of a fixed camera."""
+    model: int = 8
+    """Pairs of two photographs of an SfM model."""
+    learning_rate: float = 1e-3
+    """Peak rate of AdamW; warmed up over the first 3 % of the steps, then half a cosine down to zero."""
+    weight_decay: float = 1e-4
+    light: float = 1.0
+    """Strength of the changes of light of each view."""
+    softmax: float = 1.0
+    """Weight of the cross entropy over the map."""
+    triplet: float = 0.5
+    """Weight of the triplet loss with the hardest cell of the map."""
+    tracks: bool = True
+    """Whether points of models are correspondences; False leaves pairs of models to ``poses``."""
+    poses: float = 0.0
+    """Weight of PoSFeat's epipolar loss (eqs. 6 and 7) on pairs of models."""
+    direct: float = 2.0
+    """Weight of 1 - cosine to the teacher's descriptors, if there is a teacher."""
+    teacher_softmax: float = 0.5
+    """Weight of the cross entropy among the teacher's descriptors, if there is a teacher."""
+    second_order: float = 0.0
+    """Weight of SOSNet's second-order similarity (k = 8) among at most 512 points."""
+    frozen_statistics: bool = False
+    """Keep the statistics of batch normalisation as they were."""
+    seed: int = 0
+    validate_every: int = 500
+    precision: str = "auto"
+    data: tuple[str, ...] = ()
+    """What is trained on and from, in words; a run is resumed on the same only."""
+    views: ViewOptions = field(default_factory=ViewOptions)
+    loss: MapLossOptions = field(default_factory=MapLossOptions)
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step."""
+        start = max(1, round(0.03 * self.steps))
+        if step < start:
+            return self.learning_rate * (step + 1) / start
+        return self.learning_rate * (1 + math.cos(math.pi * (step - start) / max(1, self.steps - start))) / 2
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot be."""
+        if self.steps < 1 or self.single + self.fixed + self.model < 1 or self.learning_rate <= 0:
+            raise ConfigurationError("steps, pairs of a step and the learning rate must be greater than zero")
+        if self.views.size % 16 or self.views.size < 64:
+            raise ConfigurationError(f"size {self.views.size}: views need a multiple of 16, at least 64 pixels")
+
+
+class TeacherMaps:
+    """Descriptors of a teacher for every photograph, computed once.
+
+    Args:
+        stride: of the stored descriptors in pixels.
+        maps: ``(N, h, w, D)`` float16, unit vectors; cell i lies at pixel ``stride * i``.
+    """
+
+    def __init__(self, maps: Tensor, stride: int) -> None:
+        self.maps = maps
+        self.stride = stride
+
+    def read(self, photographs: Tensor, pixels: Tensor) -> Tensor:
+        """Unit descriptors ``(..., P, D)`` at pixels ``(..., P, 2)`` of photographs ``(...)``."""
+        rows, columns = self.maps.shape[1:3]
+        xy = (pixels / self.stride).clamp_min(0)
+        x, y = xy[..., 0].clamp_max(columns - 1), xy[..., 1].clamp_max(rows - 1)
+        left, top = x.floor().clamp_max(columns - 2).long(), y.floor().clamp_max(rows - 2).long()
+        fx, fy = (x - left)[..., None], (y - top)[..., None]
+        index = photographs[..., None].expand_as(left)
+
+        def at(i: int, j: int) -> Tensor:
+            return self.maps[index, top + i, left + j].float()
+
+        upper, lower = at(0, 0) * (1 - fx) + at(0, 1) * fx, at(1, 0) * (1 - fx) + at(1, 1) * fx
+        return F.normalize(upper * (1 - fy) + lower * fy, dim=-1)
+
+
+class DescriptorTrainer:
+    """A resumable run: ``checkpoint.pt``, ``log.jsonl``. Step i depends on the seed, i and the weights only.
+
+    Args:
+        options: of the run.
+        network: to be trained, on the device of the photographs.
+        shelf: what to train on.
+        held_out: what to validate on.
+        folder: of the run.
+        teacher: see :class:`TeacherMaps`.
+        export: called with the metrics after each validation.
+
+    Raises:
+        ConfigurationError: the folder holds a run with other options.
+    """
+
+    def __init__(
+        self,
+        options: DescriptorOptions,
+        network: DenseNetwork,
+        shelf: Shelf,
+        held_out: Shelf,
+        folder: Path,
+        teacher: TeacherMaps | None = None,
+        export: Callable[[dict[str, float]], None] | None = None,
+    ) -> None:
+        self.export = export
+        self.options, self.network, self.shelf, self.held_out, self.teacher = options, network, shelf, held_out, teacher
+        self.device = shelf.device
+        trained = [p for p in network.network.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(trained, options.learning_rate, weight_decay=options.weight_decay)
+        self.folder = RunFolder(folder, asdict(options), ("validate_every", "precision"))
+        self.step = 0
+        if state := self.folder.resume():
+            network.network.load_state_dict(state["network"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.step = state["step"]
+
+    def run(self, progress: bool = True) -> dict[str, float]:
+        """Train up to the last step; returns the last validation.
+
+        Raises:
+            TrainingError: the loss is not finite.
+        """
+        opt = self.options
+        if self.device.type == "cpu":
+            keep_large_blocks()
+        metrics = self.validate() if self.step == 0 else {}
+        if metrics:
+            self.folder.log({"step": 0} | metrics)
+        total: dict[str, Any] = {}
+        start = time.perf_counter()
+        with tqdm(total=opt.steps, initial=self.step, disable=not progress, desc="train", unit="step") as bar:
+            while self.step < opt.steps:
+                for name, value in self.train_step().items():
+                    total[name] = total.get(name, 0) + value
+                self.step += 1
+                bar.update()
+                if self.step % 50 and self.step != opt.steps:
+                    continue
+                steps = self.step % 50 or 50
+                record = {name: float(value) / steps for name, value in total.items()}
+                record |= {"step": self.step, "seconds": (time.perf_counter() - start) / steps}
+                if not math.isfinite(record["loss"]):
+                    raise TrainingError(
+                        f"step {self.step}: the loss is not finite; use a lower --learning-rate or --precision fp32"
+                    )
+                if self.step % opt.validate_every == 0 or self.step == opt.steps:
+                    metrics = self.validate()
+                    record |= metrics
+                    bar.write(json.dumps({name: round(value, 4) for name, value in record.items()}))
+                    self._save()
+                    if self.export is not None:
+                        self.export(metrics)
+                self.folder.log(record)
+                total, start = {}, time.perf_counter()
+        return metrics
+
+    def train_step(self) -> dict[str, Tensor]:
+        """One step; returns its losses without waiting for the device."""
+        opt = self.options
+        for group in self.optimizer.param_groups:
+            group["lr"] = opt.rate(self.step)
+        rng = np.random.default_rng([opt.seed, self.step])
+        generator = torch.Generator(self.device).manual_seed(opt.seed * 1_000_003 + self.step)
+        plan = self.shelf.plan(rng, (opt.single, opt.fixed, opt.model), opt.views)
+        batch = self.shelf.render(plan, generator, opt.views)
+        network = self.network.network
+        network.train(not opt.frozen_statistics)
+        losses = self.losses(batch, generator)
+        self.optimizer.zero_grad(set_to_none=True)
+        losses["loss"].backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_([p for p in network.parameters() if p.requires_grad], 10.0)
+        self.optimizer.step()
+        return {name: value.detach() for name, value in losses.items()}
+
+    def losses(self, batch: ViewBatch, generator: torch.Generator) -> dict[str, Tensor]:
+        """``loss`` and its terms of one batch."""
+        opt = self.options
+        size = opt.views.size
+        images = relight(batch.images, generator, opt.light).contiguous(memory_format=torch.channels_last)
+        with inference_precision(self.device, opt.precision):
+            dense = self.network.maps(images)
+        maps = dense.float().chunk(2)
+        own = [self.network.read(m, xy, size) for m, xy in zip(maps, batch.points, strict=True)]
+        cells = self.network.cells(dense, size)
+        of_model = ~batch.fundamental.isnan().any(dim=2).any(dim=1)
+        valid = batch.valid if opt.tracks else batch.valid & ~of_model[:, None]
+        forth = map_losses(own[0], own[1], maps[1], cells, batch.points[1], valid, opt.loss)
+        back = map_losses(own[1], own[0], maps[0], cells, batch.points[0], valid, opt.loss)
+        terms = {
+            "softmax": (forth.softmax + back.softmax) / 2,
+            "triplet": (forth.triplet + back.triplet) / 2,
+            "right": (forth.right + back.right) / 2,
+        }
+        loss = opt.softmax * terms["softmax"] + opt.triplet * terms["triplet"]
+        if opt.second_order > 0:
+            chosen = [d[valid] for d in own]
+            order = torch.randperm(len(chosen[0]), generator=generator, device=self.device)[:512]
+            loss = loss + opt.second_order * second_order_similarity(chosen[0][order], chosen[1][order])
+        if self.teacher is not None:
+            for side in (0, 1):
+                other = 1 - side  # what the teacher says of the other photograph of the same place
+                for told, share in ((side, 0.7), (other, 0.3)):
+                    taught = self.teacher.read(batch.photographs[told], batch.sources[told])
+                    direct, entropy = teacher_losses(own[side], taught, batch.valid)
+                    loss = loss + share / 2 * (opt.direct * direct + opt.teacher_softmax * entropy)
+                    terms["direct"] = terms.get("direct", torch.zeros_like(direct)) + direct.detach() * share / 2
+        if opt.poses > 0 and bool(of_model.any()):
+            epipolar = self._epipolar(maps, batch.fundamental, of_model, generator)
+            loss = loss + opt.poses * epipolar
+            terms["epipolar"] = epipolar
+        return terms | {"loss": loss}
+
+    def _epipolar(
+        self, maps: tuple[Tensor, ...], fundamental: Tensor, chosen: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """PoSFeat's description loss with the line-to-window search on the pairs whose poses are known."""
+        size = (self.options.views.size,) * 2
+        search = LineToWindowOptions(
+            convention=getattr(self.network, "convention", "consistent"), sigma="repository", min_variance=1e-5
+        )
+        local = [m[chosen] for m in maps]
+        forth = fundamental[chosen]
+        back = forth.transpose(1, 2)
+        points = [query_points(len(forth), size, generator) for _ in range(2)]
+        found0 = line_to_window(points[0], local[0], local[1], forth, size, search, generator)
+        found1 = line_to_window(points[1], local[1], local[0], back, size, search, generator)
+        return description_loss(points[0], points[1], found0, found1, forth, size).total
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """Share of held-out points that no other cell of the map outdoes, by kind of pair, relit as in training."""
+        opt = self.options
+        self.network.network.eval()
+        result = {}
+        kinds = {"single": (8, 0, 0), "fixed": (0, 8, 0), "model": (0, 0, 8)}
+        has = {"single": True, "fixed": bool(self.held_out.fixed), "model": bool(self.held_out.model)}
+        for name, counts in kinds.items():
+            rights = []
+            for i in range(4 if has[name] else 0):
+                rng = np.random.default_rng([12345, i])
+                generator = torch.Generator(self.device).manual_seed(i)
+                plan = self.held_out.plan(rng, counts, opt.views)
+                batch = self.held_out.render(plan, generator, opt.views)
+                images = batch.images if name != "single" else relight(batch.images, generator, 1.0)
+                with inference_precision(self.device, opt.precision):
+                    dense = self.network.maps(images.contiguous(memory_format=torch.channels_last))
+                maps = dense.float().chunk(2)
+                own = [self.network.read(m, xy, opt.views.size) for m, xy in zip(maps, batch.points, strict=True)]
+                cells = self.network.cells(dense, opt.views.size)
+                found = map_losses(own[0], own[1], maps[1], cells, batch.points[1], batch.valid, opt.loss)
+                rights.append(float(found.right))
+            if rights:
+                result[f"right_{name}"] = float(np.mean(rights))
+        return result
+
+    def _save(self) -> None:
+        state = self.network.network.state_dict()
+        self.folder.save(self.step, network=state, optimizer=self.optimizer.state_dict())

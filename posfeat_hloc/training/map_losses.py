@@ -1,0 +1,97 @@
+"""Losses that tell corresponding points apart from everything else in a dense map, and a teacher's descriptors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class MapLossOptions:
+    """How points compete with the cells of a map."""
+
+    inverse_temperature: float = 30.0
+    """Cosines are multiplied by this before the softmax."""
+    safe_radius: float = 7.0
+    """Cells nearer to the true place than this are no competitors, in pixels."""
+    margin: float = 1.0
+    """Of the triplet loss."""
+
+
+@dataclass(frozen=True)
+class MapLosses:
+    """Scalars: the cross entropy over the map, the triplet loss with the hardest cell, the share of right nearest cells
+    (no cell outside the safe radius is more similar than the true place)."""
+
+    softmax: Tensor
+    triplet: Tensor
+    right: Tensor
+
+
+def map_losses(
+    descriptors0: Tensor,
+    descriptors1: Tensor,
+    map1: Tensor,
+    cells1: Tensor,
+    points1: Tensor,
+    valid: Tensor,
+    options: MapLossOptions,
+) -> MapLosses:
+    """Find the points of image 0 among all cells of image 1's map, one direction.
+
+    The softmax is that of neural reprojection errors (Germain et al., 2021) over the true place and all cells outside
+    of the safe radius; the triplet is HardNet's (eq. 1) with the hardest cell of the whole map as its negative.
+
+    Args:
+        descriptors0, descriptors1: ``(B, P, D)`` unit vectors at corresponding points.
+        map1: ``(B, D, h, w)`` of the second images, not normalised.
+        cells1: ``(h w, 2)`` pixels of the cells of that map.
+        points1: ``(B, P, 2)`` pixels in the second images.
+        valid: ``(B, P)`` bool.
+        options: temperature, safe radius, margin.
+
+    Returns:
+        means over all valid points, zero without any.
+    """
+    with torch.autocast(descriptors0.device.type, enabled=False):
+        cells = F.normalize(map1.float().flatten(2), dim=1)
+        true = (descriptors0 * descriptors1).sum(dim=2)
+        cosines = torch.bmm(descriptors0, cells)
+        near = torch.cdist(points1, cells1.expand(len(points1), -1, -1)) < options.safe_radius
+        cosines = cosines.masked_fill(near, -1e4)
+        scale = options.inverse_temperature
+        others = torch.logsumexp(cosines * scale, dim=2)
+        softmax = F.softplus(others - true * scale)
+        hardest = cosines.amax(dim=2)
+        distance, nearest = ((2 - 2 * x).clamp_min(1e-6).sqrt() for x in (true, hardest))
+        triplet = F.relu(options.margin + distance - nearest)
+        count = valid.sum().clamp_min(1)
+        right = ((true > hardest) & valid).sum() / count
+        return MapLosses((softmax * valid).sum() / count, (triplet * valid).sum() / count, right)
+
+
+def teacher_losses(
+    descriptors: Tensor, taught: Tensor, valid: Tensor, inverse_temperature: float = 20.0
+) -> tuple[Tensor, Tensor]:
+    """How far descriptors are from those of a teacher at the same places.
+
+    Args:
+        descriptors, taught: ``(B, P, D)`` unit vectors.
+        valid: ``(B, P)`` bool.
+        inverse_temperature: of the softmax over the points of an image.
+
+    Returns:
+        two scalars: the mean of 1 - cosine, and the cross entropy of finding each point's own descriptor among the
+        teacher's of all points of that image.
+    """
+    with torch.autocast(descriptors.device.type, enabled=False):
+        count = valid.sum().clamp_min(1)
+        direct = ((1 - (descriptors * taught).sum(dim=2)) * valid).sum() / count
+        logits = torch.bmm(descriptors, taught.transpose(1, 2)) * inverse_temperature
+        logits = logits.masked_fill(~valid[:, None], -1e4)
+        target = torch.arange(logits.shape[1], device=logits.device).expand(len(logits), -1)
+        entropy = F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none").view_as(valid)
+        return direct, (entropy * valid).sum() / count

@@ -1,0 +1,68 @@
+import numpy as np
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from posfeat_hloc.training.map_losses import MapLossOptions, map_losses, teacher_losses
+
+CELLS = torch.stack(torch.meshgrid(torch.arange(5.0), torch.arange(4.0), indexing="xy"), dim=-1).reshape(-1, 2) * 4
+
+
+def _problem(seed: int):
+    generator = torch.Generator().manual_seed(seed)
+    map1 = torch.randn((2, 6, 4, 5), generator=generator)
+    points = torch.rand((2, 3, 2), generator=generator) * torch.tensor([16.0, 12.0])
+    d0, d1 = (F.normalize(torch.randn((2, 3, 6), generator=generator), dim=2) for _ in range(2))
+    valid = torch.rand((2, 3), generator=generator) < 0.7
+    return d0, d1, map1, points, valid
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000))
+def test_losses_are_what_loops_give(seed):
+    d0, d1, map1, points, valid = _problem(seed)
+    options = MapLossOptions(inverse_temperature=7.0, safe_radius=5.0, margin=0.8)
+    found = map_losses(d0, d1, map1, CELLS, points, valid, options)
+    softmax, triplet, right = [], [], []
+    for b in range(2):
+        cells = F.normalize(map1[b].flatten(1), dim=0).T.numpy()
+        for p in range(3):
+            if not valid[b, p]:
+                continue
+            own, true = d0[b, p].numpy(), d1[b, p].numpy()
+            far = np.linalg.norm(CELLS.numpy() - points[b, p].numpy(), axis=1) >= 5.0
+            others = cells[far] @ own
+            positive = float(own @ true)
+            softmax.append(-7 * positive + np.log(np.exp(7 * positive) + np.exp(7 * others).sum()))
+            distances = [np.sqrt(2 - 2 * positive), np.sqrt(2 - 2 * others.max())]
+            triplet.append(max(0.0, 0.8 + distances[0] - distances[1]))
+            right.append(positive > others.max())
+    if not softmax:
+        assert float(found.softmax) == float(found.triplet) == float(found.right) == 0
+        return
+    np.testing.assert_allclose(float(found.softmax), np.mean(softmax), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(float(found.triplet), np.mean(triplet), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(float(found.right), np.mean(right), atol=1e-6)
+
+
+def test_teacher_losses_by_hand():
+    own = F.normalize(torch.tensor([[[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]]), dim=2)
+    taught = F.normalize(torch.tensor([[[1.0, 1.0], [0.0, 1.0], [5.0, 5.0]]]), dim=2)
+    valid = torch.tensor([[True, True, False]])
+    direct, entropy = teacher_losses(own, taught, valid, inverse_temperature=2.0)
+    half = 2**-0.5
+    np.testing.assert_allclose(float(direct), ((1 - half) + 0) / 2, rtol=1e-5)
+    first = np.log(1 + np.exp(2 * (0 - half)))
+    second = np.log(1 + np.exp(2 * (half - 1)))
+    np.testing.assert_allclose(float(entropy), (first + second) / 2, rtol=1e-4)
+
+
+def test_gradients_pull_the_true_place_and_push_the_others():
+    d0, d1, map1, points, _ = _problem(1)
+    map1.requires_grad_(True)
+    d1.requires_grad_(True)
+    losses = map_losses(d0, d1, map1, CELLS, points, torch.ones((2, 3), dtype=torch.bool), MapLossOptions())
+    losses.softmax.backward()
+    assert float((d1.grad * d0).sum()) < 0  # descent raises the similarity with the true place
+    assert map1.grad.abs().sum() > 0
