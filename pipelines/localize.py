@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> LocalizationRun:
     truth = None if args.ground_truth is None else read_true_poses(args.ground_truth, asked.names)
     output = _output(args)
     with only_writer(output):
-        claim(output, [args.queries])
+        claim(output, [args.map])
         return _run(args, options, parts, sparse, asked, truth, output)
 
 

@@ -20,6 +20,7 @@ from PIL import Image, ImageOps
 
 from posfeat_hloc.deep_images import is_deep, read_deep
 from posfeat_hloc.errors import ImageError
+from posfeat_hloc.image_formats import EXTENSIONS as EXTENSIONS
 from posfeat_hloc.image_formats import open_image
 from posfeat_hloc.image_listing import survey
 from posfeat_hloc.value_range import Usage, ValueRange
