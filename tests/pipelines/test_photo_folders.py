@@ -14,7 +14,7 @@ from PIL import Image
 from pipelines import sfm
 from posfeat_hloc.evaluation.poses import TrueCamera, pose_errors
 from posfeat_hloc.mapping.reconstruction import read_model
-from tests.rendering import FOCAL, HEIGHT, WIDTH, write_scene
+from tests.rendering import FOCAL, write_scene
 from tests.room import fisheye_rays, panorama_rays, write_room
 
 
@@ -136,59 +136,3 @@ def test_results_of_other_photographs_are_never_replaced(tmp_path: Path, monkeyp
     assert "--output outputs/b-images" in told
     assert (tmp_path / "outputs/images/sparse/0/points3D.bin").read_bytes() == before
     assert run(Path("a/images"), None) == 0
-
-
-def test_webp_gives_the_colours_and_the_camera_of_jpeg(tmp_path: Path) -> None:
-    exif = Image.Exif()
-    exif[0x010F], exif[0x0110] = "Maker", "Phone"
-    exif.get_ifd(0x8769)[0xA405] = 38
-    for ending, options in (("jpg", {"quality": 95, "subsampling": 0}), ("webp", {"lossless": True})):
-        write_scene(tmp_path / "png", 4)
-        (tmp_path / ending).mkdir()
-        for path in sorted((tmp_path / "png").iterdir()):
-            with Image.open(path) as picture:
-                tinted = Image.merge("RGB", [picture, picture.point(lambda v: v // 2), picture.point(lambda _: 40)])
-                tinted.save(tmp_path / ending / f"{path.stem}.{ending}", exif=exif, **options)
-        assert run(tmp_path / ending, tmp_path / f"out_{ending}") == 0
-    models = [read_model(tmp_path / f"out_{ending}/sparse/0") for ending in ("jpg", "webp")]
-    for model in models:
-        assert len(model.cameras) == 1  # one device, one focal length
-        colours = np.array([point.color for point in model.points3D.values()], float)
-        assert colours[:, 0].mean() > 60  # black, where COLMAP cannot decode
-        assert np.abs(colours[:, 1] - colours[:, 0] / 2).mean() < 6
-        assert np.abs(colours[:, 2] - 40).mean() < 6
-    focals = [next(iter(model.cameras.values())).focal_length for model in models]
-    assert focals[0] == pytest.approx(focals[1], rel=0.01)
-
-
-def test_parameters_that_do_not_fit_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Before the work."""
-    write_scene(tmp_path / "photos/cam0", 3)
-    write_scene(tmp_path / "photos/cam1", 3, seed=1)
-    output = tmp_path / "out"
-    assert run(tmp_path / "photos", output, "--camera-params", "840,400,300,0") == 1
-    assert "look like those of images of about 800x600 pixels" in capsys.readouterr().err
-    for path in (tmp_path / "photos/cam1").iterdir():
-        with Image.open(path) as picture:
-            picture.reduce(2).save(path)
-    assert run(tmp_path / "photos", output, "--camera-params", "420,200,150,0") == 1
-    assert "one set of camera parameters cannot fit images of 2 sizes" in capsys.readouterr().err
-    assert run(tmp_path / "photos", output, "--camera", "single") == 1
-    assert "their sizes differ" in capsys.readouterr().err
-    assert not (output / "features.h5").exists()
-    file = tmp_path / "cameras.txt"
-    file.write_text(f". PINHOLE {WIDTH} {HEIGHT} {FOCAL} {FOCAL} {WIDTH / 2} {HEIGHT / 2}\n")
-    assert run(tmp_path / "photos", output, "--camera-params", file, "--fix-camera") == 0
-    assert summary(output)["remarks"]["intrinsics"] == "intrinsics of all images scaled from 400x300 to 200x150"
-    focals = {(c.width, round(c.focal_length_x, 3)) for c in read_model(output / "sparse/0").cameras.values()}
-    assert focals <= {(400, FOCAL), (200, FOCAL / 2)}
-
-
-def test_parameters_are_a_start_unless_they_are_kept(tmp_path: Path) -> None:
-    write_scene(tmp_path / "photos", 5)
-    found = {}
-    for name, options in (("start", []), ("kept", ["--fix-camera"])):
-        assert run(tmp_path / "photos", tmp_path / name, "--camera-params", 1.03 * FOCAL, *options) == 0
-        found[name] = next(iter(read_model(tmp_path / name / "sparse/0").cameras.values())).focal_length
-    assert found["kept"] == pytest.approx(1.03 * FOCAL, rel=1e-9)
-    assert found["start"] == pytest.approx(FOCAL, rel=0.01)
