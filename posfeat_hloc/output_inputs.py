@@ -29,7 +29,7 @@ def claim(folder: Path, inputs: Sequence[Path | str]) -> None:
     path = folder / _FILE
     given = [str(item.resolve()) if isinstance(item, Path) else item for item in inputs]
     recorded = _read(path)
-    there = [item for item in recorded if not item.startswith("/") or Path(item).exists()]
+    there = [item for item in recorded if not Path(item).is_absolute() or Path(item).exists()]
     if there and not set(there) & set(given) and any((folder / name).exists() for name in _RESULTS):
         first = Path(given[0])
         better = folder.with_name(f"{first.parent.name}-{first.stem}" if first.is_absolute() else f"{folder.name}-2")

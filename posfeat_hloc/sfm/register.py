@@ -19,6 +19,7 @@ from posfeat_hloc.mapping.pairs import Pair, exhaustive_pairs, unique_pairs, wri
 from posfeat_hloc.mapping.reconstruction import ModelSummary, read_model, summarize, write_model
 from posfeat_hloc.match_features import match
 from posfeat_hloc.output import only_writer
+from posfeat_hloc.output_inputs import claim
 from posfeat_hloc.retrieval import describe_images, retrieve
 from posfeat_hloc.sfm.extension import ExtensionOptions, Stores, build_extended_database, extend_model, moved
 from posfeat_hloc.stores import FeatureStore
@@ -98,10 +99,8 @@ def register_images(map_folder: Path, output: Path, options: RegisterOptions | N
         raise ConfigurationError(f"{images}: all its photographs are in the model already; put new ones there")
     with only_writer(output):
         stores = Stores(images, output / "features.h5", output / "matches.h5")
-        if not stores.features.exists():
-            partial = output / "features.h5.partial"
-            shutil.copyfile(parts.features, partial)
-            partial.replace(stores.features)
+        claim(output, [map_folder])
+        copy_features(parts.features, stores.features, sparse.names)
         report = extract(
             parts.conf, images, stores.features, new, options.device, progress=options.progress, masks=options.masks
         )
@@ -133,6 +132,27 @@ def register_images(map_folder: Path, output: Path, options: RegisterOptions | N
         parts.feature,
         images,
     )
+
+
+def copy_features(features: Path, copy: Path, names: Sequence[str]) -> None:
+    """Copy a feature file, unless there is a copy that has the same features of some images, and perhaps more.
+
+    Args:
+        features: of a map.
+        copy: to which features of other images may have been added.
+        names: images of the map.
+
+    Raises:
+        StoreError: one of the files is damaged, or an image is missing in the first.
+    """
+    if copy.exists():
+        with FeatureStore(features) as first, FeatureStore(copy) as second:
+            have = set(second.names())
+            if all(name in have and second.digest(name) == first.digest(name) for name in names):
+                return
+    partial = copy.with_name(f"{copy.name}.partial")
+    shutil.copyfile(features, partial)
+    partial.replace(copy)
 
 
 def _choose_pairs(

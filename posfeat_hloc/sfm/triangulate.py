@@ -18,6 +18,7 @@ from posfeat_hloc.mapping.reconstruction import ModelSummary, read_model, write_
 from posfeat_hloc.mapping.triangulation import TriangulationOptions, triangulate
 from posfeat_hloc.match_features import match
 from posfeat_hloc.output import only_writer
+from posfeat_hloc.output_inputs import claim
 from posfeat_hloc.sfm.known_poses import read_known_poses
 from posfeat_hloc.sfm.moves import aligned_to
 
@@ -90,6 +91,7 @@ def triangulate_images(model: Path, images: Path, output: Path, options: Triangu
     """
     known = read_known_poses(model, images)
     with only_writer(output):
+        claim(output, [model])
         reference = output / "reference"
         reference.mkdir(exist_ok=True)
         write_model(known, reference)
