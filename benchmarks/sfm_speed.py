@@ -1,6 +1,8 @@
 """A whole reconstruction by us and by hloc with the same feature: wall time and peak memory of a process each.
 
     python benchmarks/sfm_speed.py --images fountain-P11/images --output runs/sfm_speed
+    python benchmarks/sfm_speed.py --images entry-P10/images --output runs/single --sides ours coarse \
+        --options --camera single
 
 Needs an hloc that can be imported. hloc's side is its `extract_features.main`, `pairs_from_exhaustive.main`,
 `match_features.main` and `reconstruction.main` with our feature registered and hloc's own matcher of the same name. A
@@ -15,6 +17,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -27,7 +30,8 @@ from posfeat_hloc.mapping.reconstruction import summarize
 from posfeat_hloc.timing import timed
 
 REPOSITORY = Path(__file__).parents[1]
-SIDES = ("ours", "hloc")
+SIDES = ("ours", "coarse", "hloc")
+"""``coarse``: ours, coarse to fine."""
 
 
 def reconstruct_with_hloc(images: Path, feature: str, max_keypoints: int, output: Path) -> None:
@@ -50,13 +54,24 @@ def reconstruct_with_hloc(images: Path, feature: str, max_keypoints: int, output
     (output / "summary.json").write_text(json.dumps({"seconds": seconds, "model": found}))
 
 
-def measure(side: str, images: Path, feature: str, max_keypoints: int, output: Path) -> dict[str, Any]:
-    """Run one side in a process of its own and collect its summary, seconds and memory."""
+def measure(
+    side: str, images: Path, feature: str, max_keypoints: int, output: Path, options: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Run one side in a process of its own and collect its summary, seconds and memory.
+
+    ``options`` are of ``pipelines.sfm``, and do not reach hloc.
+    """
     record = output / "measured.json"
     if not record.exists():
         output.mkdir(parents=True, exist_ok=True)
-        if side == "ours":
-            command = [sys.executable, "-m", "pipelines.sfm"]
+        if side != "hloc":
+            command = [
+                sys.executable,
+                "-m",
+                "pipelines.sfm",
+                *(["--coarse"] if side == "coarse" else []),
+                *options,
+            ]
         else:
             command = [sys.executable, str(Path(__file__).resolve()), "--side", "hloc"]
         command += ["--images", str(images), "--feature", feature, "--max-keypoints", str(max_keypoints)]
@@ -80,10 +95,11 @@ def measure(side: str, images: Path, feature: str, max_keypoints: int, output: P
 def row(name: str, side: str, found: dict[str, Any]) -> str:
     """One line of the table in Markdown."""
     model, stages = found["model"], found["stages"]
-    mapping = stages["map"] + stages.get("verify", 0)
+    matching = stages["match"] + stages.get("match finely", 0)
+    mapping = sum(stages.get(name, 0) for name in ("map", "verify", "map finely", "verify finely"))
     return (
         f"| {name} | {side} | {found['wall']:.0f} | {found['cpu']:.0f} | {found['peak_mb']:.0f} "
-        f"| {stages['extract']:.0f} | {stages['match']:.0f} | {mapping:.0f} | {model.get('registered', 0)} "
+        f"| {stages['extract']:.0f} | {matching:.0f} | {mapping:.0f} | {model.get('registered', 0)} "
         f"| {model.get('points', 0)} | {model.get('reprojection_error', float('nan')):.2f} |"
     )
 
@@ -95,26 +111,32 @@ def main() -> None:
     parser.add_argument("--feature", choices=list(confs.extractors), default=confs.DEFAULT_FEATURE)
     parser.add_argument("--max-keypoints", type=positive, default=8192, metavar="N")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--side", choices=SIDES[1:], help=argparse.SUPPRESS)
+    parser.add_argument("--sides", choices=SIDES, nargs="+", default=SIDES, help="default: all")
+    parser.add_argument("--options", nargs=argparse.REMAINDER, default=[], metavar="OPTION",
+        help="last of all: more options of pipelines.sfm, for our sides, as --options --camera single")  # fmt: skip
+    parser.add_argument("--side", choices=["hloc"], help=argparse.SUPPRESS)
     args = parser.parse_args()
     images, output = args.images.resolve(), args.output.resolve()
     try:
         if args.side:
             reconstruct_with_hloc(images, args.feature, args.max_keypoints, output)
             return
-        load("hloc.reconstruction", "main")  # before anything runs for hours
-        if (matcher := confs.default_matchers[args.feature]) not in load("hloc.match_features", "confs").confs:
-            raise PosfeatError(
-                f"{args.feature} is matched by {matcher}, which hloc does not have; take another feature"
-            )
+        if "hloc" in args.sides:
+            load("hloc.reconstruction", "main")  # before anything runs for hours
+            matcher = confs.default_matchers[args.feature]
+            if matcher not in load("hloc.match_features", "confs").confs:
+                raise PosfeatError(f"{args.feature} is matched by {matcher}, which hloc lacks; take another feature")
         print("| images | side | wall, s | CPU, s | peak MB | extract, s | match, s | verify and map, s | registered "
               "| points | reproj. px |")  # fmt: skip
         print("|" + "---|" * 11)
         name = images.parent.name if images.name == "images" else images.name
         found = {}
-        for side in SIDES:
-            found[side] = measure(side, images, args.feature, args.max_keypoints, output / name / args.feature / side)
+        for side in args.sides:
+            folder = output / name / args.feature / side.replace(" ", "-")
+            found[side] = measure(side, images, args.feature, args.max_keypoints, folder, args.options)
             print(row(name, side, found[side]), flush=True)
+        if not {"ours", "hloc"} <= found.keys():
+            return
         ratios = [found["hloc"][key] / found["ours"][key] for key in ("wall", "cpu", "peak_mb")]
         print("hloc / ours: {:.1f} of the wall time, {:.1f} of the CPU time, {:.1f} of the memory".format(*ratios))
     except PosfeatError as error:

@@ -16,6 +16,13 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def not_negative(text: str) -> int:
+    """A number of things on a command line, where none is a choice."""
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text} is neither 0 nor a positive whole number")
+    return int(text)
+
+
 def thresholds(text: str) -> tuple[Threshold, ...]:
     """Distances and degrees, ``0.25,2 0.5,5``."""
     try:

@@ -13,16 +13,17 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 from pipelines import demo
+from pipelines.coarse_to_fine import coarse_to_fine
 from pipelines.colmap_log import send_colmap_log_to
 from pipelines.report import write_page
 from pipelines.sfm_cameras import choose_cameras, judge_cameras
 from pipelines.sfm_inputs import check_images, gps_positions, list_names, open_inputs, tell_georeference
 from pipelines.sfm_options import Settings, complete, parser
 from pipelines.sfm_pairs import add_frame_pairs, choose_pairs
+from pipelines.sfm_stages import Job, all_at_once
 from pipelines.sfm_start import choose_and_tell
 from pipelines.summary import Run, as_json, as_text, counted
 from posfeat_hloc.cluster import Cluster, connect
@@ -30,21 +31,13 @@ from posfeat_hloc.errors import ConfigurationError, PosfeatError
 from posfeat_hloc.exits import exit_code
 from posfeat_hloc.export import ExportOptions, export
 from posfeat_hloc.extract_features import extract
-from posfeat_hloc.image_inputs import fingerprint
-from posfeat_hloc.mapping.database import MADE_BY, build_database, describe_database, verify
 from posfeat_hloc.mapping.diagnosis import diagnose
-from posfeat_hloc.mapping.georeference import georeference, read_georeference
-from posfeat_hloc.mapping.gps import local_positions, write_priors
-from posfeat_hloc.mapping.pairs import Pair, write_pairs
-from posfeat_hloc.mapping.reconstruction import MAPPED_BY, read_model, reconstruct, summarize
-from posfeat_hloc.mapping.rigs import apply_rigs, frames_of
-from posfeat_hloc.match_features import match
+from posfeat_hloc.mapping.georeference import read_georeference
+from posfeat_hloc.mapping.gps import local_positions
+from posfeat_hloc.mapping.rigs import frames_of
 from posfeat_hloc.output import only_writer, write_atomically
 from posfeat_hloc.output_inputs import claim
 from posfeat_hloc.progress import waiting
-from posfeat_hloc.resume import Made, hash_of
-from posfeat_hloc.sfm.frames import keep_frame, remember_frame
-from posfeat_hloc.stores import FeatureStore
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -99,7 +92,7 @@ def _stages(args: argparse.Namespace, cluster: Cluster | None) -> Run:
     gps = gps_positions(args, names, run)
     positions = local_positions(gps) if args.gps or args.pairs == "gps" else None
 
-    features, matches = output / "features.h5", output / "matches.h5"
+    features = output / "features.h5"
     with run.stage("extract"):
         run.extraction = extract(
             settings.feature, args.images, features, names, args.device,
@@ -114,51 +107,14 @@ def _stages(args: argparse.Namespace, cluster: Cluster | None) -> Run:
     pairs = choose_pairs(args, usable, names, output, run, positions)
     if settings.rigs:
         pairs = add_frame_pairs(args, pairs, frames_of(settings.rigs, usable))
-    run.pairs = len(pairs)
-    write_pairs(output / "pairs.txt", pairs)
-    with run.stage("match"):
-        report = match(
-            settings.matcher, pairs, features, matches, args.device,
-            progress=not args.quiet, memory=args.memory, cluster=cluster,
-        )  # fmt: skip
-    run.note_kept("match", report.matched == 0)
-
-    database, sparse = output / "database.db", output / "sparse"
-    key = _key(args, settings, features, usable, pairs)
-    with run.stage("verify"), Made(database, key) as made:
-        run.note_kept("verify", made.already)
-        if not made.already:
-            partial = output / "database.partial.db"
-            build_database(
-                partial, args.images, features, matches, usable, pairs, settings.camera, progress=not args.quiet
-            )
-            if settings.rigs:
-                apply_rigs(partial, settings.rigs)
-            verify(partial, args.seed, args.threads, progress=not args.quiet)
-            partial.replace(database)
-    run.database = describe_database(database)
-    placed = [{name: asdict(position) for name, position in gps.items()}] if args.gps else []
-    if args.gps:
-        write_priors(database, gps)
-
-    with run.stage("map"), Made(sparse, [key, asdict(settings.mapper), MAPPED_BY, *placed]) as made:
-        run.note_kept("map", made.already)
-        if made.already:
-            folders = sorted((p for p in sparse.iterdir() if p.is_dir()), key=lambda p: int(p.name))
-            run.models = [summarize(read_model(folder), folder) for folder in folders]
-        else:
-            if not args.gps:
-                remember_frame(output)
-            run.models = reconstruct(database, args.images, sparse, settings.mapper, progress=not args.quiet)
-            if args.gps and positions is not None:
-                georeference(sparse, positions, args.seed)
-            elif remark := keep_frame(output):
-                run.remarks["frame"] = remark
+    job = Job(args, settings, run, cluster, features, usable, pairs, gps, positions)
+    if not coarse_to_fine(job):
+        all_at_once(job)
     if run.models:
         judge_cameras(run, settings)
         _use_model(args, run, truth)
     with waiting("diagnose", not args.quiet):
-        run.diagnosis = diagnose(database, [Path(model.path) for model in run.models], vars(args))
+        run.diagnosis = diagnose(output / "database.db", [Path(model.path) for model in run.models], vars(args))
     summary = json.dumps(as_json(run, vars(args)), indent=2, ensure_ascii=False) + "\n"
     write_atomically(output / "summary.json", summary)
     return run
@@ -186,14 +142,6 @@ def _export(model: Path, name: str, args: argparse.Namespace, run: Run) -> None:
         run.failed.append(f"--export {name}: {error}")
     else:
         run.remarks[f"export {name}"] = str(path)
-
-
-def _key(args: argparse.Namespace, settings: Settings, features: Path, usable: list[str], pairs: list[Pair]) -> str:
-    """Changes with anything the database depends on."""
-    with FeatureStore(features) as store:
-        digests = [(name, store.digest(name), fingerprint(args.images / name)) for name in usable]
-    rig = [] if args.rig is None else [args.rig.read_text(encoding="utf-8")]
-    return hash_of([digests, pairs, settings.matcher["model"], asdict(settings.camera), args.seed, *MADE_BY, *rig])
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import demo
-from pipelines.argument_types import add_network_options, positive, retrieval_source
+from pipelines.argument_types import add_network_options, not_negative, positive, retrieval_source
 from pipelines.report import add_report_option
 from pipelines.sfm_meant import understand
 from pipelines.sfm_pairs import ALL_PAIRS_UP_TO, LOOPS, NEIGHBORS
@@ -19,6 +19,7 @@ from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.export import FORMATS, check_formats
 from posfeat_hloc.mapping.calibration import read_calibrations
 from posfeat_hloc.mapping.cameras import MODES, CameraOptions
+from posfeat_hloc.mapping.coarse_to_fine import COARSE
 from posfeat_hloc.mapping.reconstruction import MAPPERS, MapperOptions
 from posfeat_hloc.mapping.rigs import read_rigs
 from posfeat_hloc.memory import memory_size
@@ -186,6 +187,9 @@ def parser(description: str | None) -> argparse.ArgumentParser:
         "images, 'name MODEL width height params...' a line")  # fmt: skip
     add("--fix-camera", action="store_true", help="keep --camera-params as they are")
     add("--mapper", choices=MAPPERS, default="incremental", help="default: %(default)s")
+    add("--coarse", type=not_negative, nargs="?", const=COARSE, default=0, metavar="N",
+        help="coarse to fine: place the cameras by the N strongest keypoints of each image, then match all of them "
+        f"along epipolar lines and triangulate at these poses (N: {COARSE}; default: all at once)")  # fmt: skip
 
     group = options.add_argument_group("output")
     add = group.add_argument

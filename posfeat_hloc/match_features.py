@@ -142,8 +142,7 @@ def match(
     target = choose_device(device) if cluster is None else "cpu"
     matcher = matchers.create(conf["model"])
     report = MatchingReport()
-    model = {key: value for key, value in conf["model"].items() if key != "precision"}  # does not change matches
-    record = {"model": model} | ({} if reference is None else {DIRECTED: True})
+    record = configuration(conf) | ({} if reference is None else {DIRECTED: True})
     with (
         FeatureStore(features) as source0,
         FeatureStore(reference or features) as source1,
@@ -154,8 +153,8 @@ def match(
         for source in (source0, source1):
             matchers.check_suits(matchers.trained_for(matcher), source.configuration, source.path)
         places = matchers.trained_for(matcher) is not None
-        images0 = _Images(source0, names0 if reference is not None else names0 | names1, places)
-        images1 = images0 if reference is None else _Images(source1, names1, places, len(images0.names))
+        images0 = StoredImages(source0, names0 if reference is not None else names0 | names1, places)
+        images1 = images0 if reference is None else StoredImages(source1, names1, places, len(images0.names))
         todo = [
             (a, b)
             for a, b in Bar(sorted(pairs), desc="look up", unit="pair", disable=not progress, leave=False, delay=1)
@@ -163,7 +162,7 @@ def match(
         ]
         report.reused = len(pairs) - len(todo)
         size = batch_size_on(target) if cluster is None else cluster.pairs_in_a_task(len(todo), device)
-        batches = _read_in_order(todo, images0, images1, memory, size)
+        batches = read_in_order(todo, images0, images1, memory, size)
         found = matched(matcher, batches, target) if cluster is None else cluster.match(conf["model"], batches, device)
         committed = time.monotonic()
         with (
@@ -183,7 +182,12 @@ def match(
     return report
 
 
-class _Images:
+def configuration(conf: Conf) -> Conf:
+    """All that the stored matches depend on besides the features; precision does not change them."""
+    return {"model": {key: value for key, value in conf["model"].items() if key != "precision"}}
+
+
+class StoredImages:
     """What is known of images of a file before their descriptors are read; they are numbered from ``first`` on."""
 
     def __init__(self, store: FeatureStore, names: set[str], places: bool, first: int = 0) -> None:
@@ -226,7 +230,9 @@ def matched(matcher: matchers.Matcher, batches: Iterable[Batch], device: str) ->
             yield from results
 
 
-def _read_in_order(pairs: list[Pair], images0: _Images, images1: _Images, memory: int, size: int) -> Iterator[Batch]:
+def read_in_order(
+    pairs: list[Pair], images0: StoredImages, images1: StoredImages, memory: int, size: int
+) -> Iterator[Batch]:
     """Yield batches of pairs with their descriptors, ordered for reuse within ``memory`` bytes."""
     directed = images1 is not images0
     names = images0.names + (images1.names if directed else [])

@@ -29,8 +29,12 @@ def covisibility_pairs(model: Path, count: int) -> list[Pair]:
         MappingError: no model in this folder.
         ConfigurationError: no images were asked for.
     """
+    return model_covisibility_pairs(read_model(model), count)
+
+
+def model_covisibility_pairs(reconstruction: pycolmap.Reconstruction, count: int) -> list[Pair]:
+    """:func:`covisibility_pairs` of a model in memory."""
     _check_count(count)
-    reconstruction = read_model(model)
     images = _registered(reconstruction)
     rows = {image.image_id: row for row, image in enumerate(images)}
     tracks = [
@@ -70,10 +74,15 @@ def pose_pairs(model: Path, count: int, max_angle: float = 30) -> list[Pair]:
         MappingError: no model in this folder.
         ConfigurationError: no images were asked for, or an angle outside 0 to 180.
     """
+    return model_pose_pairs(read_model(model), count, max_angle)
+
+
+def model_pose_pairs(reconstruction: pycolmap.Reconstruction, count: int, max_angle: float = 30) -> list[Pair]:
+    """:func:`pose_pairs` of a model in memory."""
     _check_count(count)
     if not 0 < max_angle <= 180:
         raise ConfigurationError(f"max_angle must be more than 0 and at most 180 degrees, not {max_angle}")
-    images = _registered(read_model(model))
+    images = _registered(reconstruction)
     if not images:
         return []
     centres = np.array([image.projection_center() for image in images])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -89,10 +89,31 @@ def build_database(
             counts[name] = len(keypoints)
             if len(keypoints):
                 db.write_keypoints(ids[name], keypoints + np.float32(0.5))
-        for name0, name1 in Bar(pairs, desc="import", unit="pair", disable=not progress):
-            indices = match_store.read(name0, name1, counts.get(name0)).pairs()
-            if len(indices) >= MIN_MATCHES:
-                db.write_matches(ids[name0], ids[name1], indices.astype(np.uint32))
+        write_pair_matches(db, match_store, ids, pairs, counts, progress)
+
+
+def write_pair_matches(
+    db: pycolmap.Database,
+    matches: MatchStore,
+    ids: Mapping[str, int],
+    pairs: Sequence[Pair],
+    counts: Mapping[str, int],
+    progress: bool = True,
+) -> None:
+    """Write the matches of pairs that have enough of them into a database.
+
+    Args:
+        db: with the images of the pairs.
+        matches: where they are read.
+        ids: image name -> number in the database.
+        pairs: image names.
+        counts: image name -> number of its keypoints, where known.
+        progress: show a bar.
+    """
+    for name0, name1 in Bar(pairs, desc="import", unit="pair", disable=not progress):
+        indices = matches.read(name0, name1, counts.get(name0)).pairs()
+        if len(indices) >= MIN_MATCHES:
+            db.write_matches(ids[name0], ids[name1], indices.astype(np.uint32))
 
 
 def verify(path: Path, seed: int = 0, threads: int = -1, max_error: float = 4.0, progress: bool = False) -> None:
@@ -145,6 +166,15 @@ def describe_database(path: Path) -> DatabaseReport:
             verified_by_image=by_image,
             inliers=sum(count for _, count in verified),
         )
+
+
+def verified_pairs(path: Path) -> list[Pair]:
+    """Names of the images of each verified pair."""
+    with _said_of(path, "read"), pycolmap.Database.open(path) as db:
+        names = {image.image_id: image.name for image in db.read_all_images()}
+        pair_ids, inliers = db.read_two_view_geometry_num_inliers()
+        ids = [pycolmap.pair_id_to_image_pair(pair) for pair, n in zip(pair_ids, inliers, strict=True) if n > 0]
+        return [(names[a], names[b]) for a, b in ids]
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,8 @@ class MapperOptions:
     point is seen by three, models of two images are kept."""
     refine_intrinsics: bool = True
     """Whether bundle adjustment changes focal lengths and distortion."""
+    colours: bool = True
+    """Whether points get the colours of the photographs."""
 
     def __post_init__(self) -> None:
         if self.mapper not in MAPPERS:
@@ -102,15 +104,20 @@ def reconstruct(
             f"{database}: COLMAP's {options.mapper} mapper failed ({error}); see the newest file in logs/"
         ) from error
     names = {image.name for model in models.values() for image in model.images.values()}
-    recolour = not all(readable_colours(images / name) for name in names)
-    ranked = sorted(models.values(), key=lambda m: (m.num_reg_images(), m.num_points3D()), reverse=True)
+    if options.colours and not all(readable_colours(images / name) for name in names):
+        for model in models.values():
+            colour_points(model, images)
     shutil.rmtree(working)
+    return write_ranked(models.values(), partial, output)
+
+
+def write_ranked(models: Iterable[pycolmap.Reconstruction], partial: Path, output: Path) -> list[ModelSummary]:
+    """Write models to ``partial/0``, ``partial/1``, ..., most images first, and rename that folder to ``output``."""
+    ranked = sorted(models, key=lambda m: (m.num_reg_images(), m.num_points3D()), reverse=True)
     summaries = []
     for number, model in enumerate(ranked):
         folder = partial / str(number)
         folder.mkdir()
-        if recolour:
-            colour_points(model, images)
         write_model(model, folder)
         summaries.append(summarize(model, output / str(number)))
     partial.rename(output)
@@ -200,24 +207,33 @@ def _run_with(
     if options.mapper == "global" and not two_views:
         with waiting("map", progress):
             return _run_global(database, images, output, options)
-    incremental = pycolmap.IncrementalPipelineOptions()
-    incremental.random_seed = options.seed
-    incremental.num_threads = options.threads
-    incremental.min_model_size = 2 if two_views else options.min_model_size
-    incremental.triangulation.ignore_two_view_tracks = not two_views
-    incremental.ba_global_function_tolerance = 1e-6  # COLMAP's 0 takes all iterations, whatever they gain
-    incremental.ba_refine_focal_length = options.refine_intrinsics
-    incremental.ba_refine_extra_params = options.refine_intrinsics
-    incremental.ba_refine_sensor_from_rig = False  # what a rig configuration says is known
-    incremental.mapper.abs_pose_refine_focal_length = options.refine_intrinsics
-    incremental.mapper.abs_pose_refine_extra_params = options.refine_intrinsics
-    if options.mapper == "hierarchical" and not two_views:
+    incremental = incremental_options(options)
+    if two_views:
+        incremental.min_model_size = 2
+        incremental.triangulation.ignore_two_view_tracks = False
+    elif options.mapper == "hierarchical":
         hierarchical = pycolmap.HierarchicalPipelineOptions()
         hierarchical.incremental_options = incremental
         hierarchical.num_workers = options.threads
         with waiting("map", progress):
             return pycolmap.hierarchical_mapping(database, images, output, hierarchical)
     return _run_incremental(database, images, output, incremental, progress)
+
+
+def incremental_options(options: MapperOptions) -> pycolmap.IncrementalPipelineOptions:
+    """COLMAP's options of incremental mapping, of its adjustments and its triangulation."""
+    incremental = pycolmap.IncrementalPipelineOptions()
+    incremental.random_seed = options.seed
+    incremental.num_threads = options.threads
+    incremental.min_model_size = options.min_model_size
+    incremental.ba_global_function_tolerance = 1e-6  # COLMAP's 0 takes all iterations, whatever they gain
+    incremental.ba_refine_focal_length = options.refine_intrinsics
+    incremental.ba_refine_extra_params = options.refine_intrinsics
+    incremental.ba_refine_sensor_from_rig = False  # what a rig configuration says is known
+    incremental.mapper.abs_pose_refine_focal_length = options.refine_intrinsics
+    incremental.mapper.abs_pose_refine_extra_params = options.refine_intrinsics
+    incremental.extract_colors = options.colours
+    return incremental
 
 
 def _run_incremental(
@@ -251,7 +267,7 @@ def _run_incremental(
         if not models:
             return models
         number, largest = max(models.items(), key=lambda item: item[1].num_reg_images())
-        if _has_left_over(database, largest):
+        if has_left_over(database, largest):
             options.structure_less_registration_fallback = True
             options.multiple_models = False
             start = output / "largest"
@@ -262,7 +278,7 @@ def _run_incremental(
         return models
 
 
-def _has_left_over(database: Path, model: pycolmap.Reconstruction) -> bool:
+def has_left_over(database: Path, model: pycolmap.Reconstruction) -> bool:
     """Whether a verified pair joins an image of the model with one that is not in it."""
     registered = set(model.reg_image_ids())
     with pycolmap.Database.open(database) as db:

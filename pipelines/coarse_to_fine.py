@@ -1,0 +1,122 @@
+"""The stages of ``pipelines.sfm`` from features to models, coarse to fine."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pycolmap
+
+from pipelines.sfm_stages import Job, model_folders, summaries
+from posfeat_hloc.mapping.coarse_to_fine import (
+    describe,
+    fine_pairs,
+    holds_poses,
+    is_worthwhile,
+    left_over_pairs,
+    names_of,
+    settings,
+    write_coarse_features,
+)
+from posfeat_hloc.mapping.database import describe_database, verified_pairs
+from posfeat_hloc.mapping.guided_matching import match_guided
+from posfeat_hloc.mapping.pairs import Pair, unique_pairs, write_pairs
+from posfeat_hloc.mapping.reconstruction import MAPPED_BY, read_model, reconstruct
+from posfeat_hloc.mapping.refinement import build_fine_database, refine_all
+from posfeat_hloc.match_features import configuration
+from posfeat_hloc.resume import Made, hash_of
+
+MATCHERS = ("nearest", "dual_softmax")
+"""Those whose matches neighbours along epipolar lines can take the place of."""
+
+FOLDER = "coarse"
+"""In the output folder: features, matches, database and models of the coarse stage."""
+
+
+def coarse_to_fine(job: Job) -> bool:
+    """Make ``database.db`` and ``sparse``; false where a coarse stage saves nothing or gives no model."""
+    args, run, output = job.args, job.run, job.args.output
+    if job.settings.rigs or job.settings.matcher["model"]["name"] not in MATCHERS:
+        return False
+    if not is_worthwhile(job.features, job.usable, args.coarse):
+        return False
+    folders, key = _coarse(job, output / FOLDER)
+    models = [read_model(folder) for folder in folders]
+    if not models or not holds_poses(models[0]):
+        return False
+    pairs = describe_database(output / FOLDER / "database.db").pairs
+    verified = verified_pairs(output / FOLDER / "database.db")
+    run.remarks["coarse"] = describe(args.coarse, models, len(verified), pairs)
+
+    posed = fine_pairs(models, verified)
+    guided = unique_pairs(pair for found in posed for pair in found)
+    others = [pair for pair in left_over_pairs(job.pairs, names_of(models[0])) if pair not in set(guided)]
+    geometry = hash_of([key, settings()])
+    matches = output / "matches.h5"
+    write_pairs(output / "pairs.txt", [*guided, *others])
+    run.pairs = len(guided) + len(others)
+    with run.stage("match finely"):
+        made = job.match(others, job.features, matches) if others else 0
+        for model, found in zip(models, posed, strict=True):
+            record = configuration(job.settings.matcher)
+            made += match_guided(
+                model, found, job.features, matches, record, geometry, not args.quiet, args.memory
+            ).matched
+    run.note_kept("match finely", made == 0)
+    _fine(job, folders, models, posed, others, geometry)
+    return True
+
+
+def _coarse(job: Job, folder: Path) -> tuple[list[Path], str]:
+    """Folders of the coarse models, the largest first, and what changes with them."""
+    args, run = job.args, job.run
+    folder.mkdir(exist_ok=True)
+    features, matches, database, sparse = (folder / n for n in ("features.h5", "matches.h5", "database.db", "sparse"))
+    write_coarse_features(job.features, features, job.usable, args.coarse)
+    with run.stage("match"):
+        made = job.match(job.pairs, features, matches)
+    run.note_kept("match", made == 0)
+    key = job.key(features)
+    with run.stage("verify"), Made(database, key) as stage:
+        run.note_kept("verify", stage.already)
+        if not stage.already:
+            job.verified(database, features, matches)
+    mapper = replace(job.settings.mapper, colours=False)
+    inputs = [key, asdict(mapper), MAPPED_BY]
+    with run.stage("map"), Made(sparse, inputs) as stage:
+        run.note_kept("map", stage.already)
+        if not stage.already:
+            reconstruct(database, args.images, sparse, mapper, progress=not args.quiet)
+    return model_folders(sparse), hash_of(inputs)
+
+
+def _fine(
+    job: Job,
+    folders: list[Path],
+    models: list[pycolmap.Reconstruction],
+    posed: list[list[Pair]],
+    others: list[Pair],
+    geometry: str,
+) -> None:
+    args, run, output = job.args, job.run, job.args.output
+    database, sparse = output / "database.db", output / "sparse"
+    key = hash_of([job.key(job.features), geometry])
+    with run.stage("verify finely"), Made(database, key) as stage:
+        run.note_kept("verify finely", stage.already)
+        if not stage.already:
+            partial = output / "database.partial.db"
+            build_fine_database(
+                partial, args.images, job.features, output / "matches.h5", job.usable,
+                list(zip(models, posed, strict=True)), others, job.settings.camera, args.seed, args.threads,
+                progress=not args.quiet,
+            )  # fmt: skip
+            partial.replace(database)
+    job.describe_database(database)
+    with run.stage("map finely"), Made(sparse, job.model_inputs(key)) as stage:
+        run.note_kept("map finely", stage.already)
+        if stage.already:
+            run.models = summaries(sparse)
+        else:
+            job.tell(f"refine: {len(models)} models with all keypoints ...")
+            with job.placed(sparse):
+                run.models = refine_all(folders, database, args.images, sparse, job.settings.mapper, not args.quiet)
