@@ -90,7 +90,7 @@ class Doctor:
         return found
 
     def focal_lengths_apart(self) -> tuple[float, float] | None:
-        """See :class:`Diagnosis`; of at least three images of one size without EXIF, each with its own camera."""
+        """Of at least three images of one size without EXIF, each with its own camera; None where they agree."""
         cameras = {image.camera_id: image.camera for image in self.registered.values()}
         shared = len(cameras) < len(self.registered)
         told = any(self.graph.cameras[name].has_prior_focal_length for name in self.registered)
@@ -191,8 +191,7 @@ class Doctor:
             geometry = self.graph.geometry(name, other)
             if geometry.config in _FLAT and geometry.H is not None:
                 deviations.append(rotation_deviation(geometry.H, camera, self.graph.cameras[other]))
-        still = [value for value in deviations if value < NO_PARALLAX]
-        if len(still) < 0.75 * len(strongest):
+        if len(still := [value for value in deviations if value < NO_PARALLAX]) < 0.75 * len(strongest):
             return None
         return Reason(
             "pure rotation",
