@@ -15,7 +15,7 @@ REPORT = ["jinja2>=3.1", "matplotlib>=3.7", "plotly>=6.0"]
 setup(
     name="posfeat-hloc",
     version=VERSION,
-    description="Learned local features (D2D, HardNet, SOSNet) for COLMAP and hloc, from pip install to a model",
+    description="Learned local features (PoSFeat, D2D, HardNet, SOSNet) for COLMAP and hloc, from images to a model",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",

@@ -49,7 +49,8 @@ class Extractor:
     """Local maxima of the map's strongest channels, with the descriptors there.
 
     The authors map positions from a level of the pyramid to the image by the ratio of their sizes; here they go the way
-    the pixels came (corner centres on corner centres), which differs by up to a pixel at the right and at the bottom.
+    the pixels came (corner centres on corner centres). From half size that differs by up to a pixel along either axis
+    towards the right and the bottom, so by up to 1.4 px in that corner (1.26 px was the most seen in a photograph).
     """
 
     grayscale = False
