@@ -17,7 +17,9 @@ if "pycolmap" in sys.modules and "PIL._imaging" not in sys.modules:
 
 import PIL.Image  # noqa: F401  loaded before pycolmap: the other way round, writing a PNG mixes two zlibs and aborts
 
+from posfeat_hloc import hloc_reminder
 from posfeat_hloc.memory import use_huge_pages
+from posfeat_hloc.waiting import sleep_while_waiting
 
 if TYPE_CHECKING:
     from posfeat_hloc import hloc_plugin as hloc_plugin
@@ -26,7 +28,9 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
+hloc_reminder.install()
 use_huge_pages()
+sleep_while_waiting()
 
 
 def __getattr__(name: str) -> Any:

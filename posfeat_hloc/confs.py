@@ -11,6 +11,12 @@ from typing import Any
 
 Conf = dict[str, Any]
 
+HLOC_HAS = ("superpoint", "d2net", "disk", "aliked", "xfeat", "lightglue")
+"""Modules of which hloc has one of the same name, or may get one."""
+
+OWN_PREFIX = "posfeat_hloc_"
+"""Before these names, so that our dict loads our model wherever it is given, in hloc, too (``posfeat_hloc_disk``)."""
+
 RESIZE_MAX = 1600
 """Longest side of an image as the extractor sees it; keypoints are always in pixels of the original."""
 
@@ -245,6 +251,10 @@ matchers: dict[str, Conf] = {
     "xfeat+lightglue": _lightglue("xfeat"),
 }
 
+for _conf in (*extractors.values(), *matchers.values()):
+    if _conf["model"]["name"] in HLOC_HAS:
+        _conf["model"] = _conf["model"] | {"name": OWN_PREFIX + _conf["model"]["name"]}
+
 DEFAULT_FEATURE = "posfeat-small"
 """Taken when no feature is named: more points than D2D on most sets, in half the time (benchmarks/sfm.md)."""
 
@@ -316,8 +326,14 @@ def name_of(recorded: Conf | None) -> str:
     return str(model.get("name", "unknown feature"))
 
 
+def module_of(model: Conf) -> str:
+    """The module that a ``model`` entry names, without :data:`OWN_PREFIX`."""
+    return str(model["name"]).removeprefix(OWN_PREFIX)
+
+
 def _essence(model: Conf) -> Conf:
     free = (*EXECUTION, "max_keypoints", "min_contrast", "spread")
-    return {
+    kept = {
         key: _essence(value) if isinstance(value, dict) else value for key, value in model.items() if key not in free
     }
+    return kept | ({"name": module_of(model)} if "name" in model else {})

@@ -235,6 +235,8 @@ def configuration(conf: Conf, extractor: Extractor) -> Conf:
 def _without_execution(model: Conf) -> Conf:
     """Options that decide numbers, of a mixed extractor those of its keypoints, too."""
     kept = {name: value for name, value in model.items() if name not in confs.EXECUTION}
+    if "name" in kept:
+        kept["name"] = confs.module_of(model)
     return {name: _without_execution(value) if isinstance(value, dict) else value for name, value in kept.items()}
 
 

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from posfeat_hloc import matchers
+from posfeat_hloc.confs import module_of
 from posfeat_hloc.descriptor_cache import CACHE_BYTES, DescriptorCache, blocks_for_reuse
 from posfeat_hloc.errors import StoreError
 from posfeat_hloc.extract_features import batch_size_on, choose_device
@@ -184,7 +185,8 @@ def match(
 
 def configuration(conf: Conf) -> Conf:
     """All that the stored matches depend on besides the features; precision does not change them."""
-    return {"model": {key: value for key, value in conf["model"].items() if key != "precision"}}
+    model = {key: value for key, value in conf["model"].items() if key != "precision"}
+    return {"model": model | {"name": module_of(model)}}
 
 
 class StoredImages:

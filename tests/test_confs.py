@@ -64,7 +64,7 @@ def test_extractors_can_be_built(name: str, checkpoints: dict[str, str]) -> None
 def test_the_network_and_its_weights_agree(name: str) -> None:
     """``d2d-sosnet`` is SOSNet with SOSNet's weights, and its name says so."""
     model = confs.extractors[name]["model"]
-    network = model.get("network", model.get("descriptor", model["name"]))
+    network = model.get("network", model.get("descriptor", confs.module_of(model)))
     if network == "rootsift":
         assert "weights" not in model
     else:
@@ -93,7 +93,7 @@ def test_matchers_can_be_built(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["extractors", "matchers"])
 def test_options_exist(kind: str) -> None:
     for name, conf in getattr(confs, kind).items():
-        module = import_module(f"posfeat_hloc.{kind}.{conf['model']['name']}")
+        module = import_module(f"posfeat_hloc.{kind}.{confs.module_of(conf['model'])}")
         unknown = conf["model"].keys() - {"name"} - {field.name for field in fields(module.Options)}
         assert not unknown, name
 
@@ -153,3 +153,12 @@ def test_unknown_options_and_modules_are_configuration_errors() -> None:
         extractors.create(confs.extractors["sift"]["model"] | {"name": "surf"})
     with pytest.raises(ConfigurationError, match="no option max_ratio"):
         matchers.create(confs.matchers["NN-ratio"]["model"] | {"max_ratio": 0.9})
+
+
+def test_stored_features_do_not_tell_how_hloc_is_told_apart() -> None:
+    """Feature files hold plain names, and are known by either."""
+    for name in ("disk", "superpoint", "d2net"):
+        model = confs.extractors[name]["model"]
+        assert model["name"] == f"posfeat_hloc_{name}"
+        assert confs.module_of(model) == name
+        assert confs.name_of({"model": model | {"name": name}}) == confs.name_of({"model": model}) == name

@@ -112,7 +112,8 @@ def describe(conf: confs.Conf) -> str:
         size = reading.get("resize_max")
         settings.append("grey" if reading.get("grayscale") else "colour")
         settings.append("any size" if size is None else f"at most {size} px")
-    return f"{conf['model']['name']}: {', '.join(settings)}" if settings else str(conf["model"]["name"])
+    name = confs.module_of(conf["model"])
+    return f"{name}: {', '.join(settings)}" if settings else name
 
 
 def _available(engine: str, verb: str) -> Confs:

@@ -12,17 +12,21 @@ import torch
 
 from posfeat_hloc.doctor.findings import Finding
 from posfeat_hloc.networks.precision import has_fast_bf16
+from posfeat_hloc.waiting import POLICY, usable_cores
 
 
 def check_threads() -> Finding:
-    """Threads that torch uses, against the cores this process may use."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = torch.get_num_threads()
+    """Threads that torch uses, against the cores this process may use, and how they wait for each other."""
+    cores, threads = usable_cores(), torch.get_num_threads()
     text = f"{threads} of torch on {cores} core{'s' if cores > 1 else ''}"
+    policy = os.environ.get(POLICY)
+    if threads > 1 and policy is not None and policy.upper() != "PASSIVE":
+        slow = f"{POLICY}={policy} lets waiting ones count instead of sleep; extraction takes many times as long as"
+        return Finding("warn", f"{text}: {slow} with one thread when anything else runs", f"unset {POLICY}")
     limit = os.environ.get("OMP_NUM_THREADS")
     if limit is not None and threads < cores // 2:
-        return Finding("warn", f"{text}: OMP_NUM_THREADS={limit} holds it back", "unset OMP_NUM_THREADS")
-    return Finding("ok", text)
+        return Finding("ok", f"{text}, as OMP_NUM_THREADS={limit} says; other cores stay free for other work")
+    return Finding("ok", f"{text}; waiting ones sleep" if threads > 1 else text)
 
 
 def check_bf16() -> Finding:

@@ -14,8 +14,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from posfeat_hloc.confs import OWN_PREFIX
 from posfeat_hloc.errors import ConfigurationError, ImageError
 from posfeat_hloc.features import Features
+from posfeat_hloc.waiting import spin_shortly
 
 ALL_KEYPOINTS = 2**31 - 1
 """A ``max_keypoints`` that no image reaches, which every extractor takes."""
@@ -58,6 +60,8 @@ def create(model: dict[str, Any], device: str = "cpu") -> Extractor:
         ConfigurationError: no such module or option.
         WeightsError: the weights cannot be loaded.
     """
+    if torch.device(device).type == "cpu":
+        spin_shortly()
     return build(__name__, model, torch.device(device))  # type: ignore[no-any-return]
 
 
@@ -113,6 +117,7 @@ def build(package: str, model: dict[str, Any], *args: object) -> Any:
 
 
 def _module(package: str, name: str) -> ModuleType:
+    name = name.removeprefix(OWN_PREFIX)
     try:
         return import_module(f"{package}.{name}")
     except ModuleNotFoundError as error:

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from posfeat_hloc import extractors, matchers
 from posfeat_hloc.errors import ConfigurationError
-from posfeat_hloc.hloc_plugin.registration import MODEL_PREFIX
 from posfeat_hloc.retrieval import describe
 from posfeat_hloc.stores import GlobalDescriptorStore
 
@@ -34,8 +33,7 @@ class ExtractorModel(BaseModel):
 
     def _build(self, device: torch.device) -> None:
         self.device = device
-        model = dict(self.conf) | {"name": self.conf["name"].removeprefix(MODEL_PREFIX)}
-        self.extractor = extractors.create(model, str(device))
+        self.extractor = extractors.create(dict(self.conf), str(device))
         self.detection_noise = self.extractor.detection_noise
 
     @torch.no_grad()
@@ -126,7 +124,7 @@ class MatcherModel(BaseModel):
     required_inputs = ("descriptors0", "descriptors1")
 
     def _init(self, conf: dict[str, Any]) -> None:
-        self.matcher = matchers.create(dict(conf) | {"name": conf["name"].removeprefix(MODEL_PREFIX)})
+        self.matcher = matchers.create(dict(conf))
 
     @torch.no_grad()
     def _forward(self, data: dict[str, Tensor]) -> dict[str, Tensor]:

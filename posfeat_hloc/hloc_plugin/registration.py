@@ -27,8 +27,6 @@ Confs = dict[str, confs.Conf]
 
 PREFIX = "posfeat_hloc/"
 """Before the name of a conf that hloc has, too."""
-MODEL_PREFIX = "posfeat_hloc_"
-"""Before the name of a model that hloc has, too (SuperPoint, D2-Net, DISK)."""
 SUFFIX = ".posfeat_hloc"
 """After the name of the output of such a conf: two features never share a file."""
 
@@ -118,8 +116,6 @@ class _Side:
             if there in self.theirs:
                 continue
             new[there] = _added[self.package.__name__, there] = deepcopy(conf)
-            if MODEL_PREFIX + conf["model"]["name"] in self.models:
-                new[there]["model"]["name"] = MODEL_PREFIX + conf["model"]["name"]
             if conf["output"] in outputs:
                 new[there]["output"] += SUFFIX
         self.theirs.update(new)  # at once: another thread may be reading

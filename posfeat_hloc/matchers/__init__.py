@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from posfeat_hloc.confs import name_of
+from posfeat_hloc.confs import module_of, name_of
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.extractors import build
 from posfeat_hloc.features import Features, Matches
@@ -106,8 +106,8 @@ def check_suits(wanted: str | None, found: dict[str, Any] | None, source: str | 
     Raises:
         ConfigurationError: it was trained for other features.
     """
-    model = (found or {}).get("model", {}).get("name")
-    if wanted is not None and model is not None and model != wanted:
+    model = (found or {}).get("model", {})
+    if wanted is not None and "name" in model and module_of(model) != wanted:
         raise ConfigurationError(
             f"{source}: this LightGlue was trained for {wanted}, not for {name_of(found)}; take another matcher, such "
             "as NN-mutual (no LightGlue is trained for the features of this package)"

@@ -39,11 +39,17 @@ def test_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda _: range(8), raising=False)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    assert hardware.check_threads().text == "8 of torch on 8 cores"
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+    assert hardware.check_threads().text == "8 of torch on 8 cores; waiting ones sleep"
     assert hardware.check_threads().status == "ok"
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
-    assert hardware.check_threads().status == "warn"
-    assert "OMP_NUM_THREADS=1" in hardware.check_threads().text
+    assert hardware.check_threads().status == "ok"  # one thread is right on a busy machine
+    assert "as OMP_NUM_THREADS=1 says" in hardware.check_threads().text
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    finding = hardware.check_threads()
+    assert (finding.status, finding.advice) == ("warn", "unset OMP_WAIT_POLICY")
+    assert "OMP_WAIT_POLICY=active lets waiting ones count" in finding.text
 
 
 def test_a_driver_that_torch_cannot_use(monkeypatch: pytest.MonkeyPatch) -> None:

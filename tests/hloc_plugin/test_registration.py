@@ -49,8 +49,7 @@ def test_every_conf_is_there_and_hlocs_own_are_as_before(hloc: ModuleType, side:
     assert {name: after[name] for name in before} == before
     for name, there in names.items():
         assert there == (f"posfeat_hloc/{name}" if name in before else name)
-        model = after[there]["model"]
-        assert model | {"name": model["name"].removeprefix(registration.MODEL_PREFIX)} == ours[name]["model"]
+        assert after[there]["model"] == ours[name]["model"]
         assert after[there].get("preprocessing") == ours[name].get("preprocessing")
 
 
@@ -147,14 +146,34 @@ def test_hloc_loads_the_model_of_every_conf(hloc: ModuleType, side: str, kind: s
         assert model.default_conf == {"name": name}
 
 
+@pytest.mark.parametrize("name", confs.extractors)
+def test_our_own_dicts_load_our_models_too(hloc: ModuleType, name: str) -> None:
+    """Also those of ``posfeat_hloc.confs`` whose method hloc has under the same name."""
+    model = confs.extractors[name]["model"]["name"]
+    own = {path.stem for path in (Path(registration.__file__).parent / "extractors").glob("*.py")}
+    assert model in own
+    with pytest.raises(ModuleNotFoundError, match=rf"{model} is a model of posfeat_hloc.*call posfeat_hloc\.register"):
+        import_module(f"hloc.extractors.{model}")
+    posfeat_hloc.register()
+    assert Path(import_module(f"hloc.extractors.{model}").__file__ or "").parent.parent.name == "hloc_plugin"
+
+
+def test_what_nobody_has_is_missing_as_always(hloc: ModuleType) -> None:
+    for name in ("hloc.extractors.alike", "hloc.matchers.posfeat", "hloc.posfeat", "posfeat"):
+        with pytest.raises(ModuleNotFoundError, match=f"^No module named '{name}'$"):
+            import_module(name)
+    with pytest.raises(ModuleNotFoundError, match=r"nearest is a model of posfeat_hloc"):
+        import_module("hloc.matchers.nearest")
+
+
 def test_each_module_of_ours_has_one_for_hloc() -> None:
     for package in ("extractors", "matchers"):
         kinds = [kind for kind, where in PACKAGES.items() if where == package]
         folders = [Path(import_module(f"posfeat_hloc.{kind}").__file__ or "").parent for kind in kinds]
-        used = {conf["model"]["name"] for kind in kinds for conf in getattr(confs, kind).values()}
+        used = {confs.module_of(conf["model"]) for kind in kinds for conf in getattr(confs, kind).values()}
         files = {path.stem for path in (Path(registration.__file__).parent / package).glob("*.py")} - {"__init__"}
-        thin = {name.removeprefix(registration.MODEL_PREFIX) for name in files}
-        assert {"superpoint", "d2net", "disk"} & files == set()  # hloc's own names
+        thin = {name.removeprefix(confs.OWN_PREFIX) for name in files}
+        assert set(confs.HLOC_HAS) & files == set()  # hloc's own names
         assert used <= thin <= {path.stem for folder in folders for path in folder.glob("*.py")}
 
 
