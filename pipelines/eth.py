@@ -2,6 +2,7 @@
 
     python -m pipelines.eth --dataset Fountain --features d2d-hardnet sift
     python -m pipelines.eth --dataset strecha --features d2d-hardnet --max-keypoints 20480 --camera single
+    python -m pipelines.eth --dataset strecha --features d2d-hardnet d2d-hardnet:resize_max=3072
 
 Each reconstruction is one run of pipelines.sfm; an option that is not listed here is one of pipelines.sfm and holds for
 all of them. Run the same command again to resume.
@@ -18,7 +19,7 @@ import numpy as np
 
 from pipelines import sfm
 from pipelines.argument_types import positive
-from pipelines.feature_list import read_weights
+from pipelines.feature_list import choose_features, read_weights
 from pipelines.summary import Run
 from pipelines.tables import Column, Table, Value
 from posfeat_hloc import confs
@@ -57,16 +58,20 @@ def eth(args: argparse.Namespace, rest: list[str]) -> bool:
     if own := [item for item in rest if item.partition("=")[0] in ("--images", "--feature")]:
         raise ConfigurationError(f"{own[0]}: use --dataset and --features")
     sets, unusable = find_reconstruction_sets(args.dataset)
-    weights = read_weights(args.weights, args.features)
+    choices = choose_features(args.features, args.weights)
+    if files := [choice.label for choice in choices if choice.conf is None]:
+        raise ConfigurationError(f"--features {files[0]}: a reconstruction extracts its features; name a feature")
+    weights = read_weights(args.weights, [feature.partition(":")[0] for feature in args.features])
     output = args.output or Path("outputs") / f"{args.dataset.resolve().name}-eth"
     table, failures = Table(COLUMNS), [f"not used: {reason}" for reason in unusable.values()]
     complete = True
     for images in sets:
         failures += _database_notes(images)
-        for feature in args.features:
-            folder = output / images.name / feature
+        for choice in choices:
+            feature, folder = choice.label, output / images.name / choice.stem
+            own_weights = weights.get(feature.partition(":")[0])
             try:
-                run = sfm.sfm(sfm.arguments(_command(args, images, feature, weights.get(feature), folder, rest)))
+                run = sfm.sfm(sfm.arguments(_command(args, images, feature, own_weights, folder, rest)))
                 table.rows.append(_row(args, images, feature, run, folder, failures))
                 complete &= bool(run.models)
             except PosfeatError as error:
@@ -158,8 +163,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--dataset", type=Path, required=True, metavar="DIR", help="a set (DIR/images), or a folder of sets")
-    add("--features", nargs="+", default=[confs.DEFAULT_FEATURE], choices=list(confs.extractors), metavar="FEATURE",
-        help=f"default: {confs.DEFAULT_FEATURE}; any of {', '.join(confs.extractors)}")  # fmt: skip
+    add("--features", nargs="+", default=[confs.DEFAULT_FEATURE], metavar="FEATURE",
+        help=f"NAME, one of {', '.join(confs.extractors)}; NAME:OPTION=VALUE[:OPTION=VALUE...] with other options of "
+        f"the extractor or resize_max (default: {confs.DEFAULT_FEATURE})")  # fmt: skip
     add("--weights", nargs="+", default=[], metavar="FEATURE=FILE", help="other weights for a feature's network")
     add(
         "--exhaustive-up-to",

@@ -10,6 +10,7 @@ from typing import Any
 
 from pipelines import demo
 from pipelines.argument_types import add_network_options, not_negative, positive, retrieval_source
+from pipelines.feature_list import choose_features
 from pipelines.report import add_report_option
 from pipelines.sfm_meant import understand
 from pipelines.sfm_pairs import ALL_PAIRS_UP_TO, LOOPS, NEIGHBORS
@@ -98,7 +99,8 @@ def complete(args: argparse.Namespace) -> argparse.Namespace:
 
 def configurations(args: argparse.Namespace) -> tuple[confs.Conf, confs.Conf]:
     """The feature and matcher confs that the command line asks for."""
-    feature = deepcopy(confs.extractors[args.feature])
+    feature = choose_features([args.feature])[0].conf
+    assert feature is not None  # feature_text has seen to that
     if args.max_size is not None:
         feature["preprocessing"]["resize_max"] = args.max_size
     if args.max_keypoints is not None:
@@ -107,10 +109,21 @@ def configurations(args: argparse.Namespace) -> tuple[confs.Conf, confs.Conf]:
         if "weights" not in feature["model"]:
             raise ConfigurationError(f"--weights: {args.feature} has no weights")
         feature["model"]["weights"] = args.weights
-    matcher = args.matcher or confs.default_matchers[args.feature]
+    matcher = args.matcher or confs.default_matchers[args.feature.partition(":")[0]]
     conf = deepcopy(confs.matchers[matcher])
     matchers.check_suits(conf["model"].get("features"), feature, f"--matcher {matcher}")
     return feature, conf
+
+
+def feature_text(text: str) -> str:
+    """A name of a conf, or NAME:OPTION=VALUE[:OPTION=VALUE...], for argparse."""
+    try:
+        choice = choose_features([text])[0]
+    except ConfigurationError as error:
+        raise argparse.ArgumentTypeError(str(error).removeprefix("--features: ")) from error
+    if choice.conf is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is a file; name a feature that can be extracted")
+    return text
 
 
 def _camera_params(text: str) -> tuple[float, ...] | Path:
@@ -151,8 +164,9 @@ def parser(description: str | None) -> argparse.ArgumentParser:
 
     group = options.add_argument_group("features and matches")
     add = group.add_argument
-    add("--feature", choices=list(confs.extractors), default=confs.DEFAULT_FEATURE, metavar="NAME",
-        help="default: %(default)s; `python -m posfeat_hloc list` names all")  # fmt: skip
+    add("--feature", type=feature_text, default=confs.DEFAULT_FEATURE, metavar="NAME",
+        help="default: %(default)s; `python -m posfeat_hloc list` names all; NAME:OPTION=VALUE[:OPTION=VALUE...] with "
+        "other options of the extractor")  # fmt: skip
     add_network_options(group)
     add("--max-size", type=positive, metavar="PX",
         help=f"shrink images to this longest side for extraction (default: {confs.RESIZE_MAX})")  # fmt: skip

@@ -102,6 +102,13 @@ class Dataset:
     query_names: list[str]
 
 
+WITHOUT_DOWNLOAD = (
+    "Without a download: `python -m pipelines.miniature_aachen --output miniature` renders a small data set of this "
+    "layout for --dataset miniature, with true poses for --ground-truth miniature/ground_truth.txt"
+)
+"""What to try where the data set is not at hand."""
+
+
 def detect_version(root: Path) -> str:
     """v1.1 where its reference model or its pairs are, else v1."""
     return "v1.1" if _V1_1["model"].find(root) or _V1_1["pairs"].find(root) else "v1"
@@ -120,7 +127,10 @@ def open_dataset(root: Path, version: str | None = None, protocol: str = "hloc")
         MappingError: a damaged model.
     """
     if not root.is_dir():
-        raise ConfigurationError(f"{root}: no such folder; --dataset takes the unpacked Aachen data set")
+        raise ConfigurationError(
+            f"{root}: no such folder; --dataset takes the unpacked Aachen Day-Night data set, version 1 or 1.1, from "
+            f"visuallocalization.net. {WITHOUT_DOWNLOAD}"
+        )
     version = version or detect_version(root)
     roles = _ROLES[version]
     found = {role: roles[role].find(root) for role in _needed(version, protocol, root)}
@@ -139,7 +149,8 @@ def open_dataset(root: Path, version: str | None = None, protocol: str = "hloc")
         raise ConfigurationError(
             f"{root}: not a complete Aachen {version} for the {protocol} protocol, missing:\n"
             + "\n".join(missing)
-            + "\nget them from visuallocalization.net (files of the challenge: the benchmark's repository on GitHub)"
+            + "\nget them from visuallocalization.net (files of the challenge: the benchmark's repository on GitHub). "
+            + WITHOUT_DOWNLOAD
         )
     assert images is not None  # nothing is missing
     assert model is not None

@@ -116,6 +116,13 @@ def test_options_reach_pipelines_sfm(fountain, tmp_path, monkeypatch):
     assert {c.pairs for c in commands} == {"retrieval"}
     assert commands[1].output == tmp_path / "out/a/d2d-hardnet"
     commands.clear()
+    features = ["--features", "d2d-hardnet", "d2d-hardnet:resize_max=3072", "--weights", "d2d-hardnet=w.pth"]
+    assert eth.main([*arguments, *features]) == 0
+    assert [(c.feature, c.weights, c.output.name) for c in commands[:2]] == [
+        ("d2d-hardnet", "w.pth", "d2d-hardnet"),
+        ("d2d-hardnet:resize_max=3072", "w.pth", "d2d-hardnet_resize_max=3072"),
+    ]
+    commands.clear()
     assert eth.main([*arguments, "--features", "sift", "--exhaustive-up-to", "4"]) == 0
     assert {c.pairs for c in commands} == {"exhaustive"}
     assert eth.main([*arguments, "--features", "sift", "--pairs", "sequential"]) == 0

@@ -16,6 +16,27 @@ def test_every_feature_takes_a_number_of_keypoints(name: str) -> None:
     feature, _ = configurations(args)
     assert extractors.keypoint_limit(feature["model"]) == 77
     assert feature["preprocessing"]["resize_max"] == 640
-    known = {f.name for f in fields(import_module(f"posfeat_hloc.extractors.{feature['model']['name']}").Options)}
+    known = {
+        f.name for f in fields(import_module(f"posfeat_hloc.extractors.{confs.module_of(feature['model'])}").Options)
+    }
     assert set(feature["model"]) <= known | {"name"}
     assert extractors.keypoint_limit(confs.extractors[name]["model"]) == before  # the conf itself stays
+
+
+def test_a_feature_with_other_options() -> None:
+    text = "d2d-hardnet:resize_max=3072:terms=absolute"
+    feature, matcher = configurations(parser(None).parse_args(["--images", "x", "--feature", text]))
+    expected = confs.extractors["d2d-hardnet"]
+    assert feature["model"] == expected["model"] | {"terms": "absolute"}
+    assert feature["preprocessing"] == expected["preprocessing"] | {"resize_max": 3072}
+    assert matcher == confs.matchers[confs.default_matchers["d2d-hardnet"]]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("surf", "'surf' is neither a feature"), ("sift:fast", "not OPTION=VALUE"), ("a.h5", "'a.h5' is a file")],
+)
+def test_what_is_no_feature(text: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parser(None).parse_args(["--images", "x", "--feature", text])
+    assert message in capsys.readouterr().err
