@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from torch import distributed
 
+from pipelines.train_settings import changed
 from posfeat_hloc.errors import ConfigurationError, DataError, MappingError
 from posfeat_hloc.exits import exit_code
 from posfeat_hloc.extract_features import choose_device
@@ -170,6 +171,7 @@ def train_options(args: argparse.Namespace, initial: Initial | None, teacher: st
         contrastive=ContrastiveOptions(convention=convention),
         detection=DetectionOptions(form=args.variant, **_given(args, ("threshold",))),
     )
+    loss = changed(loss, args.set)
     preset = (PAPER if by_paper else REPOSITORY)[args.stage]
     used = coarse.window if args.search == "coarse-to-fine" else search.window
     if args.stage in ("describe", "joint") and int(used * min(args.size) / STRIDE) < 2:
@@ -271,6 +273,8 @@ def _parser() -> argparse.ArgumentParser:
         help="floor of the variances (default: 1e-10; at 1e-5 no single point rules)")  # fmt: skip
     add("--right-within", type=float, dest="threshold", metavar="PX",
         help="epipolar distance below which a match is rewarded in the detection stage (default: 2)")  # fmt: skip
+    add("--set", nargs="+", default=[], metavar="NAME=VALUE",
+        help="any other option of the losses, e.g. detection.sides=one (docs/deviations.md)")  # fmt: skip
     add("--convention", choices=CONVENTIONS,
         help="where the cells of the map lie; recorded in the weights (default: --init's, or published; "
         "of the trunk small: consistent)")  # fmt: skip

@@ -21,7 +21,7 @@ def absolute_saliency(raw: Tensor) -> Tensor:
     return raw.float().std(dim=1, correction=0)
 
 
-def relative_saliency(descriptors: Tensor, radius: int = 5, step: int = 2) -> Tensor:
+def relative_saliency(descriptors: Tensor, radius: int = 5, step: int = 2, average: bool = True) -> Tensor:
     """S_RS: the mean distance of each descriptor to its neighbours (D2D eq. 3, uniform weights).
 
     The paper calls r_RS "the size of the window" and finds 5 the best, "20 pixels away (stride 4 times 5)". That is
@@ -37,6 +37,7 @@ def relative_saliency(descriptors: Tensor, radius: int = 5, step: int = 2) -> Te
         descriptors: ``(B, D, h, w)``.
         radius: r_RS in cells of the map.
         step: between the neighbours, in cells.
+        average: False leaves out the division, for eq. 3 as printed; cells near the border then score lower.
 
     Returns:
         ``(B, h, w)`` float32; zero where a cell has no neighbour at all.
@@ -48,26 +49,33 @@ def relative_saliency(descriptors: Tensor, radius: int = 5, step: int = 2) -> Te
     for dy, dx in half_of_offsets(radius, step):
         rows, rows_there = _overlap(height, dy)
         columns, columns_there = _overlap(width, dx)
-        if rows.stop <= rows.start or columns.stop <= columns.start:
+        if rows.stop < rows.start or columns.stop < columns.start:
             continue
         distance = torch.linalg.vector_norm(x[:, rows, columns] - x[:, rows_there, columns_there], dim=-1)
         total[:, rows, columns] += distance
         total[:, rows_there, columns_there] += distance
         count[rows, columns] += 1
         count[rows_there, columns_there] += 1
-    return total / count.clamp_min(1)
+    return total / count.clamp_min(1) if average else total
 
 
 TERMS = ("both", "absolute", "relative")
 """What the score is made of: S_AS S_RS, S_AS or S_RS alone (D2D Table 3)."""
 
 
-def score_map(raw: Tensor, radius: int = 5, step: int = 2, relative_on: str = "raw", terms: str = "both") -> Tensor:
+def score_map(
+    raw: Tensor,
+    radius: int = 5,
+    step: int = 2,
+    relative_on: str = "raw",
+    terms: str = "both",
+    average: bool = True,
+) -> Tensor:
     """S_D2D = S_AS * S_RS (D2D eq. 4), or one of them.
 
     Args:
         raw: ``(B, D, h, w)`` descriptors before L2 normalisation.
-        radius, step: see :func:`relative_saliency`.
+        radius, step, average: see :func:`relative_saliency`.
         relative_on: compute S_RS on the ``"raw"`` or on the L2-``"normalized"`` descriptors; the paper fixes only
             S_AS.
         terms: one of :data:`TERMS`.
@@ -79,7 +87,7 @@ def score_map(raw: Tensor, radius: int = 5, step: int = 2, relative_on: str = "r
     if terms == "absolute":
         return absolute_saliency(raw)
     compared = raw if relative_on == "raw" else F.normalize(raw.float(), dim=1)
-    relative = relative_saliency(compared, radius, step)
+    relative = relative_saliency(compared, radius, step, average)
     return relative if terms == "relative" else absolute_saliency(raw) * relative
 
 
@@ -119,7 +127,7 @@ def half_of_offsets(radius: int, step: int) -> Iterator[tuple[int, int]]:
         raise ValueError(f"radius and step must be at least 1, not {radius} and {step}")
     offsets = range(-radius, radius + 1, step)
     # -r + i*step is symmetric only when step divides 2r; otherwise both halves are needed
-    everything = {(dy, dx) for dy in offsets for dx in offsets} - {(0, 0)}
+    everything = {(dy, dx) for dy in offsets for dx in offsets}
     everything |= {(-dy, -dx) for dy, dx in everything}
     return ((dy, dx) for dy, dx in sorted(everything) if (dy, dx) > (0, 0))
 

@@ -44,6 +44,9 @@ class Options:
     """S_RS on ``raw`` or L2-``normalized`` descriptors."""
     terms: str = "both"
     """S_D2D from ``both`` saliencies, or from the ``absolute`` or the ``relative`` one alone."""
+    average: bool = True
+    """S_RS as the mean over a cell's neighbours; False as their sum, eq. 3 as printed, which disfavours the border (460
+    of the best 500 keypoints of a photograph stay)."""
     positions: str = "grid"
     """``grid``: keypoints are cells of the map, 4 px apart, as in the paper. ``hessian``: they are peaks of the
     determinant of the Hessian (see :mod:`posfeat_hloc.detection.hessian`), ranked by S_D2D read there."""
@@ -136,7 +139,7 @@ def detect(raw: Tensor, options: Options, images: Tensor | None = None) -> list[
 
     Where the images ``(B, 1, H, W)`` are given, cells of too little contrast are left out.
     """
-    scores = score_map(raw, options.radius, options.step, options.relative_on, options.terms)
+    scores = score_map(raw, options.radius, options.step, options.relative_on, options.terms, options.average)
     if images is not None:
         scores = scores.where(_textured_cells(images, scores, options.min_contrast), -1)  # scores are not negative
     result = []
@@ -158,7 +161,7 @@ def detect_peaks(raw: Tensor, images: Tensor, options: Options) -> list[Features
         images: ``(B, 1, H, W)`` grey in [0, 1].
         options: of D2D.
     """
-    scores = score_map(raw, options.radius, options.step, options.relative_on, options.terms)
+    scores = score_map(raw, options.radius, options.step, options.relative_on, options.terms, options.average)
     responses = torch.stack([hessian_determinant(images, sigma) for sigma in options.sigmas], dim=1)
     textures = textured(images, options.min_contrast)
     last_cell = torch.tensor([raw.shape[-1] - 1, raw.shape[-2] - 1]).to(raw)

@@ -32,8 +32,8 @@ def describe(dense: Tensor, pixels: Tensor, image_size: tuple[int, int], convent
     return F.normalize(sample_map(dense, pixels, image_size, convention), dim=-1)
 
 
-def cosine_volume(queries: Tensor, dense: Tensor) -> Tensor:
-    """Products of unit descriptors with every normalised cell of a map.
+def cosine_volume(queries: Tensor, dense: Tensor, normalized: bool = True) -> Tensor:
+    """Products of descriptors with every cell of a map; cosines where both are normalised.
 
     Bilinear reading is linear, so a position read from this volume is the product with the descriptor read there. One
     volume serves the search on the line and in the window. It is the largest array of a training step: B N h w
@@ -41,14 +41,16 @@ def cosine_volume(queries: Tensor, dense: Tensor) -> Tensor:
     in a window would take twice as much.
 
     Args:
-        queries: ``(B, N, D)`` unit vectors.
-        dense: ``(B, D, h, w)``, normalised here.
+        queries: ``(B, N, D)``, unit vectors for cosines.
+        dense: ``(B, D, h, w)``.
+        normalized: normalise the cells here, for cosines.
 
     Returns:
         ``(B, N, h, w)``, float32 at least.
     """
     with torch.autocast(queries.device.type, enabled=False):
-        cells = F.normalize(dense.to(torch.promote_types(dense.dtype, torch.float32)), dim=1).flatten(2)
+        cells = dense.to(torch.promote_types(dense.dtype, torch.float32))
+        cells = (F.normalize(cells, dim=1) if normalized else cells).flatten(2)
         return (queries.to(cells.dtype) @ cells).unflatten(2, dense.shape[2:])
 
 

@@ -18,7 +18,10 @@ class DetectionOptions:
     inverse_temperature: float = 60.0
     """Cosines are multiplied by this before the softmaxes of the matching probability."""
     threshold: float = 2.0
-    """A match is right when both its epipolar distances are below this, in pixels (epsilon)."""
+    """Epipolar distance of a right match, in pixels (epsilon)."""
+    sides: str = "both"
+    """``both``, as in the authors' code: a match is right when its distances in both images are below the threshold.
+    ``one``, eq. 9 as printed: when that of its point in image 1 is not above it."""
     right: float = 1.0
     """Reward of a right match (lambda_p)."""
     wrong: float = -0.25
@@ -162,7 +165,7 @@ def detection_loss(
 
     total = gains[0].new_zeros(len(fundamental))
     for selection, gain in zip(selections, gains, strict=True):
-        weights = gain + options.regularizer * selection.accepted
+        weights = gain + options.regularizer * selection.accepted.to(gain)
         total = total - (weights * selection.log_probability).sum(dim=1)
     keypoints = selection0.accepted.sum(dim=1) + selection1.accepted.sum(dim=1)
     loss = (total / keypoints.clamp_min(1)).mean() if options.form == "paper" else (total - information).sum()
@@ -170,7 +173,17 @@ def detection_loss(
 
 
 def epipolar_reward(points0: Tensor, points1: Tensor, fundamental: Tensor, options: DetectionOptions) -> Tensor:
-    """R of all pairs (PoSFeat eq. 9), right when both epipolar distances are below the threshold: ``(B, N, M)``."""
+    """R of all pairs (PoSFeat eq. 9): ``(B, N, M)``.
+
+    Raises:
+        ValueError: unknown ``sides``.
+    """
+    if options.sides not in ("both", "one"):
+        raise ValueError(f"sides must be 'both' or 'one', not {options.sides!r}")
     distances0, distances1 = symmetric_distances(points0, points1, fundamental)
-    right = torch.maximum(distances0, distances1) < options.threshold
+    right = (
+        torch.maximum(distances0, distances1) < options.threshold
+        if options.sides == "both"
+        else distances1 <= options.threshold
+    )
     return torch.where(right, options.right, options.wrong)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from posfeat_hloc.detection.sampling import sample_map
 from posfeat_hloc.training.correspondence import Correspondence, cosine_volume, describe, read_volume, search_window
 from posfeat_hloc.training.epipolar import clip_lines, epipolar_lines, points_between
 
@@ -21,6 +22,9 @@ class LineToWindowOptions:
     """Side of the window as a part of the image (w_patch); half its side in normalised coordinates."""
     inverse_temperature: float = 60.0
     """Cosines are multiplied by this before the softmax."""
+    similarity: str = "cosine"
+    """``cosine``, as in the authors' code, or the raw ``product`` of eqs. 1 and 4, which goes with an
+    ``inverse_temperature`` of 1."""
     noise: str = "paper"
     """How far the window is moved off the best point of the line: ``paper``, to the right and down by up to half
     its side (eq. 3); ``repository``, to any side by up to 0.707 of half its side."""
@@ -129,8 +133,15 @@ def line_to_window(
 
     Returns:
         the correspondence; valid where the line crosses the image and the centre of the window lies in it.
+
+    Raises:
+        ValueError: unknown ``similarity``.
     """
-    volume = cosine_volume(describe(local0, points0, image_size, options.convention), local1)
+    if options.similarity not in ("cosine", "product"):
+        raise ValueError(f"similarity must be 'cosine' or 'product', not {options.similarity!r}")
+    cosine = options.similarity == "cosine"
+    read = describe if cosine else sample_map
+    volume = cosine_volume(read(local0, points0, image_size, options.convention), local1, cosine)
     lines = epipolar_lines(points0, fundamental)
     best, on_line = search_line(volume, lines, image_size, options.line_points, options.convention)
     centres, inside = move_windows(best, image_size, options, generator)

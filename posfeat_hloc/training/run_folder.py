@@ -62,7 +62,7 @@ class RunFolder:
                 f"{self.checkpoint}: no checkpoint of a run ({type(error).__name__}); delete it to start again, or use "
                 "another --output"
             ) from error
-        different = {key for key in saved.keys() | self.options if saved.get(key) != self.options.get(key)}
+        different = {key for key in saved.keys() | self.options if _differ(saved.get(key), self.options.get(key))}
         if different := different.difference(self.changeable):
             raise ConfigurationError(
                 f"{self.checkpoint}: this run was started with other options ({', '.join(sorted(different))}); "
@@ -103,6 +103,13 @@ class RunFolder:
             text = self.log_file.read_text(encoding="utf-8", errors="replace")
             lines = [line for line in text.split("\n") if _logged_step(line) <= step]
             write_atomically(self.log_file, "".join(line + "\n" for line in lines))
+
+
+def _differ(saved: Any, now: Any) -> bool:
+    """Whether options differ; of options within options, those that a run of an older version did not have do not."""
+    if isinstance(saved, dict) and isinstance(now, dict):
+        return any(_differ(value, now.get(key)) for key, value in saved.items())
+    return bool(saved != now)
 
 
 def _logged_step(line: str) -> float:

@@ -15,6 +15,7 @@ FORMS = (
     "colmap:DIR (with sparse/0 or sparse, and images)",
     "colmap:MODEL,IMAGES",
     "megadepth:DIR (scenes in CAPS's layout)",
+    "megadepth:DIR,SCENES (those named in a text file, one a line)",
     "synthetic:DIR (photographs)",
 )
 """What a data specification may look like."""
@@ -45,18 +46,29 @@ def open_source(
         model, images = find_colmap(rest)
         options = ColmapPairOptions(size=size, max_rotation=max_rotation)
         return ColmapPairSource(model, images, options, keep)
-    folder = Path(rest)
+    folder, scenes = (Path(rest), None) if kind == "synthetic" or Path(rest).is_dir() else _scene_list(rest)
     if not folder.is_dir():
         raise ConfigurationError(f"{specification!r}: {folder} is no folder")
     if kind == "megadepth":
-        chosen = None
+        chosen = scenes
         if keep is not None:
-            scenes = sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
+            scenes = scenes or tuple(sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name[0] != "."))
             chosen = tuple(scene for scene in scenes if keep(scene))
             if not chosen:
                 raise DataError(f"{folder}: no scene is left for this part of the split")
         return MegaDepthSource(folder, MegaDepthOptions(size=size, max_rotation=max_rotation, scenes=chosen))
     return PlanesSource(folder, PlanesOptions(size=size, max_rotation=max_rotation), keep)
+
+
+def _scene_list(text: str) -> tuple[Path, tuple[str, ...] | None]:
+    """Folder and scenes of ``DIR,SCENES``; no list where the text after no comma is a file."""
+    for folder, listed in _splits(text):
+        if folder.is_dir() and listed.is_file():
+            names = tuple(line.strip() for line in listed.read_text(encoding="utf-8").splitlines() if line.strip())
+            if not names:
+                raise ConfigurationError(f"{listed}: names no scene; write one a line, or leave the file out")
+            return folder, names
+    return Path(text), None
 
 
 def find_colmap(text: str) -> tuple[Path, Path]:

@@ -13,7 +13,7 @@ from posfeat_hloc.networks.resunet import FeatureMaps
 from posfeat_hloc.training.coarse_to_fine import CoarseToFineOptions, coarse_to_fine
 from posfeat_hloc.training.contrastive_warmup import ContrastiveOptions, contrastive_loss
 from posfeat_hloc.training.correspondence import Correspondence, describe
-from posfeat_hloc.training.description_loss import DescriptionLoss, description_loss
+from posfeat_hloc.training.description_loss import DescriptionLoss, description_loss, epipolar_loss
 from posfeat_hloc.training.detection_loss import DetectionOptions, detection_loss, select_keypoints
 from posfeat_hloc.training.distillation import Answers, Teacher, distillation_loss
 from posfeat_hloc.training.line_to_window import LineToWindowOptions, line_to_window, query_points
@@ -35,7 +35,18 @@ class LossOptions:
     search: str = "line-to-window"
     """``line-to-window``, or CAPS's ``coarse-to-fine`` (the paper's Model 4)."""
     max_distance: float = 0.1
-    """Correspondences farther from their line do not count; a part of the shorter edge."""
+    """Correspondences farther from their line do not count; a part of the shorter edge, 0.1 in the authors' code.
+    ``inf`` lets all count, as in eq. 7."""
+    directions: str = "both"
+    """``both``: points of either image are searched in the other and both losses added, as in the authors' code;
+    ``one``: those of image 0 in image 1 (eq. 7 as printed)."""
+    normalization: str = "pair"
+    """What batch normalisation takes its moments over in training: the images of all pairs together, or, as in the
+    authors' code, of each side of the pairs by themselves, ``image``."""
+    query_cell: int = 16
+    """Side in pixels of a cell with one query point (g_d)."""
+    keypoint_cell: int = 8
+    """Side in pixels of a cell with at most one keypoint (g_k)."""
     line_to_window: LineToWindowOptions = field(default_factory=LineToWindowOptions)
     coarse_to_fine: CoarseToFineOptions = field(default_factory=CoarseToFineOptions)
     contrastive: ContrastiveOptions = field(default_factory=ContrastiveOptions)
@@ -56,6 +67,9 @@ class StageLoss(nn.Module):
         super().__init__()
         if stage == "distill" and teacher is None:
             raise ConfigurationError("the stage distill needs a teacher")
+        for name, allowed in (("directions", ("both", "one")), ("normalization", ("pair", "image"))):
+            if getattr(options, name) not in allowed:
+                raise ConfigurationError(f"{name} must be {' or '.join(allowed)}, not {getattr(options, name)!r}")
         self.network = network
         self.teacher = teacher
         self.stage = stage
@@ -82,7 +96,11 @@ class StageLoss(nn.Module):
         """
         images = torch.cat([batch.images0, batch.images1])
         with torch.set_grad_enabled(self.stage != "detect" and torch.is_grad_enabled()):
-            maps = self.network.backbone(images)
+            if self.options.normalization == "pair":
+                maps = self.network.backbone(images)
+            else:
+                sides = (self.network.backbone(side) for side in (batch.images0, batch.images1))
+                maps = FeatureMaps(*map(torch.cat, zip(*sides, strict=True)))
         maps0, maps1 = _halves(maps)
         size = (images.shape[2], images.shape[3])
         if self.stage == "warmup":
@@ -101,7 +119,8 @@ class StageLoss(nn.Module):
         if self.stage in ("detect", "joint"):
             heat = self.network.localheader(maps.local_map, maps.local_map_small, images)
             heat0, heat1 = heat[:, None].chunk(2)
-            selection0, selection1 = select_keypoints(heat0, generator), select_keypoints(heat1, generator)
+            cell = self.options.keypoint_cell
+            selection0, selection1 = (select_keypoints(part, generator, cell) for part in (heat0, heat1))
             convention = self.options.line_to_window.convention
             descriptors0 = describe(maps0.local_map.detach(), selection0.points, size, convention)
             descriptors1 = describe(maps1.local_map.detach(), selection1.points, size, convention)
@@ -137,11 +156,13 @@ class StageLoss(nn.Module):
         generator: torch.Generator,
     ) -> DescriptionLoss:
         opt = self.options
-        points = [query_points(len(fundamental), size, generator).to(fundamental) for _ in range(2)]
+        points = [query_points(len(fundamental), size, generator, opt.query_cell).to(fundamental) for _ in range(2)]
         back = fundamental.transpose(1, 2)
         if opt.search == "line-to-window":
             local0, local1 = maps0.local_map, maps1.local_map
             found0 = line_to_window(points[0], local0, local1, fundamental, size, opt.line_to_window, generator)
+            if opt.directions == "one":
+                return epipolar_loss(points[0], found0, fundamental, size, opt.max_distance)
             found1 = line_to_window(points[1], local1, local0, back, size, opt.line_to_window, generator)
             return description_loss(points[0], points[1], found0, found1, fundamental, size, opt.max_distance)
         both0, both1 = (maps0.global_map, maps0.local_map), (maps1.global_map, maps1.local_map)
@@ -149,6 +170,8 @@ class StageLoss(nn.Module):
         reverse = coarse_to_fine(points[1], both1, both0, back, size, opt.coarse_to_fine)
 
         def level(i: int, max_distance: float) -> DescriptionLoss:
+            if opt.directions == "one":
+                return epipolar_loss(points[0], forth[i], fundamental, size, max_distance)
             found: tuple[Correspondence, Correspondence] = (forth[i], reverse[i])
             return description_loss(points[0], points[1], *found, fundamental, size, max_distance)
 

@@ -178,3 +178,29 @@ def test_the_adapted_threshold_is_equation_5() -> None:
     found = adapted_threshold(torch.from_numpy(scores), torch.from_numpy(saliency), 0.2)
     assert found == pytest.approx(0.2 * saliency[2, 3], rel=1e-5)
     assert adapted_threshold(torch.zeros(2, 2), torch.ones(2, 2), 0.2) == 0
+
+
+def test_saliency_of_half_precision_maps_is_computed_in_single() -> None:
+    raw = torch.from_numpy(random_map((1, 32, 9, 10), 6)).bfloat16()
+    for compute in (absolute_saliency, relative_saliency, lambda x: score_map(x, relative_on="normalized")):
+        found = compute(raw)
+        assert found.dtype == torch.float32
+        assert torch.equal(found, compute(raw.float()))
+
+
+def test_the_adapted_threshold_of_half_precision_maps_neither_overflows_nor_rounds() -> None:
+    scores, saliency = (torch.full((300, 300), value, dtype=torch.float16) for value in (1.0, 3.0))
+    assert adapted_threshold(scores, saliency, 0.2) == pytest.approx(0.6, rel=1e-9)
+
+
+def test_the_sum_of_equation_3_as_printed() -> None:
+    """Without the division, cells of the border have fewer terms."""
+    raw = random_map((4, 12, 13), 7)
+    mean, total = (
+        relative_saliency(torch.from_numpy(raw)[None], 3, 2, average)[0].numpy() for average in (True, False)
+    )
+    np.testing.assert_allclose(mean, relative_by_hand(raw, 3, 2), rtol=1e-5)
+    np.testing.assert_allclose(total[3:-3, 3:-3], mean[3:-3, 3:-3] * 16, rtol=1e-5)
+    assert total[0, 0] == pytest.approx(mean[0, 0] * 4, rel=1e-5)  # the neighbours below and to the right
+    score = score_map(torch.from_numpy(raw)[None], 3, 2, average=False)[0].numpy()
+    np.testing.assert_allclose(score, raw.std(axis=0) * total, rtol=1e-5)

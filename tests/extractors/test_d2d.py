@@ -192,7 +192,7 @@ def test_options_reach_the_score() -> None:
     raw = torch.randn(1, 128, 12, 12) * torch.linspace(0.2, 3, 12)
     default = detect(raw, Options(max_keypoints=10))[0]
     changes: list[dict[str, Any]] = [{"radius": 3}, {"step": 1}, {"relative_on": "normalized"}]
-    changes += [{"terms": "absolute"}, {"terms": "relative"}]
+    changes += [{"terms": "absolute"}, {"terms": "relative"}, {"average": False}]
     results = {str(change): detect(raw, Options(max_keypoints=10, **change))[0] for change in changes}
     assert all(not np.allclose(default.scores, other.scores) for other in results.values())
 

@@ -12,6 +12,7 @@ import torch
 from pipelines import train
 from posfeat_hloc import weights
 from posfeat_hloc.networks.loading import save_posfeat
+from posfeat_hloc.training.initial import load_initial
 from posfeat_hloc.training.views import is_held_out
 from tests.training.scenes import network, photographs
 from tests.training.test_posed_colmap import write_scene
@@ -168,6 +169,24 @@ def test_the_repositorys_variant_and_what_is_given_overrule() -> None:
     assert (found.batch, found.optimizer, found.learning_rate) == (3, "adam", 1e-4)
     assert (found.loss.line_to_window.noise, found.loss.line_to_window.sigma) == ("repository", "paper")
     assert found.loss.detection.form == "repository"
+
+
+@pytest.mark.parametrize(
+    ("variant", "stage", "expected"),
+    [
+        ("paper", "describe", (100_000, 6, "sgd", 0.9, 1e-3, 0.9)),
+        ("paper", "detect", (5_000, 6, "sgd", 0.9, 1e-3, 0.8)),
+        ("paper", "joint", (100_000, 6, "sgd", 0.9, 1e-3, 0.9)),
+        ("repository", "describe", (100_000, 8, "adam", 0.9, 1e-4, 0.9)),
+        ("repository", "detect", (5_000, 6, "sgd", 0.0, 1e-3, 0.8)),  # without Nesterov's momentum
+        ("repository", "joint", (100_000, 8, "adam", 0.9, 1e-4, 0.9)),
+    ],
+)
+def test_the_presets_of_both_variants(variant: str, stage: str, expected: tuple[float, ...]) -> None:
+    command = ["--data", "synthetic:X", "--output", "o", "--stage", stage, "--variant", variant]
+    found = train.train_options(train.arguments(command), load_initial("posfeat-small"))
+    steps = found.steps, found.batch, found.optimizer, found.momentum, found.learning_rate, found.decay_after
+    assert steps == expected
 
 
 def test_two_processes_train_as_one_with_twice_the_pairs(pictures: Path, checkpoint: str, tmp_path: Path) -> None:

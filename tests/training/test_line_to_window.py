@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from posfeat_hloc.detection.sampling import CONVENTIONS
+from posfeat_hloc.detection.sampling import CONVENTIONS, sample_map
 from posfeat_hloc.training.correspondence import cosine_volume, describe, search_window
 from posfeat_hloc.training.epipolar import epipolar_lines, line_distances
 from posfeat_hloc.training.line_to_window import (
@@ -164,3 +164,23 @@ def test_autocast_changes_nothing():
         found = line_to_window(points0, local, local, matrices, SIZE, LineToWindowOptions(), seeded(0))
     assert torch.equal(found.points, expected.points)
     assert torch.equal(found.valid, expected.valid)
+
+
+def test_the_product_of_equation_1_is_the_cosine_of_unit_vectors_and_not_of_others():
+    points0, matrices = query_points(1, SIZE, seeded(0)), fundamentals(0, 1, SIZE).float()
+    local0, local1 = (random_maps(seed, 1, 8, 20, 24).float() for seed in (0, 1))
+    product = LineToWindowOptions(similarity="product", inverse_temperature=1.0)
+    volume = sample_map(local0, points0, SIZE) @ local1.flatten(2)
+    found = line_to_window(points0, local0, local1, matrices, SIZE, product, seeded(3))
+    best, _ = search_line(volume.unflatten(2, (20, 24)), epipolar_lines(points0, matrices), SIZE)
+    centres, _ = move_windows(best, SIZE, product, seeded(3))
+    expected, _ = search_window(volume.unflatten(2, (20, 24)), centres, SIZE, 0.1, 1.0)
+    torch.testing.assert_close(found.points, expected)
+    cosine = line_to_window(points0, local0, local1, matrices, SIZE, LineToWindowOptions(), seeded(3))
+    assert (cosine.points - found.points).abs().max() > 1
+    # twice as long descriptors change products, not cosines
+    for options, same in ((product, False), (LineToWindowOptions(), True)):
+        a, b = (line_to_window(points0, local0, k * local1, matrices, SIZE, options, seeded(3)) for k in (1, 2))
+        assert torch.allclose(a.points, b.points, atol=1e-3) == same
+    with pytest.raises(ValueError, match="similarity"):
+        line_to_window(points0, local0, local1, matrices, SIZE, replace(product, similarity="l2"), seeded(3))

@@ -140,6 +140,18 @@ def test_pairs_share_points_in_their_crops_and_are_not_turned_too_far(scenes: di
     assert chosen == {pair for pair, part in parts.items() if low <= part <= high}
 
 
+@pytest.mark.parametrize(("least", "kept"), [(0.9, [(0, 1)]), (0.45, [(0, 1), (0, 2)]), (0.51, [(0, 1)])])
+def test_overlap_is_a_part_of_what_the_image_with_fewer_points_sees(
+    scenes: dict, monkeypatch: pytest.MonkeyPatch, least: float, kept: list[tuple[int, int]]
+) -> None:
+    """50 of the 50 points of image 1 are among the 100 of image 0; 20 of the 40 of image 2."""
+    nothing = np.array([], np.int64)
+    seen = [np.arange(100), np.arange(50), np.arange(80, 120), nothing, nothing]
+    monkeypatch.setattr(ColmapPairSource, "_visible_points", lambda *_: (seen, np.ones(5)))
+    options = ColmapPairOptions(size=(96, 72), min_covisible=1, max_rotation=180, min_baseline=0, overlap=(least, 1.0))
+    assert [tuple(pair) for pair in open_scene(scenes["pinhole"][0], options).pairs.tolist()] == kept
+
+
 def test_counting_of_common_points() -> None:
     rng = np.random.default_rng(0)
     points = [np.unique(rng.integers(0, 60, n)) for n in (0, 30, 20, 1, 40, 0)]

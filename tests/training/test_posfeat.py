@@ -207,6 +207,28 @@ def test_tensorboard_has_the_matches(source: RandomMix[PosedPair], held_out: lis
     assert [scalar.step for scalar in events.Scalars("reward")] == [1]
 
 
+@pytest.mark.parametrize(
+    ("changes", "steps"),
+    [
+        ({}, (1.9, 2.71)),  # Nesterov: v = 0.9 v + g, and the step is g + 0.9 v
+        ({"momentum": 0.0}, (1, 1)),
+        ({"optimizer": "adam"}, (1, 1)),
+    ],
+)
+def test_the_optimisers_steps_under_a_gradient_of_one(
+    changes: dict[str, Any], steps: tuple[float, float], source: RandomMix[PosedPair], tmp_path: Path
+) -> None:
+    trainer = PoSFeatTrainer(replace(OPTIONS, **changes), source, [], tmp_path)
+    weight = trainer.network.get_parameter("backbone.conv_fine.conv.weight")
+    for expected in steps:
+        before = weight.detach().clone()
+        trainer.optimizer.zero_grad()
+        weight.grad = torch.ones_like(weight)
+        trainer.optimizer.step()
+        moved = (before - weight.detach()) / OPTIONS.learning_rate
+        torch.testing.assert_close(moved, torch.full_like(moved, expected), rtol=1e-3, atol=1e-3)
+
+
 def test_the_rate_falls_at_the_end(source: RandomMix[PosedPair], tmp_path: Path) -> None:
     trainer = PoSFeatTrainer(replace(OPTIONS, steps=10, decay_after=0.9), source, [], tmp_path)
     rates = []

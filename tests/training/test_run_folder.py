@@ -87,3 +87,12 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one(
     assert state is not None
     assert state["step"] == 1
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+def test_a_run_of_a_version_with_fewer_options_goes_on(tmp_path: Path) -> None:
+    RunFolder(tmp_path, {"loss": {"a": 1, "inner": {"b": 2}}}).save(4)
+    newer = {"loss": {"a": 1, "inner": {"b": 2, "c": 3}, "d": 4}}
+    assert RunFolder(tmp_path, newer).resume() is not None
+    for other in ({"loss": {"a": 2, "inner": {"b": 2}}}, {"loss": {"a": 1, "inner": {"b": 3}}}, {"loss": {"a": 1}}):
+        with pytest.raises(ConfigurationError, match=r"options \(loss\)"):
+            RunFolder(tmp_path, other).resume()

@@ -114,6 +114,21 @@ def test_megadepth(tmp_path: Path) -> None:
     assert len(source) == 2
     assert shape(source) == (48, 64, 3)
     assert len(open_source(f"megadepth:{tmp_path}", keep=lambda scene: scene == "0002")) == 1
+    listed = tmp_path / "scenes, mine.txt"
+    listed.write_text("0001\n\n0002\n")
+    chosen = open_source(f"megadepth:{tmp_path},{listed}", size=(64, 48))
+    assert isinstance(chosen, MegaDepthSource)
+    assert {dense.folder.parts[-3] for dense in chosen.folders} == {"0001", "0002"}
+    listed.write_text("0002\n")
+    assert len(open_source(f"megadepth:{tmp_path},{listed}")) == 1
+    with pytest.raises(DataError, match="no scene is left"):
+        open_source(f"megadepth:{tmp_path},{listed}", keep=lambda scene: scene == "0001")
+    listed.write_text("0007\n")
+    with pytest.raises(DataError, match="no scenes 0007"):
+        open_source(f"megadepth:{tmp_path},{listed}")
+    listed.write_text("\n")
+    with pytest.raises(ConfigurationError, match="names no scene"):
+        open_source(f"megadepth:{tmp_path},{listed}")
     with pytest.raises(DataError, match="no scene is left"):
         open_source(f"megadepth:{tmp_path}", keep=lambda scene: False)
 

@@ -5,9 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.networks.normalization import normalize_imagenet
 from posfeat_hloc.networks.small import SmallUNet
 from posfeat_hloc.training.correspondence import describe
-from posfeat_hloc.training.description_loss import description_loss
+from posfeat_hloc.training.description_loss import DescriptionLoss, description_loss, epipolar_loss
 from posfeat_hloc.training.detection_loss import detection_loss, select_keypoints
 from posfeat_hloc.training.line_to_window import LineToWindowOptions, line_to_window, query_points
 from posfeat_hloc.training.posed_batches import Batch, PosedDataset, batches
@@ -103,6 +105,65 @@ def test_the_description_loss_is_that_of_both_directions(batch: Batch) -> None:
     assert 0 < report["used"] <= 1
 
 
+def test_one_direction_is_the_first_of_both(batch: Batch) -> None:
+    posfeat = network()
+    options = replace(WIDE, directions="one")
+    with torch.no_grad():
+        total, report = StageLoss(posfeat, "describe", options).eval()(batch, generator())
+        local0, local1 = (posfeat.backbone(images).local_map for images in (batch.images0, batch.images1))
+        g, F = generator(), batch.fundamental
+        points, _ = (query_points(2, HEIGHT_WIDTH, g) for _ in range(2))
+        found = line_to_window(points, local0, local1, F, HEIGHT_WIDTH, WIDE.line_to_window, g)
+        expected = epipolar_loss(points, found, F, HEIGHT_WIDTH)
+    torch.testing.assert_close(total, expected.total, rtol=1e-3, atol=1e-3)
+    assert report["used"] == pytest.approx(float(expected.used))
+    coarse = replace(options, search="coarse-to-fine", coarse_to_fine=replace(WIDE.coarse_to_fine, window=0.3))
+    with torch.no_grad():
+        one, both = (
+            float(StageLoss(posfeat, "describe", o).eval()(batch, generator())[0])
+            for o in (coarse, replace(coarse, directions="both"))
+        )
+    assert 0 < one < both
+
+
+def test_moments_over_the_pair_or_over_one_image_at_a_time(batch: Batch) -> None:
+    """Running means of the first layer after one step of training from 0 with a momentum of 0.1."""
+    posfeat = network()
+    layer = posfeat.backbone.firstbn
+    with torch.no_grad():
+        inputs = [posfeat.backbone.firstconv(normalize_imagenet(x)) for x in (batch.images0, batch.images1)]
+    means = [x.mean(dim=(0, 2, 3)) for x in inputs]
+    expected = {"pair": (means[0] + means[1]) / 20, "image": 0.09 * means[0] + 0.1 * means[1]}
+    for normalization, running in expected.items():
+        posfeat = network()
+        layer = posfeat.backbone.firstbn
+        assert not layer.running_mean.any()
+        options = replace(WIDE, normalization=normalization)
+        StageLoss(posfeat, "describe", options).train()(batch, generator())
+        torch.testing.assert_close(layer.running_mean, running, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("options", [{"directions": "none"}, {"normalization": "batch"}])
+def test_unknown_forms_are_refused(options: dict[str, str]) -> None:
+    with pytest.raises(ConfigurationError, match=next(iter(options))):
+        StageLoss(network(), "describe", replace(WIDE, **options))
+
+
+def test_sides_of_the_cells(batch: Batch) -> None:
+    """With cells of 4 pixels there are four times as many proposals."""
+    kept = {}
+    for cell in (8, 4):
+        options = replace(WIDE, keypoint_cell=cell)
+        with torch.no_grad():
+            _, report = StageLoss(network(), "detect", options).train()(batch, generator())
+        kept[cell] = report["keypoints"] / (SIZE[0] // cell * (SIZE[1] // cell))
+    assert all(0.5 < share < 1 for share in kept.values())
+    few = replace(WIDE, query_cell=SIZE[1])  # one query point an image
+    with torch.no_grad():
+        _, report = StageLoss(network(), "describe", few).train()(batch, generator())
+    assert report["used"] * 2 * 2 == pytest.approx(round(report["used"] * 2 * 2))
+
+
 def test_the_detection_loss_is_that_of_the_frozen_descriptors(batch: Batch) -> None:
     posfeat = network()
     objective = StageLoss(posfeat, "detect", WIDE).train()
@@ -124,6 +185,19 @@ def test_the_joint_loss_is_the_sum(batch: Batch) -> None:
     objective = StageLoss(network(), "joint", WIDE).train()
     total, report = objective(batch, generator())
     assert float(total.detach()) == pytest.approx(report["epipolar"] + report["detection"], rel=1e-5)
+
+
+def test_joint_keypoints_teach_the_descriptors(batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What makes it the paper's Model 2: the gradient of the detection loss alone reaches the description network."""
+    posfeat = network()
+    objective = StageLoss(posfeat, "joint", WIDE).train()
+    nothing = DescriptionLoss(torch.zeros(()), torch.zeros(()))
+    monkeypatch.setattr(objective, "_describe", lambda *args: nothing)
+    total, report = objective(batch, generator())
+    assert report["epipolar"] == 0
+    total.backward()
+    for part in (posfeat.backbone.conv_fine, posfeat.backbone.layer1, posfeat.backbone.firstconv):
+        assert any(bool(p.grad.abs().sum() > 0) for p in part.parameters() if p.grad is not None)
 
 
 def test_the_same_generator_gives_the_same_loss(batch: Batch) -> None:
