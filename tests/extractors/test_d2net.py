@@ -73,6 +73,21 @@ def test_d2d_keeps_the_salient_half(checkpoint: str) -> None:
     np.testing.assert_allclose(found.keypoints, [(4 * u + 1.5, 4 * v + 1.5) for u, v, *_ in salient], atol=1e-2)
 
 
+def test_d2d_compares_with_the_mean_not_the_median(checkpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A map whose few strong cells pull the mean far above the median."""
+    strength = np.random.default_rng(4).exponential(size=(24, 24)) ** 3 + 0.1
+    dense = np.random.default_rng(5).random((512, 24, 24)).astype(np.float32) * strength.astype(np.float32)
+    extract = Extractor(Options(weights=checkpoint, d2d=True, terms="absolute"), CPU)
+    monkeypatch.setattr(extract, "network", lambda images: torch.from_numpy(dense)[None])
+    found = extract(torch.zeros(1, 3, 100, 100))[0]
+    saliency = dense.std(axis=0)
+    everything = detections_by_hand(dense)
+    kept = {name: [d for d in everything if saliency[d[4][1], d[4][0]] > limit] for name, limit in
+            (("mean", saliency.mean()), ("median", np.median(saliency)))}  # fmt: skip
+    assert 0 < len(kept["mean"]) < len(kept["median"])
+    np.testing.assert_allclose(found.keypoints, [(4 * u + 1.5, 4 * v + 1.5) for u, v, *_ in kept["mean"]], atol=1e-2)
+
+
 def test_the_pyramid_by_hand(checkpoint: str) -> None:
     """Maps add up from coarse to fine; what a coarse level detected is not detected again."""
     found = extractor(checkpoint, scales=(0.5, 1.0))(image())[0]

@@ -78,15 +78,19 @@ def test_the_threshold_follows_the_saliency(checkpoint: str) -> None:
     scores, dense = maps_of(checkpoint, picture)
     saliency = score_map(dense, 2, 1, "normalized", "relative")
     saliency = stretched(saliency)[0].numpy()
-    limit = 0.05 * (saliency * scores).sum() / scores.sum()
-    options = {"threshold": 0.05, "radius": 2, "step": 1, "relative_on": "normalized", "terms": "relative"}
+    scale = (saliency * scores).sum() / scores.sum()  # alpha* / alpha
+    peaks = sorted(scores[y, x] for x, y in greedy_by_hand(scores, 4, 0.02, 4, None))
+    alpha = float(peaks[len(peaks) // 2]) / (1 + scale) * 2  # a peak lies between alpha and alpha*
+    limit = alpha * scale
+    options = {"threshold": alpha, "radius": 2, "step": 1, "relative_on": "normalized", "terms": "relative"}
     found = extractor(checkpoint, d2d="threshold", **options)(picture)[0]
     np.testing.assert_array_equal(found.keypoints, greedy_by_hand(scores, 4, limit, 4, None))
+    assert len(found) != len(greedy_by_hand(scores, 4, alpha, 4, None))  # the equation is there
     product = extractor(checkpoint, d2d="product", **options)(picture)[0]
     np.testing.assert_array_equal(product.keypoints, greedy_by_hand(scores * saliency, 4, limit, 4, None))
     x, y = product.keypoints.astype(int).T
     np.testing.assert_allclose(product.scores, (scores * saliency)[y, x], rtol=1e-5)
-    assert abs(limit / 0.05 - 1) > 0.02
+    assert abs(scale - 1) > 0.02
     read = read_map(dense[0], torch.from_numpy(product.keypoints), "published")
     np.testing.assert_allclose(product.descriptors, read, atol=1e-6)
 
