@@ -182,6 +182,6 @@ def test_the_weights_say_what_they_are(folder: Path) -> None:
 def test_confs_name_the_weights_of_their_features() -> None:
     for form in LIGHTGLUE_FORMS:
         model = confs.matchers[f"{form}+lightglue"]["model"]
-        assert model == {"name": "lightglue", "features": form, "weights": f"lightglue-{form}"}
-        assert confs.extractors[form]["model"]["name"] == form
+        assert model == {"name": "posfeat_hloc_lightglue", "features": form, "weights": f"lightglue-{form}"}
+        assert confs.module_of(confs.extractors[form]["model"]) == form
         assert model["weights"] in weights.PUBLIC
