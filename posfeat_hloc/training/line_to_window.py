@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -140,7 +141,7 @@ def line_to_window(
     if options.similarity not in ("cosine", "product"):
         raise ValueError(f"similarity must be 'cosine' or 'product', not {options.similarity!r}")
     cosine = options.similarity == "cosine"
-    read = describe if cosine else sample_map
+    read: Callable[[Tensor, Tensor, tuple[int, int], str], Tensor] = describe if cosine else sample_map
     volume = cosine_volume(read(local0, points0, image_size, options.convention), local1, cosine)
     lines = epipolar_lines(points0, fundamental)
     best, on_line = search_line(volume, lines, image_size, options.line_points, options.convention)
