@@ -170,7 +170,7 @@ def test_how_models_are_measured():
     assert by_number["3"] == by_number["4"]
     assert by_number["3"]["descriptor"] == "posfeat"
     assert "contrast_threshold" not in by_number["3"]  # OpenCV's own
-    assert by_number["5"]["keypoints"]["name"] == "disk"
+    assert by_number["5"]["keypoints"]["name"] == "posfeat_hloc_disk"
     assert (by_number["5"]["descriptor"], by_number["5"]["weights"]) == ("posfeat", str(file))
     assert (by_number["6"]["keypoints"]["weights"], by_number["6"]["weights"]) == (str(file), "disk-depth")
     assert model_conf(Model("x", "detect"), file, "small")["model"]["subpixel"] == "quadratic"
