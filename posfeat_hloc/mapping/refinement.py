@@ -26,10 +26,10 @@ from posfeat_hloc.mapping.reconstruction import (
 from posfeat_hloc.progress import Bar
 from posfeat_hloc.stores import FeatureStore, MatchStore
 
-ROUNDS = 2
-"""Of adjustment, completion and filtering; a second one gains what the first one moved."""
+ROUNDS = 5
+"""Of adjustment, completion and filtering, at most; two leave positions a quarter further off (benchmarks/speed.md)."""
 
-LEAST_CHANGE = 0.001
+LEAST_CHANGE = 0.0005
 """Share of observations that completion and filtering change, below which no further round follows."""
 
 MAX_ERROR = 4.0
