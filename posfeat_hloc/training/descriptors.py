@@ -167,23 +167,24 @@ class DescriptorTrainer:
         if metrics:
             self.folder.log({"step": 0} | metrics)
         total: dict[str, Any] = {}
-        start = time.perf_counter()
+        counted, start = 0, time.perf_counter()
         with tqdm(total=opt.steps, initial=self.step, disable=not progress, desc="train", unit="step") as bar:
             while self.step < opt.steps:
                 for name, value in self.train_step().items():
                     total[name] = total.get(name, 0) + value
                 self.step += 1
+                counted += 1
                 bar.update()
-                if self.step % 50 and self.step != opt.steps:
+                validates = self.step % opt.validate_every == 0 or self.step == opt.steps
+                if self.step % 50 and not validates:
                     continue
-                steps = self.step % 50 or 50
-                record = {name: float(value) / steps for name, value in total.items()}
-                record |= {"step": self.step, "seconds": (time.perf_counter() - start) / steps}
+                record = {name: float(value) / counted for name, value in total.items()}
+                record |= {"step": self.step, "seconds": (time.perf_counter() - start) / counted}
                 if not math.isfinite(record["loss"]):
                     raise TrainingError(
                         f"step {self.step}: the loss is not finite; use a lower --learning-rate or --precision fp32"
                     )
-                if self.step % opt.validate_every == 0 or self.step == opt.steps:
+                if validates:
                     metrics = self.validate()
                     record |= metrics
                     bar.write(json.dumps({name: round(value, 4) for name, value in record.items()}))
@@ -191,7 +192,7 @@ class DescriptorTrainer:
                     if self.export is not None:
                         self.export(metrics)
                 self.folder.log(record)
-                total, start = {}, time.perf_counter()
+                total, counted, start = {}, 0, time.perf_counter()
         return metrics
 
     def train_step(self) -> dict[str, Tensor]:

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -51,6 +52,19 @@ def test_a_resumed_run_gives_what_an_undisturbed_one_gives(tmp_path):
         whole.network.network.state_dict().values(), second.network.network.state_dict().values(), strict=True
     ):
         torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+def test_validations_log_save_and_export(tmp_path):
+    trainer = _trainer(tmp_path, replace(OPTIONS, steps=5, validate_every=2))
+    exported = []
+    trainer.export = lambda metrics: exported.append((trainer.step, sorted(metrics)))
+    trainer.run(progress=False)
+    kinds = ["right_fixed", "right_model", "right_single"]
+    assert exported == [(2, kinds), (4, kinds), (5, kinds)]
+    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in log] == [0, 2, 4, 5]
+    assert all(0 <= record["right_single"] <= 1 and np.isfinite(record.get("loss", 0)) for record in log)
+    assert _trainer(tmp_path, replace(OPTIONS, steps=5, validate_every=2)).step == 5
 
 
 def test_steps_on_one_batch_find_more_points(tmp_path):
