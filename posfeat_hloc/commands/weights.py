@@ -1,4 +1,4 @@
-"""``weights list|get|verify|convert``: which weights there are, where, of which licence, and whether they are whole."""
+"""``weights list|get|verify|convert|average``: which weights there are, where, of which licence, and whether they are whole."""
 
 from __future__ import annotations
 
@@ -44,6 +44,13 @@ def add_weights(command: argparse.ArgumentParser) -> None:
         "source", metavar="IN", help="a file, or PoSFeat's folder with backbone.pth and localheader.pth"
     )
     action.add_argument("output", type=Path, metavar="OUT", help="a file that ends in .safetensors")
+
+    action = actions.add_parser("average", help="the mean of two weights of one network, one fine-tuned from the other")
+    action.set_defaults(run=average)
+    action.add_argument("first", metavar="NAME|FILE")
+    action.add_argument("second", metavar="NAME|FILE")
+    action.add_argument("output", type=Path, metavar="OUT", help="a file that ends in .safetensors")
+    action.add_argument("--share", type=float, default=0.5, help="of the second, 0 to 1 (default: %(default)s)")
 
 
 def list_weights(_: argparse.Namespace) -> bool:
@@ -171,3 +178,28 @@ def convert(args: argparse.Namespace) -> bool:
 
 def _size(path: Path) -> str:
     return f", {path.stat().st_size / 1e6:.1f} MB" if path.is_file() else ""
+
+
+def average(args: argparse.Namespace) -> bool:
+    """Write (1 - share) first + share second of every tensor, with the metadata of the second.
+
+    Between weights and what was fine-tuned from them such averages often keep the abilities of both (WiSE-FT,
+    Wortsman et al., 2022).
+    """
+    if args.output.suffix != ".safetensors":
+        raise ConfigurationError(f"{args.output}: the name must end in .safetensors")
+    if not 0 <= args.share <= 1:
+        raise ConfigurationError(f"--share {args.share}: must be 0 to 1")
+    first, second = weights.load(args.first), weights.load(args.second)
+    shapes = [{name: tensor.shape for name, tensor in found.tensors.items()} for found in (first, second)]
+    if shapes[0] != shapes[1]:
+        raise ConfigurationError(f"{args.first} and {args.second}: not weights of one network")
+    tensors = {
+        name: torch.lerp(first.tensors[name], tensor, args.share) if tensor.is_floating_point() else tensor
+        for name, tensor in second.tensors.items()
+    }
+    origin = {"average_of": f"{first.sha256} {second.sha256}", "share": str(args.share)}
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    digest = weights.save(args.output, tensors, second.metadata | origin)
+    print(f"{args.output}{_size(args.output)}\n  sha256 {digest}")
+    return True

@@ -202,3 +202,20 @@ def test_bad_input_of_convert(checkpoint: Path, capsys: Output) -> None:
     assert capsys.readouterr().err == "error: out.pth: the name must end in .safetensors\n"
     assert run("convert", checkpoint.parent / "gone", checkpoint.parent / "out.safetensors") == 1
     assert "neither a file nor a known name" in capsys.readouterr().err
+
+
+def test_average_of_two_weights(tmp_path: Path, capsys: Output) -> None:
+    for name, value in {"a": 1.0, "b": 3.0}.items():
+        tensors = {"w": torch.full((2, 3), value), "count": torch.tensor(int(value))}
+        weights.save(tmp_path / f"{name}.safetensors", tensors, {"from": name})
+    output = tmp_path / "new" / "mean.safetensors"
+    assert run("average", tmp_path / "a.safetensors", tmp_path / "b.safetensors", output, "--share", "0.75") == 0
+    mean = weights.load(str(output))
+    assert torch.equal(mean.tensors["w"], torch.full((2, 3), 2.5))
+    assert int(mean.tensors["count"]) == 3
+    assert mean.metadata["from"] == "b"
+    assert mean.sha256 in capsys.readouterr().out
+    assert run("average", "hardnet", "posfeat-small", output) == 1
+    assert "not weights of one network" in capsys.readouterr().err
+    assert run("average", "hardnet", "hardnet", output, "--share", "2") == 1
+    assert "--share 2.0" in capsys.readouterr().err
