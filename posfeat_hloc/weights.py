@@ -35,12 +35,12 @@ class Bundled:
 
 
 BUNDLED: dict[str, Bundled] = {
-    "posfeat": Bundled("posfeat.safetensors", "816c05b664e8fe22eeb9c024c603cdaf617a286c47f4993122ceccfdfd4e0221"),
+    "posfeat": Bundled("posfeat-v2.safetensors", "705f08cda892b41aeedca546e841e341b195d18574555bc8eaeb5234161cd341"),
     "posfeat-small": Bundled(
-        "posfeat-small.safetensors", "0e05393e5270f9fb971d23afc5a8dda156982caeee76a919e3da4322c0d6d642"
+        "posfeat-small-v4.safetensors", "0e05393e5270f9fb971d23afc5a8dda156982caeee76a919e3da4322c0d6d642"
     ),
-    "hardnet": Bundled("hardnet.safetensors", "0e71a35f702f76f54b2f9bbbcc6ddbd8ec6a76acc005948e4dffad9bb78761fc"),
-    "sosnet": Bundled("sosnet.safetensors", "2be4aa597cc018e60c8f55be3342ca48a1d7619ba77d4cf7ec84eff24e93a4fa"),
+    "hardnet": Bundled("hardnet-v2.safetensors", "5db8ee5bb2a3c8d00b51b2348ab4d433cfc5acd9246e9d02842b8555eb57e86c"),
+    "sosnet": Bundled("sosnet-v2.safetensors", "cb53fe27608802d4e04f00e671c8c26beeafa002807414f13c397a7cb0016bb7"),
 }
 """Name used in a conf -> shipped file, whose name tells the version; both names load it."""
 
