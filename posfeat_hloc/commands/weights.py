@@ -1,4 +1,4 @@
-"""``weights list|get|verify|convert|average``: which weights there are, of which licence, and whether they are whole."""
+"""``weights list|get|verify|convert|average``: which weights there are, their licences, and whether they are whole."""
 
 from __future__ import annotations
 
