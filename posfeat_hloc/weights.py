@@ -37,7 +37,7 @@ class Bundled:
 BUNDLED: dict[str, Bundled] = {
     "posfeat": Bundled("posfeat-v2.safetensors", "705f08cda892b41aeedca546e841e341b195d18574555bc8eaeb5234161cd341"),
     "posfeat-small": Bundled(
-        "posfeat-small-v4.safetensors", "0e05393e5270f9fb971d23afc5a8dda156982caeee76a919e3da4322c0d6d642"
+        "posfeat-small-v4.safetensors", "70d5208c7a3b9dc03a9e4b0cac9670f00a0f740b666a68bf95404d4866beddeb"
     ),
     "hardnet": Bundled("hardnet-v2.safetensors", "5db8ee5bb2a3c8d00b51b2348ab4d433cfc5acd9246e9d02842b8555eb57e86c"),
     "sosnet": Bundled("sosnet-v2.safetensors", "cb53fe27608802d4e04f00e671c8c26beeafa002807414f13c397a7cb0016bb7"),

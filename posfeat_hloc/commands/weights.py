@@ -181,7 +181,7 @@ def _size(path: Path) -> str:
 
 
 def average(args: argparse.Namespace) -> bool:
-    """Write (1 - share) first + share second of every tensor, with the metadata of the second.
+    """Write (1 - share) first + share second of every tensor; keypoint head and metadata are those of the second.
 
     Between weights and what was fine-tuned from them such averages often keep the abilities of both (WiSE-FT,
     Wortsman et al., 2022).
@@ -195,7 +195,7 @@ def average(args: argparse.Namespace) -> bool:
     if shapes[0] != shapes[1]:
         raise ConfigurationError(f"{args.first} and {args.second}: not weights of one network")
     tensors = {
-        name: torch.lerp(first.tensors[name], tensor, args.share) if tensor.is_floating_point() else tensor
+        name: torch.lerp(first.tensors[name], tensor, args.share) if _averaged(name, tensor) else tensor
         for name, tensor in second.tensors.items()
     }
     origin = {"average_of": f"{first.sha256} {second.sha256}", "share": str(args.share)}
@@ -203,3 +203,8 @@ def average(args: argparse.Namespace) -> bool:
     digest = weights.save(args.output, tensors, second.metadata | origin)
     print(f"{args.output}{_size(args.output)}\n  sha256 {digest}")
     return True
+
+
+def _averaged(name: str, tensor: torch.Tensor) -> bool:
+    """A keypoint head reads the descriptors that it was trained on, so heads are not mixed."""
+    return tensor.is_floating_point() and not name.startswith("localheader.")

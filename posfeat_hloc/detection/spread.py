@@ -17,6 +17,16 @@ POOL = 3
 """Keypoints take part for each one that is wanted, the strongest: distance is no merit of the very weakest."""
 
 
+AREA = 100
+"""Pixels for each keypoint that takes part, at least: an image has a peak for each 25 or so, and where many are asked
+for in a small image the weak ones among them match less often than spreading helps."""
+
+
+def candidates(count: int, pixels: int) -> int:
+    """How many of the strongest keypoints take part when ``count`` are wanted in an image of so many pixels."""
+    return max(count, min(POOL * count, pixels // AREA))
+
+
 def strongest(keypoints: Floats, scores: Floats, count: int) -> Indices:
     """Indices of the ``count`` highest scores, highest first; of equal ones the first. Keypoints do not matter."""
     return np.argsort(-scores, kind="stable")[:count]

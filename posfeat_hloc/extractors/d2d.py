@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from posfeat_hloc.detection.contrast import VISIBLE, textured
 from posfeat_hloc.detection.d2d import TERMS, score_map, top_k
 from posfeat_hloc.detection.hessian import hessian_determinant, peaks_of_all
-from posfeat_hloc.detection.spread import POOL, spread
+from posfeat_hloc.detection.spread import candidates, spread
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.extractors import check_images
 from posfeat_hloc.features import Features
@@ -174,7 +174,7 @@ def detect_peaks(raw: Tensor, images: Tensor, options: Options) -> list[Features
         inside &= allowed[y, x]
         pixels, strength = pixels[inside], strength[inside]
         saliency = interpolate(image_scores[None], pixels)[:, 0] * strength**options.peak_power
-        wanted = POOL * options.max_keypoints if options.spread else options.max_keypoints
+        wanted = candidates(options.max_keypoints, allowed.numel()) if options.spread else options.max_keypoints
         values, best = saliency.topk(min(wanted, len(saliency)))
         keypoints = pixels[best]
         if options.spread and len(values) > options.max_keypoints:

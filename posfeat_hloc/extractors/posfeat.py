@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from posfeat_hloc.detection.contrast import VISIBLE, textured
 from posfeat_hloc.detection.peaks import SUBPIXEL, find_peaks, refine
 from posfeat_hloc.detection.sampling import read_descriptors
-from posfeat_hloc.detection.spread import POOL, spread
+from posfeat_hloc.detection.spread import candidates, spread
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.extractors import check_images
 from posfeat_hloc.features import Features
@@ -105,7 +105,7 @@ class Extractor:
             local_map, small = describe(self.backbone, image, memory)
             scores = score(self.head, local_map, small, image, memory)[:height, :width]
         allowed = textured(image, opt.min_contrast)[0, :height, :width]
-        peaks = POOL * opt.max_keypoints if opt.spread else opt.max_keypoints
+        peaks = candidates(opt.max_keypoints, height * width) if opt.spread else opt.max_keypoints
         pixels = find_peaks(scores, opt.radius, opt.threshold, peaks, opt.quirks, allowed)
         keypoints, values = refine(scores, pixels, opt.subpixel)
         if opt.spread and len(values) > opt.max_keypoints:

@@ -207,12 +207,14 @@ def test_bad_input_of_convert(checkpoint: Path, capsys: Output) -> None:
 def test_average_of_two_weights(tmp_path: Path, capsys: Output) -> None:
     for name, value in {"a": 1.0, "b": 3.0}.items():
         tensors = {"w": torch.full((2, 3), value), "count": torch.tensor(int(value))}
+        tensors["localheader.w"] = torch.full((2,), value)
         weights.save(tmp_path / f"{name}.safetensors", tensors, {"from": name})
     output = tmp_path / "new" / "mean.safetensors"
     assert run("average", tmp_path / "a.safetensors", tmp_path / "b.safetensors", output, "--share", "0.75") == 0
     mean = weights.load(str(output))
     assert torch.equal(mean.tensors["w"], torch.full((2, 3), 2.5))
     assert int(mean.tensors["count"]) == 3
+    assert mean.tensors["localheader.w"].tolist() == [3, 3]
     assert mean.metadata["from"] == "b"
     assert mean.sha256 in capsys.readouterr().out
     assert run("average", "hardnet", "posfeat-small", output) == 1

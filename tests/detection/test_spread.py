@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posfeat_hloc.detection.spread import POOL, spread, strongest, suppression_radii
+from posfeat_hloc.detection.spread import AREA, POOL, candidates, spread, strongest, suppression_radii
 
 
 def radii_by_hand(keypoints: np.ndarray, scores: np.ndarray) -> np.ndarray:
@@ -64,6 +64,14 @@ def test_the_very_weakest_do_not_take_part() -> None:
 def test_the_choice_does_not_depend_on_the_unit(scale: float) -> None:
     keypoints, scores = cloud(2, 500, 10**6)
     assert (spread(keypoints, scores, 90) == spread(keypoints * np.float32(scale), scores, 90)).all()
+
+
+@pytest.mark.parametrize(
+    ("count", "pixels", "expected"),
+    [(2048, 1024 * 683, POOL * 2048), (4096, 1024 * 683, 1024 * 683 // AREA), (8192, 1024 * 683, 8192), (9, 0, 9)],
+)
+def test_few_take_part_where_the_image_is_small(count: int, pixels: int, expected: int) -> None:
+    assert candidates(count, pixels) == expected
 
 
 def test_no_keypoints_and_equal_scores() -> None:
