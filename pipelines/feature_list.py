@@ -15,6 +15,8 @@ from pipelines.argument_types import positive
 from posfeat_hloc import confs
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.extract_features import extract
+from posfeat_hloc.stores import FeatureStore
+from posfeat_hloc.stores.foreign import check_sizes
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,9 @@ def feature_file(
     """
     if choice.conf is None:
         assert choice.file is not None
+        with FeatureStore(choice.file) as store:
+            store.require(names, f"of {len(names)} images are missing")
+            check_sizes(store, images, names)
         return choice.file, {}
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{choice.stem}.h5"

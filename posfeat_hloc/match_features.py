@@ -59,7 +59,7 @@ class MatchingReport:
 
     matched: int = 0
     reused: int = 0
-    counts: list[int] = field(default_factory=list)
+    counts: list[int] = field(default_factory=list, compare=False)
 
     def __str__(self) -> str:
         text = f"{self.matched} matched, {self.reused} kept"
@@ -96,10 +96,10 @@ def main(
         folder = Path(export_dir) if export_dir is not None else features.parent
         matches = folder / f"{features.stem}_{conf['output']}_{pairs.stem}.h5"
     with FeatureStore(features) as store:
-        known = store.names()
+        known = store.listed()  # of incomplete ones match() says what is wrong
     if features_ref is not None:
         with FeatureStore(features_ref) as store:
-            found = read_pairs(pairs, known, store.names())
+            found = read_pairs(pairs, known, store.listed())
     else:
         found = read_pairs(pairs, known)
     report = match(conf, found, features, matches, device, overwrite, reference=features_ref, memory=memory)
@@ -193,8 +193,7 @@ class StoredImages:
     """What is known of images of a file before their descriptors are read; they are numbered from ``first`` on."""
 
     def __init__(self, store: FeatureStore, names: set[str], places: bool, first: int = 0) -> None:
-        if missing := sorted(name for name in names if name not in store):
-            raise StoreError(f"{store.path}: holds no features of {missing[0]!r} ({len(missing)} images of the pairs)")
+        store.require(names, "images of the pairs")
         self.store = store
         self.names = sorted(names)
         self.number = {name: first + i for i, name in enumerate(self.names)}

@@ -156,7 +156,7 @@ def load(name_or_path: str) -> Checkpoint:
     is removed.
 
     Raises:
-        WeightsError: unknown name, missing file, no network, wrong hash, or a file that holds no tensors.
+        WeightsError: unknown name, missing file, no network, wrong hash, or a file that holds no tensors, or NaN.
     """
     name_or_path = plain_name(name_or_path)
     if name_or_path in BUNDLED:
@@ -180,7 +180,18 @@ def load(name_or_path: str) -> Checkpoint:
             )
         digest = sha256(path)
     tensors, metadata = _read_safetensors(path) if path.suffix == ".safetensors" else (_read_torch(path), {})
+    _check_finite(path, tensors)
     return Checkpoint(tensors, metadata, digest)
+
+
+def _check_finite(path: Path, tensors: dict[str, Tensor]) -> None:
+    """A NaN in the weights of a network is one in all its features."""
+    wrong = [name for name, t in tensors.items() if t.is_floating_point() and not bool(t.isfinite().all())]
+    if wrong:
+        raise WeightsError(
+            f"{path}: {len(wrong)} of {len(tensors)} tensors hold NaN or infinite numbers, such as {wrong[0]}; the "
+            "training diverged: take an earlier checkpoint"
+        )
 
 
 def public_path(name: str) -> Path:

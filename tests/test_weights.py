@@ -140,6 +140,18 @@ def test_checkpoints_without_tensors(tmp_path: Path, content: Any) -> None:
         weights.load(str(path))
 
 
+@pytest.mark.parametrize("ending", ["safetensors", "pth"])
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path, ending: str) -> None:
+    tensors = {"conv.weight": torch.ones(3, 3), "conv.bias": torch.tensor([1.0, float("nan")]), "n": torch.tensor(4)}
+    path = tmp_path / f"mine.{ending}"
+    if ending == "pth":
+        torch.save({"state_dict": tensors}, path)
+    else:
+        weights.save(path, tensors, {})
+    with pytest.raises(WeightsError, match=r"1 of 3 tensors hold NaN .*such as conv\.bias"):
+        weights.load(str(path))
+
+
 def test_the_installed_folder_goes_before_the_checkouts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = tmp_path / "posfeat_hloc" / "weights.py"
     module.parent.mkdir()

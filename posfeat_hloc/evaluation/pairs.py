@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from posfeat_hloc.errors import StoreError
 from posfeat_hloc.extract_features import choose_device
 from posfeat_hloc.features import Features, Matches
 from posfeat_hloc.image_inputs import fingerprint
@@ -62,11 +61,7 @@ def measure_pairs(
     matching = create(matcher)
     with FeatureStore(features) as store:
         names = sorted({name for pair in pairs for name in pair})
-        if absent := [name for name in names if name not in store]:
-            raise StoreError(
-                f"{features}: holds no features of {absent[0]!r} ({len(absent)} of {len(names)} images are missing); "
-                "extract them first"
-            )
+        store.require(names, f"of {len(names)} images are missing")
         check_suits(trained_for(matching), store.configuration, features)
         foreign = fingerprint(features)  # hloc's files hold no digests
         digests = {name: store.digest(name) or foreign for name in names}

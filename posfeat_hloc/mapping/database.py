@@ -19,6 +19,7 @@ from posfeat_hloc.mapping.pairs import Pair
 from posfeat_hloc.output import writing_remedy
 from posfeat_hloc.progress import Bar, waiting
 from posfeat_hloc.stores import FeatureStore, MatchStore
+from posfeat_hloc.stores.foreign import check_sizes
 
 MADE_BY = (pycolmap.__version__, 2)
 """What a database depends on besides its inputs: COLMAP, and a number that grows when verification here changes."""
@@ -76,6 +77,7 @@ def build_database(
         pycolmap.Database.open(path) as db,
         pycolmap.DatabaseTransaction(db),
     ):
+        check_sizes(feature_store, images, names)
         sizes = {name: feature_store.image_size(name) for name in names}
         ids: dict[str, int] = {}
         for camera_guess, members in assign_cameras(images, sizes, camera or CameraOptions()):

@@ -7,21 +7,25 @@ is half a pixel wide above x = 512 and two pixels above 2048; it reads float32 a
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from posfeat_hloc.errors import StoreError
 from posfeat_hloc.features import Features
+from posfeat_hloc.stores import foreign
 from posfeat_hloc.stores.hdf5 import content_digest, read_text, write_text
 from posfeat_hloc.stores.images import ImageStore
 
-_DATASETS = ("keypoints", "descriptors", "image_size")
 _SCORES = ("scores", "keypoint_scores")  # files of some hloc extractors use the second name, or have none
 
 
 class FeatureStore(ImageStore):
     """Read and write the features of many images; see :mod:`posfeat_hloc.stores.hdf5` for how it is opened."""
+
+    _order: bool | None = None  # see _rows_are_points
 
     def write(
         self,
@@ -56,20 +60,71 @@ class FeatureStore(ImageStore):
     @staticmethod
     def _is_complete(group: h5py.Group) -> bool:
         """All datasets are there and agree in the number of points (hloc's crashes leave groups that do not)."""
-        if not all(isinstance(group.get(key), h5py.Dataset) for key in _DATASETS):
-            return False
-        keypoints, descriptors = group["keypoints"], group["descriptors"]
-        if keypoints.ndim != 2 or descriptors.ndim != 2 or len(keypoints) != descriptors.shape[1]:
-            return False
-        return all(group[key].shape == (len(keypoints),) for key in _SCORES if key in group)
+        return not foreign.why_incomplete(group)
+
+    def names(self) -> list[str]:
+        """Names of all complete images, sorted; StoreError for a file with an array for each image."""
+        with self._damage("the list of images"):
+            foreign.check_layout(self.path, self.file)
+        return super().names()
+
+    def listed(self) -> list[str]:
+        """Names of all groups that hold data, complete or not, sorted."""
+        with self._damage("the list of images"):
+            foreign.check_layout(self.path, self.file)
+            return sorted(_with_data(self.file, ""))
+
+    def why_not(self, name: str) -> str:
+        """What is wrong with the group of an image that does not count as stored; empty where there is no group."""
+        with self._damage(f"the group of {name!r}"):
+            foreign.check_layout(self.path, self.file)
+            item = self.file.get(name)
+            return foreign.why_incomplete(item) if isinstance(item, h5py.Group) else ""
+
+    def require(self, names: Iterable[str], of: str) -> None:
+        """StoreError where images are missing, with what is wrong with the group of the first one.
+
+        Args:
+            names: of the images.
+            of: follows the number of missing ones in the message, such as ``images of the pairs``.
+        """
+        if missing := sorted(name for name in names if name not in self):
+            why = self.why_not(missing[0])
+            raise StoreError(
+                f"{self.path}: holds no {'complete ' if why else ''}features of {missing[0]!r} ({len(missing)} {of}); "
+                + (f"{why}. Each image needs {foreign.LAYOUT}" if why else "extract them first")
+            )
 
     def keypoints(self, name: str) -> NDArray[np.float32]:
         """``(N, 2)`` keypoints of an image."""
-        return np.asarray(self._read(name, "keypoints"), np.float32)
+        found = self._read(name, "keypoints")
+        if not self.digest(name):
+            foreign.check_keypoints(self.path, name, found)
+        return np.asarray(found, np.float32).reshape(-1, 2)
 
     def descriptors(self, name: str) -> NDArray[np.float16]:
-        """``(N, D)`` descriptors of an image, in half precision as stored."""
-        return np.asarray(self._read(name, "descriptors"), np.float16).T
+        """``(N, D)`` descriptors of an image, in half precision.
+
+        As stored; of a file that another program wrote, turned and normalised where that is needed
+        (:mod:`posfeat_hloc.stores.foreign`), and StoreError where they are not finite.
+        """
+        found = self._read(name, "descriptors")
+        if self.digest(name):
+            return np.asarray(found, np.float16).T
+        return foreign.normalised(self.path, name, found if self._rows_are_points(name) else found.T)
+
+    def _rows_are_points(self, name: str) -> bool:
+        """Whether a group has descriptors ``(N, D)``; where N = D, as the first group that tells."""
+        with self._damage(f"descriptors of {name!r}"):
+            found = foreign.rows_are_points(self.file[name])
+            if found is None:
+                if self._order is None:
+                    told = (foreign.rows_are_points(self.file[other]) for other in self.names())
+                    self._order = next((order for order in told if order is not None), False)
+                found = self._order
+        if found:
+            foreign.say_order(self.path)
+        return found
 
     def descriptor_bytes(self, name: str) -> int:
         """Memory that :meth:`descriptors` of an image takes; does not read them."""
@@ -111,4 +166,17 @@ class FeatureStore(ImageStore):
 
     def _check(self, name: str) -> None:
         if name not in self:
-            raise StoreError(f"{self.path}: holds no complete features of {name!r}; extract them first")
+            why = self.why_not(name)
+            raise StoreError(
+                f"{self.path}: holds no complete features of {name!r}; "
+                + (f"{why}. Each image needs {foreign.LAYOUT}" if why else "extract them first")
+            )
+
+
+def _with_data(group: h5py.Group, prefix: str) -> Iterator[str]:
+    if prefix and any(isinstance(item, h5py.Dataset) for item in group.values()):
+        yield prefix.removesuffix("/")
+        return
+    for key, item in group.items():
+        if isinstance(item, h5py.Group):
+            yield from _with_data(item, f"{prefix}{key}/")

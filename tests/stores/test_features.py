@@ -158,7 +158,7 @@ def hloc_group(file: h5py.File, name: str, n: int = 4, **changes: object) -> Non
     data: dict[str, object] = {
         "keypoints": np.full((n, 2), 100.5, np.float16),
         "scores": np.full(n, 0.5, np.float16),
-        "descriptors": np.full((8, n), 0.25, np.float16),
+        "descriptors": np.full((16, n), 0.25, np.float16),
         "image_size": np.array([640, 480]),
     }
     group = file.create_group(name)
@@ -180,7 +180,7 @@ def test_file_of_hloc_is_read(tmp_path: Path) -> None:
         found = store.read("db/1.jpg")
         assert_array_equal(found.keypoints, np.full((4, 2), 100.5))
         assert_array_equal(found.scores, np.full(4, 0.5))
-        assert_array_equal(found.descriptors, np.full((4, 8), 0.25))
+        assert_array_equal(found.descriptors, np.full((4, 16), 0.25))
         assert [array.dtype for array in (found.keypoints, found.scores, found.descriptors)] == [np.float32] * 3
         assert store.image_size("db/1.jpg") == (640, 480)
         assert store.uncertainty("db/1.jpg") == 2
