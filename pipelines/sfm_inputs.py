@@ -75,7 +75,7 @@ def image_names(args: argparse.Namespace) -> list[str]:
 def _chosen(args: argparse.Namespace, names: list[str]) -> list[str]:
     if args.image_list is None:
         return names
-    asked = list(dict.fromkeys(read_names(args.image_list)))
+    asked = list(dict.fromkeys(read_names(args.image_list, args.images)))
     if absent := sorted(set(asked) - set(names)):
         raise ConfigurationError(
             f"{args.image_list}: {absent[0]!r} is not in {args.images} ({len(absent)} of {len(asked)} names; one is "

@@ -174,8 +174,8 @@ def parser(description: str | None) -> argparse.ArgumentParser:
 
     add = options.add_argument_group("pairs").add_argument
     add("--pairs", metavar="exhaustive|sequential|retrieval|gps|FILE",
-        help="which images are matched: all with all, neighbours in the order of names, similar ones, near ones by "
-        "GPS, or those that a FILE names, two a line (default: exhaustive, retrieval of more than "
+        help="which images are matched: all with all, neighbours in the natural order of names, similar ones, near "
+        "ones by GPS, or those that a FILE names, two a line (default: exhaustive, retrieval of more than "
         f"{ALL_PAIRS_UP_TO} images, of videos sequential)")  # fmt: skip
     add("--overlap", type=positive, default=10, metavar="N",
         help="neighbours on each side for --pairs sequential (default: %(default)s)")  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,9 @@ def exit_code(action: Callable[[], bool], output: Path | None, resume: str) -> i
     Returns:
         0 with a result, 1 without one or after an error, 130 after Ctrl-C.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")  # paths may hold bytes that are not UTF-8
     try:
         return 0 if action() else 1
     except PosfeatError as error:

@@ -114,7 +114,7 @@ def main(
     """
     path = feature_path if feature_path is not None else Path(export_dir or ".") / f"{conf['output']}.h5"
     if isinstance(image_list, (str, Path)):
-        image_list = read_names(Path(image_list))
+        image_list = read_names(Path(image_list), Path(image_dir))
     report = extract(conf, Path(image_dir), path, image_list, device, overwrite)
     for name, reason in report.skipped.items():
         print(f"skipped {name}: {reason}")
@@ -183,13 +183,17 @@ def extract(
     return report
 
 
-def read_names(path: Path) -> list[str]:
-    """Read a list of image names, one a line; ConfigurationError when the file cannot be read."""
+def read_names(path: Path, folder: Path) -> list[str]:
+    """Read a list of names of images in a folder, one a line; ConfigurationError when the file cannot be read.
+
+    Lines that start with ``#`` are left out, unless there is an image of that name.
+    """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path}: cannot be read as a list of image names ({error})") from error
-    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    names = (line.strip() for line in lines if line.strip())
+    return [name for name in names if not name.startswith("#") or (folder / name).is_file()]
 
 
 def extract_pixels(extractor: Extractor, pixels: NDArray[np.uint8], preprocessing: Conf) -> Features:

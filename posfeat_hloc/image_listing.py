@@ -11,6 +11,18 @@ from pathlib import Path
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.image_formats import EXTENSIONS, RAW, VIDEO
 
+NaturalKey = tuple[tuple[tuple[str | int, ...], ...], str]
+
+
+def natural_order(name: str) -> NaturalKey:
+    """Key to sort names by as a person does, folder by folder: ``frame_2`` before ``frame_10``.
+
+    Digits are compared as numbers, all else as text; where only leading zeros differ, the names as text decide.
+    """
+    parts = (re.split("([0-9]+)", part) for part in name.split("/"))
+    return tuple(tuple(int(t) if i % 2 else t for i, t in enumerate(part)) for part in parts), name
+
+
 _OF_SYSTEMS = frozenset({"@eadir", "#recycle", "__macosx", "lost+found", "$recycle.bin", "system volume information"})
 """Folders in which file servers and file managers keep thumbnails and what was deleted."""
 _RESULTS = ("features.h5", "matches.h5", "queries.jsonl", "summary.json", "report.html", "database.db", "inputs.json")

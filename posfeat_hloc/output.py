@@ -78,11 +78,14 @@ def only_writer(folder: Path) -> Iterator[None]:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replace a text file by a complete new one, or leave it as it was."""
+    """Replace a text file by a complete new one, or leave it as it was.
+
+    Bytes of paths that are not UTF-8 become ``\\udcXX``, JSON's own form of them, which its readers turn back.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     try:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
         os.replace(partial, path)
     except OSError:
         with contextlib.suppress(OSError):

@@ -6,11 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.extract_features import read_names
 from posfeat_hloc.image_copies import check_copies
-from posfeat_hloc.image_listing import survey
+from posfeat_hloc.image_listing import natural_order, survey
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -126,3 +129,31 @@ def test_cameras_side_by_side_are_no_copies(tmp_path: Path) -> None:
         picture(tmp_path, f"left/{i}.jpg", i, 240)
         picture(tmp_path, f"right/{i}.jpg", i, 120)
     check_copies(tmp_path, survey(tmp_path).names)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["frame_2.jpg", "frame_10.jpg", "frame_100.jpg"],
+        ["a/9.jpg", "a/10.jpg", "a10/1.jpg"],
+        ["cam2/10.jpg", "cam10/2.jpg"],
+        ["7.jpg", "10.jpg", "a.jpg"],
+        ["f01.jpg", "f1.jpg", "f2.jpg", "f02b.jpg"],
+        ["1.10.jpg", "2.9.jpg"],
+    ],
+)
+def test_natural_order(names: list[str]) -> None:
+    shuffled = names[1:] + names[:1]
+    assert sorted(shuffled, key=natural_order) == names
+
+
+@given(st.lists(st.text("a1029/_.²٣é#", max_size=6)))
+def test_natural_order_is_an_order_of_any_names(names: list[str]) -> None:
+    assert sorted(sorted(names), key=natural_order) == sorted(sorted(names, reverse=True), key=natural_order)
+
+
+def test_lists_of_names_that_begin_with_a_number_sign(tmp_path: Path) -> None:
+    touch(tmp_path, "#1.jpg", "#2 b.jpg", "a:3.jpg")
+    path = tmp_path / "list.txt"
+    path.write_text("# a comment\n#1.jpg\n#2 b.jpg\n#gone.jpg\na:3.jpg\nlater.jpg\n")
+    assert read_names(path, tmp_path) == ["#1.jpg", "#2 b.jpg", "a:3.jpg", "later.jpg"]

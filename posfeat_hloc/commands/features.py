@@ -67,7 +67,7 @@ def extract(args: argparse.Namespace) -> bool:
         print(f"features: {path}")
         return True
     path.parent.mkdir(parents=True, exist_ok=True)
-    names = None if args.image_list is None else extract_features.read_names(args.image_list)
+    names = None if args.image_list is None else extract_features.read_names(args.image_list, args.image_dir)
     report = extract_features.extract(conf, args.image_dir, path, names, args.device, args.overwrite, masks=args.masks)
     for title, items in (("skipped", report.skipped), ("note", report.notes)):
         for name, reason in items.items():

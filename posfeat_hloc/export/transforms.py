@@ -18,8 +18,10 @@ from PIL import Image
 
 from posfeat_hloc.errors import MappingError
 from posfeat_hloc.export.upright import Array
+from posfeat_hloc.image_listing import natural_order
 from posfeat_hloc.images import read_orientation
 from posfeat_hloc.masks import Masks
+from posfeat_hloc.output import write_atomically
 
 _PERSPECTIVE = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV")
 _FISHEYE = ("SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE", "OPENCV_FISHEYE")
@@ -54,7 +56,9 @@ def write_transforms(
     """
     turn = np.eye(3) if turn is None else turn
     model.transform(pycolmap.Sim3d(1.0, pycolmap.Rotation3d(turn), np.zeros(3)))
-    registered = sorted((image for image in model.images.values() if image.has_pose), key=lambda image: str(image.name))
+    registered = sorted(
+        (image for image in model.images.values() if image.has_pose), key=lambda image: natural_order(image.name)
+    )
     if masks is not None:
         Masks(masks).missing([image.name for image in registered])
     intrinsics = {camera_id: intrinsics_of(camera) for camera_id, camera in model.cameras.items()}
@@ -80,9 +84,8 @@ def write_transforms(
     }
     model.export_PLY(output / f"{_POINTS}.partial")
     os.replace(output / f"{_POINTS}.partial", output / _POINTS)
-    partial, path_of_json = output / "transforms.json.partial", output / "transforms.json"
-    partial.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(partial, path_of_json)
+    path_of_json = output / "transforms.json"
+    write_atomically(path_of_json, json.dumps(result, indent=2, ensure_ascii=False) + "\n")
     return path_of_json
 
 

@@ -51,7 +51,7 @@ def result_names(queries: Sequence[str], names: str = "file") -> dict[str, str]:
 
 
 def read_results(path: Path) -> dict[str, pycolmap.Rigid3d]:
-    """Read poses as :func:`write_results` or hloc wrote them; names may contain spaces.
+    """Read poses as :func:`write_results` or hloc wrote them; names may contain spaces and begin with ``#``.
 
     Raises:
         ConfigurationError: no such file, a line of another form, or a name that occurs twice.
@@ -62,9 +62,9 @@ def read_results(path: Path) -> dict[str, pycolmap.Rigid3d]:
         raise ConfigurationError(f"{path}: cannot be read as a file of poses ({error})") from error
     poses: dict[str, pycolmap.Rigid3d] = {}
     for number, line in enumerate(lines, start=1):
-        if not line.strip() or line.startswith("#"):
+        name, *words = line.rsplit(maxsplit=7) or [""]
+        if not line.strip() or (line.startswith("#") and not _is_pose(words)):
             continue
-        name, *words = line.rsplit(maxsplit=7)
         try:
             w, x, y, z, *translation = (float(word) for word in words)
             norm = float(np.linalg.norm([w, x, y, z]))
@@ -79,3 +79,11 @@ def read_results(path: Path) -> dict[str, pycolmap.Rigid3d]:
         rotation = pycolmap.Rotation3d(np.array([x, y, z, w]) / norm)
         poses[name.strip()] = pycolmap.Rigid3d(rotation, np.array(translation))
     return poses
+
+
+def _is_pose(words: Sequence[str]) -> bool:
+    """Whether a line that starts with ``#`` is one of an image whose name does, and no comment."""
+    try:
+        return len([float(word) for word in words]) == 7
+    except ValueError:
+        return False

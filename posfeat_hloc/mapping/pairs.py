@@ -7,6 +7,7 @@ from itertools import combinations
 from pathlib import Path
 
 from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.image_listing import natural_order
 from posfeat_hloc.output import write_atomically
 
 Pair = tuple[str, str]
@@ -18,12 +19,12 @@ def exhaustive_pairs(names: Iterable[str]) -> list[Pair]:
 
 
 def sequences_of(names: Iterable[str]) -> list[list[str]]:
-    """Images in the order of their names, one list for each camera.
+    """Images in the natural order of their names (``frame_2`` before ``frame_10``), one list for each camera.
 
     Cameras that took pictures side by side have a folder each, and the same names in all of them. Folders without
     common names follow one another, and are one sequence.
     """
-    order = sorted(set(names))
+    order = sorted(set(names), key=natural_order)
     folders: dict[str, list[str]] = {}
     for name in order:
         folders.setdefault(name.rpartition("/")[0], []).append(name)
@@ -43,8 +44,8 @@ def sequential_pairs(names: Iterable[str], overlap: int = 10, quadratic: bool = 
     those that were taken at the same time.
 
     Args:
-        names: images of one sequence, named so that sorting gives the order of exposure; or of several cameras, with a
-            folder each, see :func:`sequences_of`.
+        names: images of one sequence, named so that numbers in them give the order of exposure; or of several cameras,
+            with a folder each, see :func:`sequences_of`.
         overlap: neighbours on each side.
         quadratic: also the neighbours at distances 2 overlap, 4 overlap, ... up to 2^overlap, as COLMAP's sequential
             matcher does, which ties distant parts of a sequence together.
@@ -101,8 +102,8 @@ def read_pairs(
 ) -> list[Pair]:
     """Read a text file with two image names a line.
 
-    Names may contain spaces: a line is split where both halves are among ``names``. Empty lines and lines starting with
-    ``#`` are left out.
+    Names may contain spaces: a line is split where both halves are among ``names``. Empty lines are left out, and lines
+    that start with ``#``, unless they name two images of ``names``.
 
     Args:
         path: of the file.
@@ -121,9 +122,11 @@ def read_pairs(
     known1 = known if reference_names is None else set(reference_names)
     pairs = []
     for number, line in enumerate(lines, start=1):
-        if not line.strip() or line.startswith("#"):
+        if not line.strip() or (line.startswith("#") and known is None):
             continue
         pair = _split(line, known, known1)
+        if pair is None and line.startswith("#"):
+            continue
         if pair is None:
             raise ConfigurationError(f"{path}, line {number}: does not name two images of this collection: {line!r}")
         pairs.append(pair)

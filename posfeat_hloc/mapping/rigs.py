@@ -13,6 +13,7 @@ from pathlib import Path
 import pycolmap
 
 from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.image_listing import natural_order
 from posfeat_hloc.mapping.pairs import Pair, sequential_pairs, unique_pairs
 
 
@@ -42,7 +43,7 @@ def read_rigs(path: Path) -> list[pycolmap.RigConfig]:
 
 
 def frames_of(rigs: Sequence[pycolmap.RigConfig], names: Sequence[str]) -> list[list[str]]:
-    """Images that were taken at the same time, frame by frame in the order of their names.
+    """Images that were taken at the same time, frame by frame in the natural order of their names.
 
     Raises:
         ConfigurationError: no frame has two images.
@@ -54,7 +55,7 @@ def frames_of(rigs: Sequence[pycolmap.RigConfig], names: Sequence[str]) -> list[
             if prefix is not None:
                 frames.setdefault((number, name.removeprefix(prefix)), []).append(name)
                 break
-    result = [frames[key] for key in sorted(frames)]
+    result = [frames[key] for key in sorted(frames, key=lambda key: (key[0], natural_order(key[1])))]
     if not any(len(frame) > 1 for frame in result):
         prefixes = ", ".join(repr(camera.image_prefix) for rig in rigs for camera in rig.cameras)
         raise ConfigurationError(

@@ -13,6 +13,7 @@ import pycolmap
 from numpy.typing import NDArray
 from plotly.io import to_html
 
+from posfeat_hloc.image_listing import natural_order
 from posfeat_hloc.report.charts import BLUE, as_picture, new_figure
 from posfeat_hloc.report.content import Interactive, Picture
 
@@ -43,7 +44,9 @@ class Cameras:
     @classmethod
     def of_model(cls, model: pycolmap.Reconstruction, label: str = "cameras") -> Cameras:
         """All cameras with a pose."""
-        images = sorted((image for image in model.images.values() if image.has_pose), key=lambda image: image.name)
+        images = sorted(
+            (image for image in model.images.values() if image.has_pose), key=lambda image: natural_order(image.name)
+        )
         poses = {image.name: image.cam_from_world() for image in images}
         return cls.of_poses(poses, label)
 

@@ -95,3 +95,16 @@ def test_no_poses_are_an_empty_file(tmp_path):
     write_results(tmp_path / "r.txt", {})
     assert (tmp_path / "r.txt").read_text() == ""
     assert read_results(tmp_path / "r.txt") == {}
+
+
+def test_names_that_begin_with_a_number_sign_are_no_comments(tmp_path):
+    pose = pycolmap.Rigid3d(pycolmap.Rotation3d(np.array([0.0, 0.6, 0, 0.8])), np.array([1.0, -2, 3]))
+    names = ["#1.jpg", "# 2 b.jpg", "a:3.jpg", "q\"4'.jpg"]
+    write_results(tmp_path / "poses.txt", dict.fromkeys(names, pose))
+    with (tmp_path / "poses.txt").open("a") as file:
+        file.write("# name qw qx qy qz tx ty tz\n#\n")
+    found = read_results(tmp_path / "poses.txt")
+    assert sorted(found) == sorted(names)
+    for name in names:
+        np.testing.assert_array_equal(found[name].translation, [1, -2, 3])
+        np.testing.assert_allclose(found[name].rotation.quat, [0, 0.6, 0, 0.8], rtol=1e-15)

@@ -9,6 +9,7 @@ from posfeat_hloc.mapping.pairs import (
     exhaustive_pairs,
     far_pairs,
     read_pairs,
+    sequences_of,
     sequential_pairs,
     unique_pairs,
     write_pairs,
@@ -51,6 +52,29 @@ def test_pairs_with_spaces_and_umlauts_survive_a_file(tmp_path):
     pairs = exhaustive_pairs(names)
     write_pairs(tmp_path / "pairs.txt", pairs)
     assert read_pairs(tmp_path / "pairs.txt", names) == pairs
+
+
+def test_names_that_begin_with_a_number_sign_survive_a_file(tmp_path):
+    names = ["#1.jpg", "# 2.jpg", "a:3.jpg", "q\"4'.jpg"]
+    pairs = exhaustive_pairs(names)
+    write_pairs(tmp_path / "pairs.txt", pairs)
+    with (tmp_path / "pairs.txt").open("a") as file:
+        file.write("# a comment\n#1.jpg gone.jpg\n")
+    assert read_pairs(tmp_path / "pairs.txt", names) == pairs
+
+
+def test_frames_are_taken_in_natural_order():
+    names = [f"frame_{i}.jpg" for i in range(1, 13)]
+    pairs = sequential_pairs(sorted(names), overlap=1, quadratic=False)
+    assert pairs == [(f"frame_{i}.jpg", f"frame_{i + 1}.jpg") for i in range(1, 12)]
+
+
+def test_frames_of_two_cameras_are_taken_in_natural_order():
+    names = [f"cam{c}/{i}.jpg" for c in (2, 10) for i in (9, 10, 11)]
+    assert sequences_of(names) == [
+        ["cam2/9.jpg", "cam2/10.jpg", "cam2/11.jpg"],
+        ["cam10/9.jpg", "cam10/10.jpg", "cam10/11.jpg"],
+    ]
 
 
 def test_comments_empty_lines_and_a_byte_order_mark_are_left_out(tmp_path):

@@ -18,6 +18,7 @@ from PIL.TiffImagePlugin import IFDRational
 
 from pipelines import sfm
 from posfeat_hloc.evaluation.poses import TrueCamera, pose_errors
+from posfeat_hloc.mapping.pairs import exhaustive_pairs, read_pairs
 from posfeat_hloc.mapping.reconstruction import read_model
 from tests.rendering import View, render, write_scene
 
@@ -155,3 +156,29 @@ def test_one_photograph_of_another_place_among_many(scene: tuple[Path, dict[str,
     found = run(photos, tmp_path / "out")
     assert (found["registered"], list(found["unregistered"])) == (6, ["holiday.png"])
     assert found["likely_causes"][0]["name"] == "no verified pair"
+
+
+def test_names_with_signs_in_a_folder_that_is_not_utf_8(scene: tuple[Path, dict[str, View]], tmp_path: Path) -> None:
+    """Number signs, colons, quotes and angle brackets; every file names the photographs as they are called."""
+    photos = tmp_path / "fold\udce9r" / "photos"
+    names = ["#1 a.png", "b:2.png", "c\"3'.png", "d<&>4.png"]
+    originals = sorted(scene[1])[: len(names)]
+    try:
+        photos.mkdir(parents=True)
+        for original, name in zip(originals, names, strict=True):
+            shutil.copy(scene[0] / original, photos / name)
+    except (OSError, UnicodeEncodeError) as error:
+        pytest.skip(f"this file system has no such names ({error})")
+    output = tmp_path / "fold\udce9r" / "out"
+    run(photos, output, "--camera", "single", "--export", "text", "transforms")
+    assert read_model(output / "sparse/0").num_reg_images() == 4
+    cameras = {name: scene[1][original] for original, name in zip(originals, names, strict=True)}
+    assert rotation_error(output, cameras) < 0.5
+    frames = json.loads((output / "export/transforms.json").read_text(encoding="utf-8"))["frames"]
+    found = [output / "export" / frame["file_path"] for frame in frames]
+    assert [path.name for path in found] == names
+    assert all(path.is_file() for path in found)
+    assert sorted(image.name for image in read_model(output / "export/text").images.values()) == names
+    assert read_pairs(output / "pairs.txt", names) == exhaustive_pairs(names)
+    given = json.loads((output / "inputs.json").read_text(encoding="utf-8"))
+    assert str(photos) in json.dumps(given, ensure_ascii=False)
