@@ -15,7 +15,7 @@ import sys
 from copy import deepcopy
 from pathlib import Path
 
-from pipelines.argument_types import add_network_options, add_pose_options, positive, thresholds
+from pipelines.argument_types import add_network_options, add_orientation, add_pose_options, positive, thresholds
 from pipelines.colmap_log import send_colmap_log_to
 from pipelines.report import add_report_option, write_page
 from pipelines.sfm_options import configurations
@@ -88,6 +88,7 @@ def protocol_options(args: argparse.Namespace) -> ProtocolOptions:
         device=args.device,
         threads=args.threads,
         progress=not args.quiet,
+        orientation=args.orientation,
     )
 
 
@@ -113,6 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--max-size", type=positive, metavar="PX",
         help="shrink images to this longest side for extraction (default: the conf's)")  # fmt: skip
     add("--max-keypoints", type=positive, metavar="N", help="keypoints in an image (default: the conf's)")
+    add_orientation(parser)
     add("--neighbors", type=positive, default=50, metavar="N",
         help="most similar database images for a query (default: %(default)s)")  # fmt: skip
     add("--retrieval", choices=list(confs.retrieval), default="vlad-hardnet",

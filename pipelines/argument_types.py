@@ -7,6 +7,7 @@ import argparse
 from posfeat_hloc import confs, weights
 from posfeat_hloc.evaluation.poses import Threshold
 from posfeat_hloc.localization.options import FALLBACKS, LocalizationOptions
+from posfeat_hloc.orientation import MODES
 
 
 def positive(text: str) -> int:
@@ -61,3 +62,11 @@ def add_pose_options(parser: argparse.ArgumentParser) -> None:
         help="try groups of map images without common 3D points apart; the one with most inliers wins")  # fmt: skip
     add("--fallback", choices=[name for name in FALLBACKS if name],
         help="give queries that are not localized the pose of their first map image, as benchmarks allow")  # fmt: skip
+
+
+def add_orientation(parser: argparse._ActionsContainer) -> None:
+    """``--orientation``."""
+    parser.add_argument("--orientation", choices=MODES, default="auto",
+        help="how photographs are held, for their features; cameras and keypoints stay in the pixels as stored. auto: "
+        "by EXIF, and turned where others show that a photograph lies on its side; exif: by EXIF alone; none: as "
+        "stored (default: %(default)s)")  # fmt: skip

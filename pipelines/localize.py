@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from glob import glob
 from pathlib import Path
 
-from pipelines.argument_types import add_pose_options, positive, thresholds
+from pipelines.argument_types import add_orientation, add_pose_options, positive, thresholds
 from pipelines.localize_summary import LocalizationRun, as_json, as_text
 from pipelines.report import add_report_option, write_page
 from posfeat_hloc import confs, extractors
@@ -31,15 +31,18 @@ from posfeat_hloc.localization.localize import localize
 from posfeat_hloc.localization.map_folder import MapFolder, open_map
 from posfeat_hloc.localization.options import LocalizationOptions
 from posfeat_hloc.localization.queries import Query, queries_of_folder, read_query_lists
+from posfeat_hloc.localization.query_orientation import QueryImages, orient_queries, views_of
 from posfeat_hloc.localization.results import NAMES, result_names, write_results
 from posfeat_hloc.localization.sparse_map import SparseMap
 from posfeat_hloc.localization.turned import TurnedInputs, one_turned, retry_turned
 from posfeat_hloc.mapping.pairs import Pair, read_pairs, write_pairs
 from posfeat_hloc.match_features import match
+from posfeat_hloc.orientation import Orientation
 from posfeat_hloc.output import only_writer, write_atomically
 from posfeat_hloc.output_inputs import claim
 from posfeat_hloc.retrieval import describe_images, retrieve
 from posfeat_hloc.stores import FeatureStore, GlobalDescriptorStore
+from posfeat_hloc.timing import timed
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -87,6 +90,13 @@ def _run(
     progress = not args.quiet
 
     features, matches = output / "features.h5", output / "matches.h5"
+    seconds: dict[str, float] = {}
+    with timed(seconds, "orient"):
+        held = QueryImages(
+            asked.images, asked.names, output, args.map_images, args.device, args.masks, cluster, progress
+        )
+        shown = orient_queries(args.orientation, parts, sparse.names, held)
+    done.seconds |= seconds if shown.looked else {}
     with done.stage("extract"):
         report = extract(
             parts.conf,
@@ -97,11 +107,13 @@ def _run(
             progress=progress,
             masks=args.masks,
             cluster=cluster,
+            views=shown.views,
+            exif=shown.exif,
         )
     done.skipped = report.skipped
     queries = asked.with_guesses(features, report.names)
     with done.stage("pairs"):
-        pairs = choose_pairs(args, parts, sparse, asked, report.names)
+        pairs = choose_pairs(args, parts, sparse, asked, report.names, shown=shown)
         write_pairs(output / "pairs.txt", pairs)
     done.pairs = len(pairs)
     with done.stage("match"):
@@ -201,11 +213,17 @@ def _meant(text: str) -> list[Path]:
 
 
 def choose_pairs(
-    args: argparse.Namespace, parts: MapFolder, sparse: SparseMap, asked: _Asked, usable: list[str], turn: int = 0
+    args: argparse.Namespace,
+    parts: MapFolder,
+    sparse: SparseMap,
+    asked: _Asked,
+    usable: list[str],
+    turn: int = 0,
+    shown: Orientation | None = None,
 ) -> list[Pair]:
     """Pairs (query, map image) of queries with features and map images with poses.
 
-    ``turn``: quarter turns after which queries are compared with the map's images.
+    ``turn``: quarter turns after which queries are compared with the map's images; ``shown``: how each is shown.
     """
     have = set(usable)
     if args.pairs is not None and args.neighbors is not None:
@@ -215,12 +233,18 @@ def choose_pairs(
             found = read_pairs(args.pairs, asked.names, sorted({*store.names(), *sparse.names}))
         return [(query, image) for query, image in found if query in have and image in sparse]
     if args.neighbors is not None and usable:
-        return _retrieved_pairs(args, parts, sparse, asked.images, usable, turn)
+        return _retrieved_pairs(args, parts, sparse, asked.images, usable, turn, shown or Orientation())
     return [(query, image) for query in usable for image in sparse.names]
 
 
 def _retrieved_pairs(
-    args: argparse.Namespace, parts: MapFolder, sparse: SparseMap, images: Path, usable: list[str], turn: int
+    args: argparse.Namespace,
+    parts: MapFolder,
+    sparse: SparseMap,
+    images: Path,
+    usable: list[str],
+    turn: int,
+    shown: Orientation,
 ) -> list[Pair]:
     """Each query with the most similar map images; all of them where the map's photographs are not at hand."""
     conf, progress = confs.retrieval[args.retrieval], not args.quiet
@@ -235,9 +259,14 @@ def _retrieved_pairs(
             )
             return [(query, image) for query in usable for image in sparse.names]
         database = _output(args) / f"map-{conf['output']}.h5"
-        describe_images(conf, photographs, database, sparse.names, args.device, progress=progress)
+        describe_images(
+            conf, photographs, database, sparse.names, args.device, progress=progress, views=views_of(parts.features)
+        )
     described = _output(args) / (f"turned-{90 * turn}" if turn else "") / f"{conf['output']}.h5"
-    report = describe_images(conf, images, described, usable, args.device, database, progress=progress, turn=turn)
+    report = describe_images(
+        conf, images, described, usable, args.device, database, progress=progress, turn=turn,
+        views=shown.views, exif=shown.exif,
+    )  # fmt: skip
     with GlobalDescriptorStore(database) as store:
         names = [name for name in sparse.names if name in store]
     return retrieve(described, database, args.neighbors, report.names, names)
@@ -278,8 +307,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--map-images", type=Path, metavar="DIR",
         help="the map's photographs, for --neighbors (default: where pipelines.sfm found them)")  # fmt: skip
     add_pose_options(parser)
+    add_orientation(parser)
     add("--try-rotations", action="store_true",
-        help="turn queries by 90, 180 and 270 degrees while they have few inliers")  # fmt: skip
+        help="turn queries by 90, 180 and 270 degrees while they have few inliers, which costs up to three times the "
+        "extraction; for maps made with --orientation exif whose photographs are gone")  # fmt: skip
     add("--names", choices=NAMES, default="file",
         help="names in poses.txt: without folders, with the last one, or whole (default: %(default)s)")  # fmt: skip
     add("--ground-truth", type=Path, metavar="FILE|MODEL",

@@ -99,7 +99,7 @@ def as_text(run: LocalizationRun, thresholds: Thresholds, output: Path) -> str:
         f"  median matches      {_median(run, 'matches'):g} with 3D points, {_median(run, 'inliers'):g} inliers"
     )
     if turned := sum(result.turned > 0 for result in run.results.values()):
-        lines.append(f"  turned              {turned} of the queries: few matches fitted as they are")
+        lines.append(f"  turned              {turned} of the queries: they lie otherwise than the map's images")
     if run.errors is not None:
         found = _errors(run.errors, thresholds)
         position, rotation = found["median_position"], found["median_rotation"]

@@ -20,7 +20,7 @@ from pipelines.coarse_to_fine import coarse_to_fine
 from pipelines.colmap_log import send_colmap_log_to
 from pipelines.report import write_page
 from pipelines.sfm_cameras import choose_cameras, judge_cameras
-from pipelines.sfm_inputs import check_images, gps_positions, list_names, open_inputs, tell_georeference
+from pipelines.sfm_inputs import check_images, gps_positions, list_names, open_inputs, orient, tell_georeference
 from pipelines.sfm_options import Settings, complete, parser
 from pipelines.sfm_pairs import add_frame_pairs, choose_pairs
 from pipelines.sfm_stages import Job, all_at_once
@@ -93,10 +93,12 @@ def _stages(args: argparse.Namespace, cluster: Cluster | None) -> Run:
     positions = local_positions(gps) if args.gps or args.pairs == "gps" else None
 
     features = output / "features.h5"
+    run.orientation = orient(args, settings, names, run, cluster)
     with run.stage("extract"):
         run.extraction = extract(
             settings.feature, args.images, features, names, args.device,
             progress=not args.quiet, masks=args.masks, cluster=cluster,
+            views=run.orientation.views, exif=run.orientation.exif,
         )  # fmt: skip
     run.note_kept("extract", not run.extraction.extracted)
     usable = run.extraction.names

@@ -1,4 +1,4 @@
-"""Inputs of a reconstruction that are no photographs yet: videos, the demonstration; where photographs were taken."""
+"""Inputs that are no photographs yet: videos, the demonstration; how and where photographs were taken."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import os
 from pathlib import Path
 
 from pipelines import demo
+from pipelines.sfm_options import Settings
 from pipelines.summary import Run
+from posfeat_hloc.cluster import Cluster
 from posfeat_hloc.demo import write_photographs
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.extract_features import read_names
@@ -15,6 +17,8 @@ from posfeat_hloc.image_copies import check_copies
 from posfeat_hloc.image_listing import Listing, survey
 from posfeat_hloc.mapping.georeference import Georeference
 from posfeat_hloc.mapping.gps import Position, read_positions
+from posfeat_hloc.orientation import Orientation, choose_views
+from posfeat_hloc.timing import timed
 from posfeat_hloc.video import extract_frames
 from posfeat_hloc.video.frames import COUNT, STEP
 
@@ -121,6 +125,22 @@ def _take_frames(args: argparse.Namespace, run: Run) -> None:
         )
     chosen = f"{len(found.names)} of {found.watched}, {100 * found.step:.3g} % of the width apart"
     run.remarks["frames"] = "; ".join([chosen, *(f"{video} {what}" for video, what in found.incomplete.items())])
+
+
+def orient(
+    args: argparse.Namespace, settings: Settings, names: list[str], run: Run, cluster: Cluster | None
+) -> Orientation:
+    """How images are shown to the extractor, and what the summary says of it."""
+    seconds: dict[str, float] = {}
+    with timed(seconds, "orient"):
+        found = choose_views(
+            args.orientation, settings.feature["model"], args.images, names, args.output / "orientation.h5",
+            device=args.device, masks=args.masks, cluster=cluster, progress=not args.quiet,
+        )  # fmt: skip
+    if found.looked:
+        run.seconds |= seconds
+    run.remarks |= found.remarks()
+    return found
 
 
 def gps_positions(args: argparse.Namespace, names: list[str], run: Run) -> dict[str, Position]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import demo
-from pipelines.argument_types import add_network_options, not_negative, positive, retrieval_source
+from pipelines.argument_types import add_network_options, add_orientation, not_negative, positive, retrieval_source
 from pipelines.feature_list import choose_features
 from pipelines.report import add_report_option
 from pipelines.sfm_meant import understand
@@ -171,6 +171,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     add("--max-size", type=positive, metavar="PX",
         help=f"shrink images to this longest side for extraction (default: {confs.RESIZE_MAX})")  # fmt: skip
     add("--max-keypoints", type=positive, metavar="N", help="keypoints in an image (default: 8192)")
+    add_orientation(group)
 
     add = options.add_argument_group("pairs").add_argument
     add("--pairs", metavar="exhaustive|sequential|retrieval|gps|FILE",

@@ -99,7 +99,10 @@ def _similar(args: argparse.Namespace, usable: list[str], output: Path, run: Run
     conf = confs.retrieval[args.retrieval]
     path = output / f"{conf['output']}.h5"
     with run.stage("retrieve"):
-        report = describe_images(conf, args.images, path, usable, args.device, progress=not args.quiet)
+        shown = run.orientation
+        report = describe_images(
+            conf, args.images, path, usable, args.device, progress=not args.quiet, views=shown.views, exif=shown.exif
+        )
         if len(report.names) < 2:
             reasons = counted(report.skipped)
             raise ConfigurationError(f"{args.images}: fewer than two images can be described ({reasons})")

@@ -17,6 +17,7 @@ from posfeat_hloc.extract_features import ExtractionReport
 from posfeat_hloc.mapping.database import DatabaseReport
 from posfeat_hloc.mapping.diagnosis import Diagnosis
 from posfeat_hloc.mapping.reconstruction import ModelSummary
+from posfeat_hloc.orientation import Orientation
 from posfeat_hloc.timing import timed
 
 _FEW = 3
@@ -29,6 +30,7 @@ class Run:
 
     Attributes:
         images: files found.
+        orientation: how they were shown to the extractor.
         extraction: what became of each.
         pairs: image pairs matched.
         database: contents of the COLMAP database.
@@ -43,6 +45,7 @@ class Run:
     """
 
     images: int = 0
+    orientation: Orientation = field(default_factory=Orientation)
     extraction: ExtractionReport = field(default_factory=ExtractionReport)
     pairs: int = 0
     database: DatabaseReport | None = None
@@ -90,6 +93,8 @@ def as_json(run: Run, command: dict[str, Any]) -> dict[str, Any]:
         "likely_causes": [asdict(cause) for cause in run.diagnosis.causes],
         "focal_lengths_apart": run.diagnosis.focal_lengths,
         "views_from_one_side": run.diagnosis.one_side,
+        "turned": run.orientation.turned,
+        "second_sizes": run.orientation.resized,
         "notes": run.extraction.notes,
         "remarks": run.remarks,
         "told": run.told,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,9 +17,18 @@ from posfeat_hloc import confs, extractors
 from posfeat_hloc.deep_images import ranges_of
 from posfeat_hloc.errors import ConfigurationError, ImageError
 from posfeat_hloc.extractors import Extractor
-from posfeat_hloc.features import Features
-from posfeat_hloc.image_inputs import ImageInputs, Loaded, picture_tensor, prefetch
-from posfeat_hloc.images import list_images
+from posfeat_hloc.features import UPRIGHT, Features, View
+from posfeat_hloc.image_inputs import (
+    ImageInputs,
+    Loaded,
+    Picture,
+    check_pixels,
+    converted_pixels,
+    picture_tensor,
+    prefetch,
+    shown,
+)
+from posfeat_hloc.images import DecodedImage, list_images
 from posfeat_hloc.masks import Masks, allowed, fewer
 from posfeat_hloc.memory import keep_large_blocks, return_unused
 from posfeat_hloc.progress import Bar
@@ -33,6 +42,9 @@ Conf = dict[str, Any]
 
 LARGE_IMAGE = 2048
 """Pixels of the longer side above which a CPU extracts one image at a time, for the sake of memory."""
+
+BORDER = 8.0
+"""Pixels along the border of a tilted picture without keypoints: the picture goes on there in streaks."""
 
 TRIM_EVERY = 16
 """Batches after which memory that is not in use goes back to the system."""
@@ -49,6 +61,7 @@ class Extracted:
         image_size: (width, height) of the image as stored.
         uncertainty: standard deviation of the keypoints in these pixels.
         notes: what was changed while reading, or that there are few keypoints.
+        view: how the image was shown.
     """
 
     name: str
@@ -57,6 +70,7 @@ class Extracted:
     image_size: tuple[int, int]
     uncertainty: float
     notes: tuple[str, ...] = ()
+    view: View = UPRIGHT
 
 
 @dataclass(frozen=True)
@@ -132,6 +146,8 @@ def extract(
     masks: Path | None = None,
     turn: int = 0,
     cluster: Cluster | None = None,
+    views: Mapping[str, View] | None = None,
+    exif: bool = True,
 ) -> ExtractionReport:
     """Extract what is missing or outdated in ``path``; unreadable images are skipped and reported.
 
@@ -144,6 +160,9 @@ def extract(
         turn: show the pictures to the extractor after so many quarter turns clockwise; keypoints stay where they are
             in the file.
         cluster: its machines extract, and ``device`` is theirs; this process reads the files and writes the store.
+        views: how single images are shown, see :func:`posfeat_hloc.orientation.choose_views`; recorded in the file.
+            None takes what is recorded there.
+        exif: turn pictures as their EXIF tags say, before anything else.
 
     Raises:
         ClusterError: the cluster lost its machines, or they have another version of this package.
@@ -153,7 +172,8 @@ def extract(
     """
     names = list_images(image_dir) if names is None else sorted(set(names))
     target = choose_device(device) if cluster is None else "cpu"
-    inputs = ImageInputs(image_dir, None if masks is None else Masks(masks), turn, ranges_of(image_dir, names))
+    ranges = ranges_of(image_dir, names)
+    inputs = ImageInputs(image_dir, None if masks is None else Masks(masks), turn, ranges, views or {}, exif)
     limit = None if masks is None else extractors.keypoint_limit(conf["model"])
     model = conf["model"] if limit is None else extractors.with_limit(conf["model"])
     extractor = extractors.create(model, target)
@@ -161,6 +181,8 @@ def extract(
     names = [name for name in names if is_storable(name, report)]
     unmasked = [] if inputs.masks is None else inputs.masks.missing(names)
     with FeatureStore(path, configuration(conf, extractor)) as store:
+        if views is None and turn == 0:
+            inputs = _as_recorded(inputs, names, store)
         if overwrite:
             todo = list(names)
         else:
@@ -181,6 +203,13 @@ def extract(
     for name in unmasked:
         report.note(name, f"no mask in {masks}, so that keypoints may lie anywhere")
     return report
+
+
+def _as_recorded(inputs: ImageInputs, names: Sequence[str], store: FeatureStore) -> ImageInputs:
+    """Inputs whose images are shown as they were when the features in a file were made of these very files."""
+    recorded = replace(inputs, views={name: store.view(name) for name in names})
+    current = {name: view for name, view in recorded.views.items() if store.is_current(name, recorded.source(name))}
+    return replace(inputs, views=current)
 
 
 def read_names(path: Path, folder: Path) -> list[str]:
@@ -213,6 +242,23 @@ def extract_pixels(extractor: Extractor, pixels: NDArray[np.uint8], preprocessin
     tensor = picture_tensor(pixels, preprocessing, extractor.grayscale)
     height, width = tensor.shape[-2:]
     return extractor(tensor[None])[0].scaled((width, height), (pixels.shape[1], pixels.shape[0]))
+
+
+def extract_shown(extractor: Extractor, image: DecodedImage, preprocessing: Conf, view: View) -> Features:
+    """Features of a picture in memory, shown as files are; see :func:`extract_pixels`.
+
+    Returns:
+        features with keypoints in the pixels of the picture as it is stored.
+
+    Raises:
+        ImageError: pixels of another shape or type, or none.
+    """
+    check_pixels(image.pixels)
+    converted = replace(image, pixels=converted_pixels(image.pixels, extractor.grayscale))
+    loaded = shown("", "", converted, None, view, preprocessing)
+    found = _extract_batch(extractor, [loaded], None)[0]
+    assert isinstance(found, Extracted)
+    return found.features
 
 
 def choose_device(device: str) -> str:
@@ -316,18 +362,41 @@ def _equal_sizes(
 def _extract_batch(extractor: Extractor, batch: list[Loaded], limit: int | None) -> list[Extracted | Skipped]:
     result: list[Extracted | Skipped] = []
     found = extractor(torch.stack([loaded.tensor for loaded in batch]))
-    for loaded, features in zip(batch, found, strict=True):
+    for loaded, first in zip(batch, found, strict=True):
         height, width = loaded.tensor.shape[-2:]
-        scale = max(loaded.image.size) / max(width, height)
-        features = features.scaled((width, height), loaded.image.size)
-        features = replace(features, keypoints=loaded.image.to_stored(features.keypoints))
+        features = _in_file(loaded, loaded.picture, first)
+        if loaded.second is not None:
+            second = _in_file(loaded, loaded.second, extractor(loaded.second.tensor[None])[0])
+            features = _share(features, second)
         features = fewer(allowed(features, loaded.mask), limit, getattr(extractor, "spread", False))
         notes = loaded.image.notes
         if len(features) < 50:
             notes += (f"only {len(features)} keypoints in {width}x{height} pixels",)
-        noise = extractor.detection_noise * scale
-        result.append(Extracted(loaded.name, loaded.source, features, loaded.image.stored_size, noise, notes))
+        shown = (width, height) if loaded.picture.tilt is None else loaded.picture.tilt.size
+        noise = extractor.detection_noise * max(loaded.image.size) / max(shown)
+        size = loaded.image.stored_size
+        result.append(Extracted(loaded.name, loaded.source, features, size, noise, notes, loaded.view))
     return result
+
+
+def _in_file(loaded: Loaded, picture: Picture, features: Features) -> Features:
+    """Features of a picture, with keypoints in the pixels that the file stores."""
+    height, width = picture.tensor.shape[-2:]
+    if picture.tilt is not None:
+        features = replace(features, keypoints=picture.tilt.back(features.keypoints))
+        features = features.chosen(picture.tilt.inside(features.keypoints, BORDER))
+        width, height = picture.tilt.size
+    features = features.scaled((width, height), loaded.image.size)
+    return replace(features, keypoints=loaded.image.to_stored(features.keypoints))
+
+
+def _share(first: Features, second: Features) -> Features:
+    """The better half of each, so that a second picture takes no more room than one; what one lacks the other has."""
+    room = max(len(first), len(second))
+    half = room // 2
+    parts = fewer(first, max(room - half, room - len(second))), fewer(second, max(half, room - len(first)))
+    names = ("keypoints", "scores", "descriptors")
+    return Features(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
 def _store(batch: Sequence[Extracted | Skipped], store: FeatureStore, report: ExtractionReport) -> None:
@@ -335,7 +404,7 @@ def _store(batch: Sequence[Extracted | Skipped], store: FeatureStore, report: Ex
         if isinstance(found, Skipped):
             report.skipped[found.name] = found.reason
             continue
-        store.write(found.name, found.features, found.image_size, found.uncertainty, found.source)
+        store.write(found.name, found.features, found.image_size, found.uncertainty, found.source, found.view)
         for note in found.notes:
             report.note(found.name, note)
     store.commit()

@@ -1,4 +1,4 @@
-"""The two values that travel through the package: features of an image, matches of a pair."""
+"""The values that travel through the package: features of an image, how it was shown, matches of a pair."""
 
 from __future__ import annotations
 
@@ -87,3 +87,23 @@ class Matches:
         result.indices[self.indices[rows]] = rows
         result.scores[self.indices[rows]] = self.scores[rows]
         return result
+
+
+@dataclass(frozen=True)
+class View:
+    """How an image is shown to an extractor, beyond what its EXIF tag says.
+
+    Attributes:
+        turn: degrees clockwise, a multiple of 45.
+        second: size, relative to the usual one, of a second picture whose features are added; 0 for none.
+    """
+
+    turn: int = 0
+    second: float = 0.0
+
+    def __str__(self) -> str:
+        parts = [f"turned by {self.turn}"] if self.turn else []
+        return ", ".join(parts + ([f"also at {self.second:g}"] if self.second else []))
+
+
+UPRIGHT = View()

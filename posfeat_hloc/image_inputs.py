@@ -8,13 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 from posfeat_hloc.errors import ImageError
-from posfeat_hloc.images import DecodedImage, read_image, resize
+from posfeat_hloc.features import UPRIGHT, View
+from posfeat_hloc.images import DecodedImage, Tilt, read_image, resize, tilted
 from posfeat_hloc.masks import Masks, opaque_pixels
 from posfeat_hloc.threads import in_order
 from posfeat_hloc.value_range import ValueRange
@@ -32,6 +34,19 @@ def fingerprint(path: Path) -> str:
 
 
 @dataclass(frozen=True)
+class Picture:
+    """What an extractor sees of an image.
+
+    Attributes:
+        tensor: ``(C, H, W)`` in [0, 1], resized.
+        tilt: where an eighth of a turn put it; None for quarter turns.
+    """
+
+    tensor: torch.Tensor
+    tilt: Tilt | None = None
+
+
+@dataclass(frozen=True)
 class Loaded:
     """An image file, decoded.
 
@@ -39,15 +54,24 @@ class Loaded:
         name: relative to the image folder.
         source: its :func:`fingerprint`, and that of its mask.
         image: as stored in the file, upright.
-        tensor: ``(C, H, W)`` in [0, 1], resized.
+        picture: of it.
         mask: ``(H, W)`` where keypoints may lie, in the file's pixels; None for everywhere.
+        view: how it is shown.
+        second: a further picture, of another size.
     """
 
     name: str
     source: str
     image: DecodedImage
-    tensor: torch.Tensor
+    picture: Picture
     mask: NDArray[np.bool_] | None = None
+    view: View = UPRIGHT
+    second: Picture | None = None
+
+    @property
+    def tensor(self) -> torch.Tensor:
+        """``(C, H, W)`` of the picture."""
+        return self.picture.tensor
 
 
 @dataclass(frozen=True)
@@ -57,37 +81,72 @@ class ImageInputs:
     Attributes:
         images: their folder.
         masks: of the images.
-        turn: quarter turns clockwise before extraction.
+        turn: quarter turns clockwise before extraction, of all images.
         ranges: of images with more than 8 bits, see :func:`posfeat_hloc.deep_images.ranges_of`.
+        views: of images that are shown otherwise than as they are; turns add up.
+        exif: turn pictures as their EXIF tags say, first of all.
     """
 
     images: Path
     masks: Masks | None = None
     turn: int = 0
     ranges: Mapping[str, ValueRange] = field(default_factory=dict)
+    views: Mapping[str, View] = field(default_factory=dict)
+    exif: bool = True
+
+    def view(self, name: str) -> View:
+        """How an image is shown."""
+        view = self.views.get(name, UPRIGHT)
+        return View((view.turn + 90 * self.turn) % 360, view.second)
 
     def source(self, name: str) -> str:
-        """Changes with the image, its mask, the turn and the range of values."""
+        """Changes with the image, its mask, how it is shown and the range of values."""
         mask = None if self.masks is None else self.masks.path(name)
         parts = [fingerprint(self.images / name)]
         parts += [] if mask is None else [f"mask {fingerprint(mask)}"]
-        parts += [f"turned by {90 * self.turn}"] if self.turn else []
+        parts += [] if self.exif else ["as stored"]
+        parts += [str(self.view(name))]
         parts += [str(self.ranges[name])] if name in self.ranges else []
-        return ", ".join(parts)
+        return ", ".join(filter(None, parts))
 
     def reader(self, preprocessing: Conf, grayscale: bool) -> Callable[[str], Loaded]:
         """A function that decodes, turns and resizes an image by its name; it raises ImageError."""
 
         def read(name: str) -> Loaded:
             source = self.source(name)
-            image = read_image(self.images / name, grayscale, values=self.ranges.get(name))
+            image = read_image(self.images / name, grayscale, self.exif, self.ranges.get(name))
             mask = opaque_pixels(image)
             if self.masks is not None and (given := self.masks.read(name, image)) is not None:
                 mask = given if mask is None else mask & given
-            image = image.turned(self.turn)
-            return Loaded(name, source, image, _tensor(image.pixels, preprocessing), mask)
+            return shown(name, source, image, mask, self.view(name), preprocessing)
 
         return read
+
+
+def shown(
+    name: str, source: str, image: DecodedImage, mask: NDArray[np.bool_] | None, view: View, preprocessing: Conf
+) -> Loaded:
+    """An image, resized and turned as an extractor sees it; see :class:`Loaded`."""
+    image = image.turned(view.turn // 90)
+    pixels = resize(image.pixels, preprocessing.get("resize_max"))
+    second = _picture(_resized(pixels, image.pixels, view.second), view) if view.second else None
+    return Loaded(name, source, image, _picture(pixels, view), mask, view, second)
+
+
+def _picture(pixels: NDArray[np.uint8], view: View) -> Picture:
+    """Pixels that stand after quarter turns, turned by the eighth that is left."""
+    if view.turn % 90 == 0:
+        return Picture(_tensor(pixels, {}))
+    turned, tilt = tilted(pixels)
+    return Picture(_tensor(turned, {}), tilt)
+
+
+def _resized(pixels: NDArray[np.uint8], full: NDArray[np.uint8], factor: float) -> NDArray[np.uint8]:
+    """The picture in another size than its resized ``pixels``, from the full ones where they hold more."""
+    height, width = (max(1, round(side * factor)) for side in pixels.shape[:2])
+    shrinks = full.shape[1] >= width
+    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(full, (width, height), interpolation=interpolation), np.uint8)
 
 
 def _tensor(pixels: NDArray[np.uint8], preprocessing: Conf) -> torch.Tensor:
@@ -119,8 +178,12 @@ def picture_tensor(pixels: NDArray[np.uint8], preprocessing: Conf, grayscale: bo
         ImageError: an array of another shape or type, or without pixels.
     """
     check_pixels(pixels)
-    picture = Image.fromarray(pixels).convert("L" if grayscale else "RGB")
-    return _tensor(np.asarray(picture, np.uint8), preprocessing)
+    return _tensor(converted_pixels(pixels, grayscale), preprocessing)
+
+
+def converted_pixels(pixels: NDArray[np.uint8], grayscale: bool) -> NDArray[np.uint8]:
+    """``(H, W)`` grey or ``(H, W, 3)`` RGB, as an extractor takes them."""
+    return np.asarray(Image.fromarray(pixels).convert("L" if grayscale else "RGB"), np.uint8)
 
 
 def check_pixels(pixels: NDArray[np.uint8]) -> None:

@@ -107,6 +107,42 @@ class DecodedImage:
         return replace(self, pixels=pixels, orientation=orientation, opaque=opaque)
 
 
+@dataclass(frozen=True)
+class Tilt:
+    """Where a picture lies after an eighth of a turn clockwise, on a canvas that holds all of it.
+
+    Attributes:
+        size: (width, height) of the picture before.
+        matrix: ``(2, 3)``, its pixels to those of the canvas.
+    """
+
+    size: tuple[int, int]
+    matrix: NDArray[np.float64]
+
+    def back(self, keypoints: NDArray[np.float32]) -> NDArray[np.float32]:
+        """``(N, 2)`` keypoints of the canvas in pixels of the picture."""
+        moved: NDArray[np.float64] = (keypoints - self.matrix[:, 2]) @ self.matrix[:, :2]  # of a rotation
+        return moved.astype(np.float32)
+
+    def inside(self, keypoints: NDArray[np.float32], margin: float) -> NDArray[np.bool_]:
+        """Which ``(N, 2)`` keypoints of the picture lie at least so many pixels within it."""
+        last = np.array(self.size) - 1 - margin
+        return np.asarray(((keypoints >= margin) & (keypoints <= last)).all(axis=1))
+
+
+def tilted(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], Tilt]:
+    """``(H, W)`` or ``(H, W, 3)`` pixels after an eighth of a turn clockwise.
+
+    What is outside repeats the border, which gives hardly a keypoint: streaks have no corners, black would have edges.
+    """
+    height, width = pixels.shape[:2]
+    side = int(np.ceil((width + height) / np.sqrt(2)))
+    matrix = np.array([[1, -1, 0], [1, 1, 0]]) / np.sqrt(2)
+    matrix[:, 2] = (side - 1) / 2 - matrix[:, :2] @ [(width - 1) / 2, (height - 1) / 2]
+    canvas = cv2.warpAffine(pixels, matrix, (side, side), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(canvas, np.uint8), Tilt((width, height), matrix)
+
+
 _AFTER_A_QUARTER = {1: 6, 6: 3, 3: 8, 8: 1, 2: 7, 7: 4, 4: 5, 5: 2}
 """EXIF orientation -> that of the same file shown after one more quarter turn clockwise."""
 
@@ -177,13 +213,13 @@ def read_image(
     return DecodedImage(pixels, orientation, tuple(notes), opaque)
 
 
-def read_orientation(path: Path) -> int:
-    """The EXIF orientation of a file, 1 to 8; 1 where it has none or cannot be read. Pixels are not decoded."""
+def read_orientation(path: Path, default: int = 1) -> int:
+    """The EXIF orientation of a file, 1 to 8; ``default`` where it has none or cannot be read. Decodes nothing."""
     try:
         with open_image(path) as file:
-            return _orientation(file)
+            return _orientation(file) if 0x0112 in file.getexif() else default
     except Exception:  # damaged tags raise anything
-        return 1
+        return default
 
 
 def read_size(path: Path) -> tuple[int, int]:

@@ -209,7 +209,9 @@ class StoredImages:
 def read_descriptors(store: FeatureStore, name: str, places: bool) -> Descriptors:
     """Descriptors ``(N, D)`` float16 as stored, or ``(N, D + 2)`` with :func:`posfeat_hloc.matchers.with_places`."""
     descriptors = store.descriptors(name)
-    return matchers.with_places(descriptors, store.keypoints(name), store.image_size(name)) if places else descriptors
+    if not places:
+        return descriptors
+    return matchers.with_places(descriptors, store.keypoints(name), store.image_size(name), store.view(name).turn)
 
 
 def matched(matcher: matchers.Matcher, batches: Iterable[Batch], device: str) -> Generator[Matched, None, None]:

@@ -12,6 +12,7 @@ from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.image_inputs import fingerprint
 from posfeat_hloc.mapping.covisibility import covisibility_pairs
 from posfeat_hloc.mapping.pairs import Pair, read_pairs, unique_pairs, write_pairs
+from posfeat_hloc.orientation import Orientation
 from posfeat_hloc.resume import Made
 from posfeat_hloc.retrieval import describe_images, retrieve
 
@@ -42,6 +43,7 @@ def choose_pairs(
     query_pairs: Path | None = None,
     device: str = "auto",
     progress: bool = True,
+    shown: Orientation | None = None,
 ) -> ChosenPairs:
     """The challenge's pairs, or pairs by covisibility and by retrieval, whose lists are written to ``output``.
 
@@ -55,10 +57,12 @@ def choose_pairs(
         query_pairs: file with pairs of the queries, in place of retrieval.
         device: of the global descriptors.
         progress: show bars.
+        shown: how images are shown for their global descriptors, as for their features.
 
     Raises:
         ConfigurationError: a list cannot be read, or no pairs are left.
     """
+    shown = shown or Orientation()
     usable, with_pose, queries = set(usable), set(dataset.database_names), set(dataset.query_names)
     if dataset.pairs is not None:
         given = read_pairs(dataset.pairs)
@@ -74,7 +78,14 @@ def choose_pairs(
             path = output / f"{retrieval_conf['output']}.h5"
             described = [  # the database first: a vocabulary is learnt from it alone
                 describe_images(
-                    retrieval_conf, dataset.images, path, sorted(usable & kind), device, progress=progress
+                    retrieval_conf,
+                    dataset.images,
+                    path,
+                    sorted(usable & kind),
+                    device,
+                    progress=progress,
+                    views=shown.views,
+                    exif=shown.exif,
                 ).names
                 for kind in (with_pose, queries)
             ]

@@ -33,8 +33,10 @@ from posfeat_hloc.mapping.pairs import read_pairs
 from posfeat_hloc.mapping.reconstruction import ModelSummary, read_model, summarize
 from posfeat_hloc.mapping.triangulation import TriangulationOptions, triangulate
 from posfeat_hloc.match_features import match
+from posfeat_hloc.orientation import choose_views
 from posfeat_hloc.resume import Made, hash_of
 from posfeat_hloc.stores import FeatureStore
+from posfeat_hloc.timing import timed
 
 Conf = dict[str, Any]
 
@@ -65,6 +67,8 @@ class ProtocolOptions:
     threads: int = -1
     """For COLMAP; -1 for all cores."""
     progress: bool = True
+    orientation: str = "auto"
+    """How images are held, see :func:`posfeat_hloc.orientation.choose_views`."""
 
 
 def run_protocol(
@@ -92,15 +96,24 @@ def run_protocol(
     with report.stage("reference"):
         reference = _reference_model(dataset, output, report, options.progress)
     features, matches = output / "features.h5", output / "matches.h5"
+    seconds: dict[str, float] = {}
+    with timed(seconds, "orient"):
+        shown = choose_views(
+            options.orientation, options.feature_conf["model"], dataset.images, _images(dataset),
+            output / "orientation.h5", device=options.device, progress=options.progress,
+        )  # fmt: skip
+    report.seconds |= seconds if shown.looked else {}
+    report.notes += [f"{title}: {text}" for title, text in shown.remarks().items()]
     with report.stage("extract"):
         report.extraction = extract(
-            options.feature_conf, dataset.images, features, _images(dataset), options.device, progress=options.progress
-        )
+            options.feature_conf, dataset.images, features, _images(dataset), options.device,
+            progress=options.progress, views=shown.views, exif=shown.exif,
+        )  # fmt: skip
     report.note_kept("extract", not report.extraction.extracted)
     with report.stage("pairs"):
         pairs = choose_pairs(
             dataset, reference, report.extraction.names, output, options.retrieval_conf, options.covisible,
-            options.retrieved, options.pairs, options.device, options.progress,
+            options.retrieved, options.pairs, options.device, options.progress, shown,
         )  # fmt: skip
     report.database_pairs, report.query_pairs = len(pairs.database), len(pairs.queries)
     if dropped := pairs.asked - len(pairs.database) - len(pairs.queries):

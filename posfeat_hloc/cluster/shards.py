@@ -81,8 +81,10 @@ def extract_shard(
     result: list[Extracted | Skipped] = [Skipped(file.name, file.problem) for file in files]
     with TemporaryDirectory() as name:
         sent = {f"{row}{PurePosixPath(file.name).suffix}": file for row, file in enumerate(files) if not file.problem}
-        ranges = {here: inputs.ranges[file.name] for here, file in sent.items() if file.name in inputs.ranges}
-        here = ImageInputs(Path(name) / "images", Masks(Path(name) / "masks"), inputs.turn, ranges)
+        ranges = {short: inputs.ranges[file.name] for short, file in sent.items() if file.name in inputs.ranges}
+        views = {short: inputs.views[file.name] for short, file in sent.items() if file.name in inputs.views}
+        folders = Path(name) / "images", Masks(Path(name) / "masks")
+        here = ImageInputs(*folders, inputs.turn, ranges, views, inputs.exif)
         paths = _write_files(here, sent, inputs)
         found = extracted(extractor, conf["preprocessing"], here, list(sent), target, limit)
         rows = {file.name: row for row, file in enumerate(files)}

@@ -13,8 +13,10 @@ from posfeat_hloc.errors import ConfigurationError, HlocError
 from posfeat_hloc.hloc_plugin import register
 from posfeat_hloc.hloc_plugin.installation import load, version
 from posfeat_hloc.hloc_plugin.registration import PREFIX, Confs
+from posfeat_hloc.images import list_images
 from posfeat_hloc.mapping.pairs import read_pairs
 from posfeat_hloc.memory import memory_size
+from posfeat_hloc.orientation import MODES, Orientation, choose_views
 from posfeat_hloc.stores import FeatureStore
 
 DEFAULT_MATCHER = confs.default_matchers[confs.DEFAULT_FEATURE]
@@ -36,6 +38,9 @@ def add_extract(command: argparse.ArgumentParser) -> None:
     add("--weights", metavar="NAME|FILE", help="other weights for the conf's network")
     add("--masks", type=Path, metavar="DIR",
         help="no keypoints where DIR/<image name>.png (or the same stem) is black; with our engine only")  # fmt: skip
+    add("--orientation", choices=MODES, default="auto",
+        help="auto: by EXIF, and turned where others show that an image lies on its side, which the file records; "
+        "exif: by EXIF alone; none: as stored, as hloc's engine always does (default: %(default)s)")  # fmt: skip
 
 
 def add_match(command: argparse.ArgumentParser) -> None:
@@ -68,13 +73,28 @@ def extract(args: argparse.Namespace) -> bool:
         return True
     path.parent.mkdir(parents=True, exist_ok=True)
     names = None if args.image_list is None else extract_features.read_names(args.image_list, args.image_dir)
-    report = extract_features.extract(conf, args.image_dir, path, names, args.device, args.overwrite, masks=args.masks)
+    shown = _oriented(conf, args, path, names)
+    report = extract_features.extract(
+        conf, args.image_dir, path, names, args.device, args.overwrite, masks=args.masks,
+        views=shown.views, exif=shown.exif,
+    )  # fmt: skip
+    for title, text in shown.remarks().items():
+        print(f"{title}: {text}")
     for title, items in (("skipped", report.skipped), ("note", report.notes)):
         for name, reason in items.items():
             print(f"{title}: {name}: {reason}")
     counts = f"{len(report.extracted)} extracted, {len(report.reused)} kept, {len(report.skipped)} skipped"
     print(f"images: {counts}\nfeatures: {path}")
     return bool(report.names)
+
+
+def _oriented(conf: confs.Conf, args: argparse.Namespace, path: Path, names: list[str] | None) -> Orientation:
+    """How images are shown: as the feature file has them, and as the others of these images show."""
+    small = path.with_name(f"{path.stem}-orientation.h5")
+    names = list_images(args.image_dir) if names is None else names
+    shown = choose_views(args.orientation, conf["model"], args.image_dir, names, small, path, args.device, args.masks)
+    small.unlink(missing_ok=True)
+    return shown
 
 
 def match(args: argparse.Namespace) -> bool:

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from posfeat_hloc import confs, extractors, matchers
 from posfeat_hloc.descriptor_cache import CACHE_BYTES, DescriptorCache
 from posfeat_hloc.errors import ConfigurationError
-from posfeat_hloc.extract_features import choose_device, extract_pixels
+from posfeat_hloc.extract_features import choose_device, extract_shown
+from posfeat_hloc.features import UPRIGHT, View
 from posfeat_hloc.image_inputs import check_pixels
 from posfeat_hloc.images import DecodedImage, read_image
 from posfeat_hloc.localization.map_folder import open_map
@@ -28,7 +29,12 @@ from posfeat_hloc.localization.records import Localized
 from posfeat_hloc.localization.sparse_map import SparseMap
 from posfeat_hloc.localization.turned import TURNS, better, is_certain
 from posfeat_hloc.match_features import read_descriptors
+from posfeat_hloc.orientation.choice import stands_every_turn
+from posfeat_hloc.orientation.looks import has_these_weights
+from posfeat_hloc.orientation.upright import Upright
 from posfeat_hloc.stores import FeatureStore
+
+_SHOWN = {1: 0, 6: 90, 3: 180, 8: 270}  # orientation of a picture without mirrors -> degrees clockwise
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,8 @@ class Localizer:
         neighbors: most similar map images that an image is matched with, where the map folder has their global
             descriptors (``pipelines.sfm --pairs retrieval``); with all map images where it has none.
         try_rotations: turn an image by 90, 180 and 270 degrees while it has few inliers.
+        orientation: ``auto`` turns images that lie otherwise than the map's, where the map folder has their small
+            features (``pipelines.sfm --orientation auto``); any other word does not.
 
     Raises:
         ConfigurationError: see :func:`open_map`.
@@ -78,6 +86,7 @@ class Localizer:
         options: LocalizationOptions | None = None,
         neighbors: int = 20,
         try_rotations: bool = False,
+        orientation: str = "auto",
     ) -> None:
         parts = open_map(Path(folder), features, feature, weights_file)
         self.options = options or LocalizationOptions()
@@ -94,6 +103,9 @@ class Localizer:
         self.try_rotations = try_rotations
         described = next(iter(parts.descriptors.values()), None)
         self._retrieval = None if described is None else MapRetrieval(described, self.map.names, self._device)
+        small = None if stands_every_turn(parts.conf["model"]) or orientation != "auto" else parts.orientation
+        votes = small is not None and has_these_weights(small)
+        self._upright = Upright(small, self.map.names, self._device) if small is not None and votes else None
         self._store = FeatureStore(parts.features)
         self._places = matchers.trained_for(self._matcher) is not None
         self._descriptors: DescriptorCache[str] = DescriptorCache(
@@ -144,7 +156,11 @@ class Localizer:
                 f"the camera is for {camera.width}x{camera.height} pixels, the image has {size[0]}x{size[1]}"
             )
         query = Query(name or "image", camera or guess_camera(size, focal_length), calibrated=camera is not None)
-        result = self._attempt(query, picture, seconds)
+        view = UPRIGHT
+        if self._upright is not None:
+            with _timed(seconds, "orient"):
+                view = self._upright.view(picture)
+        result = self._attempt(query, picture, seconds, view)
         for quarters in TURNS if self.try_rotations else ():
             if is_certain(result):
                 break
@@ -152,30 +168,34 @@ class Localizer:
             result = better(result, replace(found, turned=90 * quarters))
         return LocalizedImage(result, seconds)
 
-    def _attempt(self, query: Query, picture: DecodedImage, seconds: dict[str, float]) -> Localized:
+    def _attempt(
+        self, query: Query, picture: DecodedImage, seconds: dict[str, float], view: View = UPRIGHT
+    ) -> Localized:
         """The pose of a query from its picture as it is shown here."""
         with _timed(seconds, "extract"):
-            features = extract_pixels(self._extractor, picture.pixels, self._conf["preprocessing"])
+            features = extract_shown(self._extractor, picture, self._conf["preprocessing"], view)
         with _timed(seconds, "retrieve"):
             names = self.map.names
             if self._retrieval is not None:
-                names = self._retrieval.nearest(picture.pixels, self.neighbors)
+                names = self._retrieval.nearest(picture.turned(view.turn // 90).pixels, self.neighbors)
         with _timed(seconds, "match"):
             descriptors: NDArray[np.floating] = features.descriptors.astype(np.float16)  # as files store them
             if self._places:
-                size = (picture.pixels.shape[1], picture.pixels.shape[0])
-                descriptors = matchers.with_places(descriptors, features.keypoints, size)
+                turn = _SHOWN.get(picture.orientation, 0) + view.turn
+                descriptors = matchers.with_places(descriptors, features.keypoints, picture.stored_size, turn)
             found = {
                 other: matchers.match_batch(self._matcher, [(descriptors, self._descriptors[other])], self._device)[0]
                 for other in names
             }
         with _timed(seconds, "pose"):
-            keypoints = picture.to_stored(features.keypoints)
-            return PoseProblem.of(query, keypoints, found, self.map).solve(self.options)
+            solved = PoseProblem.of(query, features.keypoints, found, self.map).solve(self.options)
+            return replace(solved, turned=view.turn)
 
     def close(self) -> None:
         """Close the map's files."""
         self._store.close()
+        if self._upright is not None:
+            self._upright.close()
 
     def __enter__(self) -> Localizer:
         return self

@@ -28,6 +28,7 @@ class MapFolder:
         conf: with which the queries are extracted.
         images: folder of the map's photographs, where it is known.
         descriptors: conf of ``confs.retrieval`` -> file of the photographs' global descriptors, where there is one.
+        orientation: file of small features that tell how queries are held, where there is one.
     """
 
     model: Path
@@ -36,6 +37,7 @@ class MapFolder:
     conf: confs.Conf
     images: Path | None
     descriptors: dict[str, Path]
+    orientation: Path | None = None
 
     def check_extractor(self, extractor: Extractor) -> None:
         """Raises ConfigurationError where queries would get other weights than the map."""
@@ -92,6 +94,7 @@ def open_map(
         raise ConfigurationError(f"{name} has no weights, but {weights_file} was given")
     images = command.get("images")
     described = {key: folder / f"{value['output']}.h5" for key, value in confs.retrieval.items()}
+    small = folder / "orientation.h5"
     return MapFolder(
         model,
         path,
@@ -99,6 +102,7 @@ def open_map(
         conf,
         Path(images) if images else None,
         {key: file for key, file in described.items() if file.is_file() and not journal_path(file).exists()},
+        small if small.is_file() else None,
     )
 
 

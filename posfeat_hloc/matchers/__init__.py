@@ -81,7 +81,7 @@ def trained_for(matcher: Matcher) -> str | None:
 
 
 def with_places(
-    descriptors: NDArray[np.floating], keypoints: NDArray[np.floating], size: tuple[int, int]
+    descriptors: NDArray[np.floating], keypoints: NDArray[np.floating], size: tuple[int, int], turn: float = 0
 ) -> NDArray[np.float32]:
     """Descriptors ``(N, D + 2)`` followed by places: pixels from the image's middle in halves of its longer side.
 
@@ -89,9 +89,12 @@ def with_places(
         descriptors: ``(N, D)``.
         keypoints: ``(N, 2)`` in pixels.
         size: (width, height) of the image.
+        turn: degrees clockwise after which the image was shown to the extractor; places are those of that picture.
     """
     middle, half = np.array(size, np.float32) / 2, max(size) / 2
-    places = np.clip((keypoints - middle) / half, -1, 1)  # half a pixel may lie outside
+    cosine, sine = np.cos(np.radians(turn)), np.sin(np.radians(turn))
+    rotation = np.round(np.array([[cosine, -sine], [sine, cosine]]), 12)  # exactly zeros and ones for quarter turns
+    places = np.clip((keypoints - middle) / half @ rotation.T, -1, 1)  # half a pixel may lie outside
     return np.concatenate([descriptors, places], axis=1, dtype=np.float32)
 
 

@@ -16,6 +16,7 @@ from posfeat_hloc import extractors
 from posfeat_hloc.deep_images import ranges_of
 from posfeat_hloc.errors import ConfigurationError, ImageError
 from posfeat_hloc.extract_features import ExtractionReport, choose_device, is_storable
+from posfeat_hloc.features import View
 from posfeat_hloc.image_inputs import ImageInputs, Loaded, prefetch
 from posfeat_hloc.images import list_images
 from posfeat_hloc.memory import return_large_blocks
@@ -64,6 +65,8 @@ def describe_images(
     overwrite: bool = False,
     progress: bool = True,
     turn: int = 0,
+    views: Mapping[str, View] | None = None,
+    exif: bool = True,
 ) -> ExtractionReport:
     """Write the global descriptors that are missing or outdated in ``path``, in hloc's layout.
 
@@ -82,6 +85,7 @@ def describe_images(
         overwrite: describe again what is there, with the vocabulary that is there.
         progress: show a bar.
         turn: describe the pictures after so many quarter turns clockwise.
+        views, exif: as for :func:`posfeat_hloc.extract_features.extract`; second pictures are not looked at.
 
     Raises:
         ConfigurationError: no images, a conf that does not exist or lacks a package, or two vocabularies for one file.
@@ -95,7 +99,8 @@ def describe_images(
     names = [name for name in names if is_storable(name, report)]
     model = {k: v for k, v in conf["model"].items() if k not in ("precision", "weights")}
     recorded = {"model": model, "weights": describer.weights_sha256, "preprocessing": conf["preprocessing"]}
-    inputs = ImageInputs(image_dir, turn=turn, ranges=ranges_of(image_dir, names))
+    turns = {name: View(view.turn) for name, view in (views or {}).items()}
+    inputs = ImageInputs(image_dir, None, turn, ranges_of(image_dir, names), turns, exif)
     read = inputs.reader(conf["preprocessing"], describer.grayscale)
     with GlobalDescriptorStore(path, recorded) as store:
         words = _choose_vocabulary(describer, store, vocabulary, recorded, _pictures(read, names, progress))

@@ -13,6 +13,7 @@ from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.extract_features import extract
 from posfeat_hloc.images import list_images
 from posfeat_hloc.localization.map_folder import MapFolder, open_map
+from posfeat_hloc.localization.query_orientation import QueryImages, orient_queries, views_of
 from posfeat_hloc.localization.sparse_map import SparseMap
 from posfeat_hloc.mapping.cameras import CameraOptions
 from posfeat_hloc.mapping.pairs import Pair, exhaustive_pairs, unique_pairs, write_pairs
@@ -101,9 +102,12 @@ def register_images(map_folder: Path, output: Path, options: RegisterOptions | N
         stores = Stores(images, output / "features.h5", output / "matches.h5")
         claim(output, [map_folder])
         copy_features(parts.features, stores.features, sparse.names)
+        held = QueryImages(images, new, output, images, options.device, options.masks, progress=options.progress)
+        shown = orient_queries("auto", parts, sparse.names, held)
         report = extract(
-            parts.conf, images, stores.features, new, options.device, progress=options.progress, masks=options.masks
-        )
+            parts.conf, images, stores.features, new, options.device,
+            progress=options.progress, masks=options.masks, views=shown.views,
+        )  # fmt: skip
         pairs = _choose_pairs(parts, sparse.names, report.names, output, images, options)
         write_pairs(output / "pairs.txt", pairs)
         matcher = confs.matchers[options.matcher or confs.default_matchers.get(parts.feature, "NN-mutual")]
@@ -166,7 +170,8 @@ def _choose_pairs(
     conf = confs.retrieval[options.retrieval]
     path = output / f"{conf['output']}.h5"
     names = [name for name in (*old, *new) if (images / name).is_file()]
-    described = describe_images(conf, images, path, names, options.device, progress=options.progress)
+    views = views_of(output / "features.h5")
+    described = describe_images(conf, images, path, names, options.device, progress=options.progress, views=views)
     have = set(described.names)
     similar = retrieve(path, path, options.neighbors, [n for n in new if n in have], described.names)
     return unique_pairs(similar)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posfeat_hloc.errors import StoreError
-from posfeat_hloc.features import Features
+from posfeat_hloc.features import UPRIGHT, Features, View
 from posfeat_hloc.stores import foreign
 from posfeat_hloc.stores.hdf5 import content_digest, read_text, write_text
 from posfeat_hloc.stores.images import ImageStore
@@ -34,6 +34,7 @@ class FeatureStore(ImageStore):
         image_size: tuple[int, int],
         uncertainty: float = 1.0,
         source: str = "",
+        view: View = UPRIGHT,
     ) -> None:
         """Store the features of one image, replacing earlier ones; permanent at the next :meth:`commit`.
 
@@ -43,6 +44,7 @@ class FeatureStore(ImageStore):
             image_size: (width, height) of the original image.
             uncertainty: standard deviation of the keypoints in pixels of the original image.
             source: what identifies the image file's content, for :meth:`is_current`.
+            view: how the image was shown to the extractor.
         """
         with self._damage(f"the group of {name!r}", "written"):
             if name in self.file:
@@ -54,6 +56,8 @@ class FeatureStore(ImageStore):
             group.create_dataset("descriptors", data=features.descriptors.T.astype(np.float16))
             group.create_dataset("image_size", data=np.array(image_size, np.int64))
             write_text(group, "source", source)
+            if view != UPRIGHT:
+                group.attrs["view"] = np.array([view.turn, view.second])
             write_text(group, "digest", content_digest(features.keypoints, features.descriptors.astype(np.float16)))
             del group, keypoints  # HDF5 closes them now, not where Ctrl-C may come in between
 
@@ -158,6 +162,12 @@ class FeatureStore(ImageStore):
         with self._damage(f"the uncertainty of {name!r}"):
             value = self.file[name]["keypoints"].attrs.get("uncertainty")
             return None if value is None else float(value)
+
+    def view(self, name: str) -> View:
+        """How an image was shown to the extractor; as it is where the file does not say."""
+        with self._damage(f"the view of {name!r}"):
+            found = self.file[name].attrs.get("view") if name in self else None
+            return UPRIGHT if found is None else View(int(found[0]), float(found[1]))
 
     def _read(self, name: str, dataset: str) -> NDArray[np.generic]:
         self._check(name)

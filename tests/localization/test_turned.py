@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -80,10 +81,11 @@ def run(world: Path, output: Path, *arguments: str) -> int:
 
 
 def test_turned_queries_are_found_and_logged(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(world, tmp_path) == 0
+    by_exif = ("--orientation", "exif")
+    assert run(world, tmp_path, *by_exif) == 0
     upright_only = read_log(tmp_path / "queries.jsonl")
     assert {name for name, record in upright_only.items() if is_certain(record)} == {"upright.png"}
-    assert run(world, tmp_path, "--try-rotations") == 0
+    assert run(world, tmp_path, *by_exif, "--try-rotations") == 0
     assert "turned              2 of the queries" in capsys.readouterr().out
     records = read_log(tmp_path / "queries.jsonl")
     # turned left by PIL, so turned right to stand upright again
@@ -100,16 +102,46 @@ def test_turned_queries_are_found_and_logged(world: Path, tmp_path: Path, capsys
         cosine, sine = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
         np.testing.assert_allclose(relative, [[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1]], atol=0.02)
     content = {path: path.read_bytes() for path in (tmp_path / "poses.txt", tmp_path / "queries.jsonl")}
-    assert run(world, tmp_path, "--try-rotations") == 0
+    assert run(world, tmp_path, *by_exif, "--try-rotations") == 0
     assert {path: path.read_bytes() for path in content} == content
 
 
 def test_a_localizer_turns_images_in_memory(world: Path, tmp_path: Path) -> None:
     camera = pycolmap.Camera.create_from_model_name(1, "SIMPLE_PINHOLE", FOCAL, HEIGHT, WIDTH)
     pixels = np.asarray(Image.open(world / "queries/left.png"))
-    with Localizer(world / "map", device="cpu") as localizer:
+    with Localizer(world / "map", device="cpu", orientation="exif") as localizer:
         assert not is_certain(localizer.localize(pixels, camera).result)
-    with Localizer(world / "map", device="cpu", try_rotations=True) as localizer:
+    with Localizer(world / "map", device="cpu", orientation="exif", try_rotations=True) as localizer:
         found = localizer.localize(pixels, camera).result
     assert (found.localized, found.turned) == (True, 90)
     assert found.inliers >= ENOUGH
+    with Localizer(world / "map", device="cpu") as localizer:
+        answer = localizer.localize(pixels, camera)
+        found = answer.result
+        assert "orient" in answer.seconds
+    assert (found.localized, found.turned) == (True, 90)
+    assert found.inliers >= ENOUGH
+
+
+@pytest.mark.parametrize("small", ["of the map", "of its photographs", "none"])
+def test_the_maps_images_tell_how_queries_are_held(world: Path, tmp_path: Path, small: str) -> None:
+    """By the file that the map's making left, or by its photographs; where there is neither, queries stay."""
+    copy = Path(shutil.copytree(world / "map", tmp_path / "map"))
+    if small != "of the map":
+        (copy / "orientation.h5").unlink()
+    images = world / ("photos" if small == "of its photographs" else "gone")
+    options = ["--map", copy, "--queries", world / "queries.txt", "--images", world / "queries", "--output"]
+    options += [tmp_path / "out", "--map-images", images, "--device", "cpu", "--quiet"]
+    assert localize.main([str(part) for part in options]) == 0
+    records = read_log(tmp_path / "out/queries.jsonl")
+    turned = {"upright.png": 0, "left.png": 90, "over.png": 180}
+    assert {name: record.turned for name, record in records.items()} == (
+        turned if small != "none" else dict.fromkeys(turned, 0)
+    )
+    if small != "none":
+        assert all(is_certain(record) for record in records.values())
+        summary = json.loads((tmp_path / "out/summary.json").read_text())
+        assert summary["turned"] == {"left.png": 90, "over.png": 180}
+    before = (tmp_path / "out/features.h5").read_bytes()
+    assert localize.main([str(part) for part in options]) == 0
+    assert (tmp_path / "out/features.h5").read_bytes() == before

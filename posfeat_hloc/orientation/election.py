@@ -1,0 +1,193 @@
+"""Which pairs of small pictures are compared, and in which turns and sizes: as few as settle the matter."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from posfeat_hloc.orientation.looks import AS_IT_IS, Look, Looks
+from posfeat_hloc.orientation.similarity import Similarity
+from posfeat_hloc.orientation.synchronisation import Edge, Groups, synchronise
+from posfeat_hloc.orientation.votes import vote
+from posfeat_hloc.threads import computing_threads, in_order
+
+PARTNERS = 8
+"""Images that an image is compared with at most, as they are."""
+
+TURNED_PARTNERS = 4
+"""Most similar images that an image is compared with in each further turn, besides its neighbours by name."""
+
+FEW = 12
+"""Up to so many images, all are compared with all."""
+
+ENOUGH = 2
+"""Images that an image has to agree with to be looked at no further."""
+
+SPEAKERS = 12
+"""Images of a group that are looked at in further turns; for the others, too."""
+
+QUARTERS, EIGHTHS = (90, 180, 270), (45, 135, 225, 315)
+
+HALF = 0.5
+
+NEAR = 1.7
+"""Ratio of the sizes of the same things in two images above which one was taken from much nearer."""
+
+_Test = tuple[str, Look, str, Look]
+
+
+@dataclass
+class Election:
+    """The votes so far.
+
+    Attributes:
+        looks: small pictures.
+        names: of images that can be read.
+        groups: of images that agree.
+        edges: votes that count.
+        tests: pairs of pictures that were compared.
+    """
+
+    looks: Looks
+    names: list[str]
+    groups: Groups
+    edges: list[Edge] = field(default_factory=list)
+    tests: int = 0
+    _done: set[_Test] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, looks: Looks, names: Sequence[str]) -> Election:
+        """Look at all images as they are; no votes yet."""
+        able = looks.look(list(names))
+        return cls(looks, able, Groups(able))
+
+    def hold(self) -> dict[str, int]:
+        """Ask as much as is needed; returns the turns of all images in degrees clockwise."""
+        if len(self.names) < 2:
+            return dict.fromkeys(self.names, 0)
+        search = Similarity(self.looks.features, self.names)
+        self._as_they_are(search)
+        self._turned(search, QUARTERS, self._speakers())
+        turns = self._turns()
+        if lonely := self._lonely(any(turns.values())):
+            self._turned(search, EIGHTHS, lonely)
+        apart = self._unconnected()
+        if 0 < len(apart) <= max(2 * SPEAKERS, len(self.names) // 10):
+            self._sizes(search, apart)
+        return self._turns()
+
+    def _turns(self) -> dict[str, int]:
+        weights = {name: 2.0 if self.looks.says_upright(name) else 1.0 for name in self.names}
+        return synchronise(self.groups, self.edges, weights)
+
+    def _as_they_are(self, search: Similarity) -> None:
+        """Join images that agree, each with its most similar ones, until it has enough of them in the largest group."""
+        agreed: Counter[str] = Counter()
+        partners = {name: self._partners(search, name) for name in self.names}
+        for number in range(max(map(len, partners.values()))):
+            largest = next(iter(self.groups.members()))
+            asking = [
+                name
+                for name in self.names
+                if number < len(partners[name])
+                and (agreed[name] < ENOUGH or (number > ENOUGH and self.groups.find(name) != largest))
+            ]
+            pairs = {tuple(sorted((name, partners[name][number]))) for name in asking}
+            for edge in self._compare((a, AS_IT_IS, b, AS_IT_IS) for a, b in sorted(pairs)):
+                if edge.agrees():
+                    self.groups.join(edge.first, edge.second)
+                    agreed.update((edge.first, edge.second))
+
+    def _partners(self, search: Similarity, name: str) -> list[str]:
+        similar, beside = search.nearest(self.looks.features(name), name), search.beside(name)
+        if len(self.names) <= FEW:
+            return similar
+        mixed = [other for pair in zip(similar, beside, strict=False) for other in pair]
+        return list(dict.fromkeys([*mixed, *similar[:PARTNERS]]))[:PARTNERS]
+
+    def _speakers(self) -> list[str]:
+        """Images of all groups but the largest, of large ones some, spread over their names."""
+        groups = list(self.groups.members().values())[1:]
+        return sorted(name for members in groups for name in members[:: -(-len(members) // SPEAKERS)])
+
+    def _turned(self, search: Similarity, turns: Iterable[int], names: Sequence[str]) -> None:
+        """Compare images in further turns with images of other groups as they are."""
+        tests: list[_Test] = []
+        for turn in turns if names else ():
+            look = Look(turn)
+            able = self.looks.look(names, look)
+            tests += [test for name in able for test in self._against(search, name, look)]
+        self._compare(tests)
+
+    def _against(self, search: Similarity, name: str, look: Look, shown: Look = AS_IT_IS) -> list[_Test]:
+        here = self.groups.find(name)
+        similar = search.nearest(self.looks.features(name, look), name)
+        found = [other for other in similar if self.groups.find(other) != here]
+        beside = [other for other in search.beside(name) if self.groups.find(other) != here]
+        few = len(self.names) <= FEW
+        chosen = found if few else list(dict.fromkeys([*found[:TURNED_PARTNERS], *beside]))
+        return [(name, look, partner, shown) for partner in chosen]
+
+    def _unconnected(self) -> list[str]:
+        """Images that no votes connect with most others, of large groups some."""
+        connected = Groups(self.names)
+        for edge in self.edges:
+            connected.join(edge.first, edge.second)
+        parts = list(connected.members().values())[1:]
+        return sorted(name for members in parts for name in members[:: -(-len(members) // SPEAKERS)])
+
+    def _lonely(self, unruly: bool) -> list[str]:
+        """Images that nothing is known of; in a collection that is upright so far, only where they are few."""
+        known = {name for edge in self.edges for name in (edge.first, edge.second)}
+        found = [name for name in self.names if name not in known]
+        return found if unruly or len(found) <= max(2, len(self.names) // 10) else []
+
+    def _sizes(self, search: Similarity, names: Sequence[str]) -> None:
+        """Compare images that nothing is known of in half the size, and others in half the size with them."""
+        looks = [Look(turn) for turn in (0, *QUARTERS)]
+        tests = []
+        for look in looks:
+            half = Look(look.turn, HALF)
+            for name in self.looks.look(names, half):
+                tests += self._against(search, name, half)
+        small = self.looks.stored(self.names, Look(0, HALF))
+        others = Similarity(small.__getitem__, list(small))
+        for look in looks:
+            for name in self.looks.look(names, look):
+                tests += self._against(others, name, look, Look(0, HALF))
+        self._compare(tests)
+
+    def second_sizes(self) -> dict[str, float]:
+        """Image -> size of its second picture, relative to the usual one: of those that show from near what others show
+        from further away, where no images of the same size connect the two."""
+        alike = Groups(self.names)
+        ratios = [edge.usual_scale for edge in self.edges]
+        for edge, ratio in zip(self.edges, ratios, strict=True):
+            if 1 / NEAR < ratio < NEAR:
+                alike.join(edge.first, edge.second)
+        return {
+            edge.second if ratio > 1 else edge.first: HALF
+            for edge, ratio in zip(self.edges, ratios, strict=True)
+            if alike.find(edge.first) != alike.find(edge.second)
+        }
+
+    def _compare(self, tests: Iterable[_Test]) -> list[Edge]:
+        """Votes that count among those of pairs that were not compared so before; they are kept, too."""
+        todo = [test for test in dict.fromkeys(tests) if test not in self._done]
+        self._done.update(todo)
+        self.tests += len(todo)
+
+        def work(test: _Test) -> Edge | None:
+            first, look0, second, look1 = test
+            frames = self.looks.frame(first), self.looks.frame(second)
+            features = self.looks.features(first, look0), self.looks.features(second, look1)
+            found = vote(*features, frames, look0.turn - look1.turn)
+            return Edge(first, second, found, (look0, look1)) if found.counts else None
+
+        with computing_threads(torch.get_num_threads()) as pool:
+            found = [edge for edge in in_order(pool, work, todo, ahead=8) if edge is not None]
+        self.edges += found
+        return found

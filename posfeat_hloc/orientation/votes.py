@@ -1,0 +1,143 @@
+"""Whether two images show the same thing as they are held here, and by which angle one must still be turned.
+
+Mutual nearest neighbours alone say nothing: among 512 keypoints more than a hundred are each other's nearest in any two
+images. What counts is how many of them fit one epipolar geometry, against what random matches would give.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pycolmap
+from numpy.typing import NDArray
+
+from posfeat_hloc import matchers
+from posfeat_hloc.mapping.chance import log_chance, share_by_chance
+
+Array = NDArray[np.float64]
+
+EVIDENCE = 16.0
+"""A vote counts above this: chance would give as much in one of nine million tests."""
+
+MAX_ERROR = 2.0
+"""Sampson error of a match that fits, in pixels of the small picture."""
+
+AGREES = 25.0
+"""Degrees that two images which agree may differ by."""
+
+SHEAR = 1.8
+"""Ratio of the longest to the shortest axis that a circle may become between a picture and a turned one: more of it is
+no turned camera, but the same ground seen from its other side."""
+
+OFF = 60.0
+"""Degrees between the measured angle and the turn that a pair was looked at in, above which a vote is not believed."""
+
+_MATCHER = matchers.create({"name": "nearest", "precision": "fp32"})
+_LEAST = 12  # matches that a geometry is estimated from
+
+
+@dataclass(frozen=True)
+class SmallFeatures:
+    """The strongest keypoints of a picture of a few hundred pixels.
+
+    Attributes:
+        points: ``(N, 2)`` in pixels of the small picture, which lies as its file's pixels do.
+        descriptors: ``(N, D)``, L2-normalised, of the picture as it was shown.
+    """
+
+    points: Array
+    descriptors: NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Vote:
+    """What two images say about each other.
+
+    Attributes:
+        evidence: minus the logarithm of how many geometries as good random matches would have; above
+            :data:`EVIDENCE`, the images show the same thing.
+        angle: degrees clockwise by which the first picture has to be turned to lie as the second one.
+        scale: size of things in the second picture, relative to the first.
+    """
+
+    evidence: float
+    angle: float = 0.0
+    scale: float = 1.0
+
+    @property
+    def counts(self) -> bool:
+        """Whether chance is no explanation."""
+        return self.evidence > EVIDENCE
+
+
+NONE = Vote(-np.inf)
+
+
+def vote(first: SmallFeatures, second: SmallFeatures, to_upright: tuple[Array, Array], shown: float = 0.0) -> Vote:
+    """Match two small pictures and test the epipolar geometry that most matches fit.
+
+    Args:
+        first, second: features.
+        to_upright: for each picture ``(2, 2)``, vectors in the file's pixels to vectors in the picture that angles
+            refer to.
+        shown: degrees clockwise by which the first picture was turned for its descriptors, from that picture.
+    """
+    matched = matchers.match_batch(_MATCHER, [(first.descriptors, second.descriptors)])[0].pairs()
+    if len(matched) < _LEAST:
+        return NONE
+    points0, points1 = first.points[matched[:, 0]], second.points[matched[:, 1]]
+    found = pycolmap.estimate_fundamental_matrix(points0, points1, _ransac())
+    if found is None:
+        return NONE
+    share = share_by_chance(points0, points1, np.asarray(found["F"]), MAX_ERROR)
+    evidence = -log_chance(len(matched), int(found["num_inliers"]), share)
+    if evidence <= EVIDENCE:
+        return Vote(evidence)
+    fits = np.asarray(found["inlier_mask"], bool)
+    upright0, upright1 = points0[fits] @ to_upright[0].T, points1[fits] @ to_upright[1].T
+    angle, scale = similarity(upright0, upright1)
+    if abs(wrapped(angle - shown)) > OFF or (abs(angle) > AGREES and shear(upright0, upright1) > SHEAR):
+        return NONE
+    return Vote(evidence, angle, scale)
+
+
+def similarity(points0: Array, points1: Array) -> tuple[float, float]:
+    """Rotation in degrees clockwise and scale between ``(M, 2)`` matched points, from directions and distances to
+    their medians; every match counts alike, so that wrong ones and near things move it little."""
+    first, second = (_from_median(points) for points in (points0, points1))
+    rotations = second * np.conj(first)
+    lengths = np.abs(rotations)
+    known = lengths > 0
+    if not known.any():
+        return 0.0, 1.0
+    angle = float(np.degrees(np.angle(np.sum(rotations[known] / lengths[known]))))
+    return angle, float(np.median(np.abs(second[known]) / np.abs(first[known])))
+
+
+def shear(points0: Array, points1: Array) -> float:
+    """Ratio of the axes that a circle gets by the affine map that fits ``(M, 2)`` matched points best; infinite for a
+    map that mirrors."""
+    centred0, centred1 = points0 - points0.mean(axis=0), points1 - points1.mean(axis=0)
+    matrix = np.linalg.lstsq(centred0, centred1, rcond=None)[0]
+    longest, shortest = np.linalg.svd(matrix, compute_uv=False)
+    return float(longest / shortest) if np.linalg.det(matrix) > 0 else float("inf")
+
+
+def wrapped(angle: float) -> float:
+    """The same angle from -180 up to 180 degrees."""
+    return (angle + 180) % 360 - 180
+
+
+def _from_median(points: Array) -> NDArray[np.complex128]:
+    centred = points - np.median(points, axis=0)
+    return np.asarray(centred[:, 0] + 1j * centred[:, 1], np.complex128)
+
+
+def _ransac() -> pycolmap.RANSACOptions:
+    options = pycolmap.RANSACOptions()
+    options.max_error = MAX_ERROR
+    options.confidence = 0.99
+    options.min_num_trials, options.max_num_trials = 100, 1000
+    options.random_seed = 0
+    return options
