@@ -74,7 +74,7 @@ def test_weak_votes_turn_nothing_but_queries() -> None:
 
 def test_eighths_are_taken_where_quarters_do_not_fit() -> None:
     assert best_turn({"b": [(47, 100)]}, {"b": 0})[1] == 45
-    assert best_turn({"b": [(62, 100)]}, {"b": 0})[1] == 90
+    assert best_turn({"b": [(62, 300)]}, {"b": 0})[1] == 90
     assert best_turn({"b": [(47, 100)]}, {"b": 0}, eighths=False)[1] in (0, 90)
     assert best_turn({"b": [(20, 100)]}, {"b": 0})[1] == 0
 

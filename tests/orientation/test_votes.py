@@ -36,7 +36,7 @@ def seen_twice(
 def test_rotation_and_scale_of_points(angle: float, scale: float, seed: int) -> None:
     points = np.random.default_rng(seed).uniform(0, 400, size=(40, 2))
     found = similarity(points, points @ clockwise(angle).T * scale + [3.0, -5.0])
-    assert abs(wrapped(found[0] - angle)) < 3  # medians do not turn quite as points do
+    assert abs(wrapped(found[0] - angle)) < 6  # medians do not turn quite as points do
     assert found[1] == pytest.approx(scale, rel=0.1)
 
 
