@@ -66,7 +66,7 @@ def add_pose_options(parser: argparse.ArgumentParser) -> None:
 
 def add_orientation(parser: argparse._ActionsContainer) -> None:
     """``--orientation``."""
-    parser.add_argument("--orientation", choices=MODES, default="auto",
-        help="how photographs are held, for their features; cameras and keypoints stay in the pixels as stored. auto: "
-        "by EXIF, and turned where others show that a photograph lies on its side; exif: by EXIF alone; none: as "
+    parser.add_argument("--orientation", choices=MODES, default="exif",
+        help="how photographs are held, for their features; cameras and keypoints stay in the pixels as stored. exif: "
+        "by EXIF alone; auto: also turned where others show that a photograph lies on its side; none: as "
         "stored (default: %(default)s)")  # fmt: skip

@@ -67,7 +67,7 @@ class ProtocolOptions:
     threads: int = -1
     """For COLMAP; -1 for all cores."""
     progress: bool = True
-    orientation: str = "auto"
+    orientation: str = "exif"
     """How images are held, see :func:`posfeat_hloc.orientation.choose_views`."""
 
 

@@ -38,7 +38,7 @@ def add_extract(command: argparse.ArgumentParser) -> None:
     add("--weights", metavar="NAME|FILE", help="other weights for the conf's network")
     add("--masks", type=Path, metavar="DIR",
         help="no keypoints where DIR/<image name>.png (or the same stem) is black; with our engine only")  # fmt: skip
-    add("--orientation", choices=MODES, default="auto",
+    add("--orientation", choices=MODES, default="exif",
         help="auto: by EXIF, and turned where others show that an image lies on its side, which the file records; "
         "exif: by EXIF alone; none: as stored, as hloc's engine always does (default: %(default)s)")  # fmt: skip
 

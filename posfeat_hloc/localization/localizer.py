@@ -86,7 +86,7 @@ class Localizer:
         options: LocalizationOptions | None = None,
         neighbors: int = 20,
         try_rotations: bool = False,
-        orientation: str = "auto",
+        orientation: str = "exif",
     ) -> None:
         parts = open_map(Path(folder), features, feature, weights_file)
         self.options = options or LocalizationOptions()

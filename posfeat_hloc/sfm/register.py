@@ -103,7 +103,7 @@ def register_images(map_folder: Path, output: Path, options: RegisterOptions | N
         claim(output, [map_folder])
         copy_features(parts.features, stores.features, sparse.names)
         held = QueryImages(images, new, output, images, options.device, options.masks, progress=options.progress)
-        shown = orient_queries("auto", parts, sparse.names, held)
+        shown = orient_queries("exif", parts, sparse.names, held)
         report = extract(
             parts.conf, images, stores.features, new, options.device,
             progress=options.progress, masks=options.masks, views=shown.views,

@@ -67,7 +67,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         f"over.png SIMPLE_PINHOLE {WIDTH} {HEIGHT} {FOCAL} {WIDTH / 2} {HEIGHT / 2}\n"
     )
     options = ["--images", folder / "photos", "--output", folder / "map", "--feature", "posfeat-small", "--quiet"]
-    options += ["--max-keypoints", 800, "--camera", "single", "--device", "cpu"]
+    options += ["--max-keypoints", 800, "--camera", "single", "--device", "cpu", "--orientation", "auto"]
     options += ["--camera-model", "SIMPLE_PINHOLE", "--camera-params", f"{FOCAL},{WIDTH / 2},{HEIGHT / 2}"]
     assert sfm.main([str(part) for part in options]) == 0
     assert read_model(folder / "map/sparse/0").num_reg_images() == 4
@@ -115,7 +115,7 @@ def test_a_localizer_turns_images_in_memory(world: Path, tmp_path: Path) -> None
         found = localizer.localize(pixels, camera).result
     assert (found.localized, found.turned) == (True, 90)
     assert found.inliers >= ENOUGH
-    with Localizer(world / "map", device="cpu") as localizer:
+    with Localizer(world / "map", device="cpu", orientation="auto") as localizer:
         answer = localizer.localize(pixels, camera)
         found = answer.result
         assert "orient" in answer.seconds
@@ -132,6 +132,7 @@ def test_the_maps_images_tell_how_queries_are_held(world: Path, tmp_path: Path, 
     images = world / ("photos" if small == "of its photographs" else "gone")
     options = ["--map", copy, "--queries", world / "queries.txt", "--images", world / "queries", "--output"]
     options += [tmp_path / "out", "--map-images", images, "--device", "cpu", "--quiet"]
+    options += ["--orientation", "auto"]
     assert localize.main([str(part) for part in options]) == 0
     records = read_log(tmp_path / "out/queries.jsonl")
     turned = {"upright.png": 0, "left.png": 90, "over.png": 180}

@@ -121,6 +121,7 @@ def test_extract_records_turns_and_does_not_extract_again(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["extract", "--image_dir", str(photos), "--export_dir", str(tmp_path), "--device", "cpu"]
+    command += ["--orientation", "auto"]
     assert main(command) == 0
     assert "turned: 1 image by 90°, 1 image by 180°" in capsys.readouterr().out
     path = tmp_path / "feats-posfeat-small.h5"

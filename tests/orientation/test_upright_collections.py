@@ -16,7 +16,11 @@ DATA = Path(__file__).parents[3] / "shared/data"
 
 UPRIGHT = [
     "strecha/fountain-P11", "strecha/entry-P10", "door", "drone/beach", "scenes/lund", "scenes/saharov",
-    "scenes/monstree", "scenes/mother_child", "scenes/crazyhorse", "scenes/climbing_wall",
+    "scenes/monstree", "scenes/crazyhorse", "scenes/climbing_wall",
+    pytest.param(
+        "scenes/mother_child",
+        marks=pytest.mark.xfail(reason="a table seen from its other side looks turned: why auto is not the default"),
+    ),
 ]  # fmt: skip
 
 pytestmark = [
