@@ -41,15 +41,15 @@ collect() {
 }
 while sleep 30; do collect; done &
 collector=$!
-# A safe radius of 2.5 px: with 7 px neighbouring keypoints are not told apart (posfeat_training.md).
+# Average each with its start afterwards (python -m posfeat_hloc weights average): posfeat_training.md says why.
 timeout "$limit" $train --pack $packs $light --held-out $held $dark --init posfeat-small --teacher "$data/disk.pth" \
-  --teacher-stride 2 --single 16 --fixed 8 --model 12 --safe-radius 2.5 --inverse-temperature 40 --steps 3500 \
+  --teacher-stride 2 --single 16 --fixed 8 --model 12 --steps 3500 \
   --output "$runs/small" >"$runs/small.log" 2>&1 &
 timeout "$limit" $train --pack $packs --held-out $held --init posfeat --single 14 --fixed 0 --model 6 --no-tracks \
-  --poses 0.05 --safe-radius 2.5 --inverse-temperature 40 --learning-rate 6e-4 --steps 2500 \
+  --poses 0.05 --learning-rate 6e-4 --steps 2500 \
   --output "$runs/resnet18" >"$runs/resnet18.log" 2>&1 &
 timeout "$limit" $train --pack $packs $light --held-out $held $dark --init hardnet --single 10 --fixed 5 --model 7 \
-  --upright 0.6 --softmax 0.5 --triplet 1 --safe-radius 4 --steps 1500 \
+  --upright 0.6 --softmax 0.5 --triplet 1 --steps 1500 \
   --output "$runs/hardnet" >"$runs/hardnet.log" 2>&1 &
 while pgrep -f pipelines.train_descriptors >/dev/null; do sleep 2; done
 kill $collector

@@ -17,7 +17,7 @@ POOL = 3
 """Keypoints take part for each one that is wanted, the strongest: distance is no merit of the very weakest."""
 
 
-AREA = 100
+AREA = 160
 """Pixels for each keypoint that takes part, at least: an image has a peak for each 25 or so, and where many are asked
 for in a small image the weak ones among them match less often than spreading helps."""
 

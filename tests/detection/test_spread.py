@@ -68,7 +68,7 @@ def test_the_choice_does_not_depend_on_the_unit(scale: float) -> None:
 
 @pytest.mark.parametrize(
     ("count", "pixels", "expected"),
-    [(2048, 1024 * 683, POOL * 2048), (4096, 1024 * 683, 1024 * 683 // AREA), (8192, 1024 * 683, 8192), (9, 0, 9)],
+    [(1024, 1024 * 683, POOL * 1024), (4096, 1600 * 1200, 1600 * 1200 // AREA), (8192, 1024 * 683, 8192), (9, 0, 9)],
 )
 def test_few_take_part_where_the_image_is_small(count: int, pixels: int, expected: int) -> None:
     assert candidates(count, pixels) == expected
