@@ -15,6 +15,8 @@ from posfeat_hloc.mapping.reconstruction import MapperOptions, reconstruct
 from tests.mapping.worlds import FOCAL, SIZE, World, turned
 from tests.rendering import arc, render, write_scene
 
+pytestmark = pytest.mark.slow
+
 
 def judged(world, folder, command=None, refine=True):
     """Number of images of the largest model, and the only cause; None where all are in it."""

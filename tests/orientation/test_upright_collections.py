@@ -24,6 +24,7 @@ UPRIGHT = [
 ]  # fmt: skip
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.shared,
     pytest.mark.skipif(not DATA.is_dir(), reason="needs the development photographs in ../shared/data"),
 ]

@@ -17,6 +17,8 @@ from posfeat_hloc.mapping.reconstruction import read_model
 from tests.rendering import FOCAL, write_scene
 from tests.room import fisheye_rays, panorama_rays, write_room
 
+pytestmark = pytest.mark.slow
+
 
 def run(images: Path, output: Path | None, *arguments: object) -> int:
     where = [] if output is None else ["--output", str(output)]

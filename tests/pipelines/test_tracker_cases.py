@@ -22,6 +22,8 @@ from posfeat_hloc.mapping.pairs import exhaustive_pairs, read_pairs
 from posfeat_hloc.mapping.reconstruction import read_model
 from tests.rendering import View, render, write_scene
 
+pytestmark = pytest.mark.slow
+
 Output = pytest.CaptureFixture[str]
 
 

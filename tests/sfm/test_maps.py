@@ -19,6 +19,8 @@ from posfeat_hloc.mapping.reconstruction import read_model
 from posfeat_hloc.sfm.moves import positions_of
 from tests.rendering import FOCAL, HEIGHT, WIDTH, View, write_scene
 
+pytestmark = pytest.mark.slow
+
 Array = NDArray[np.float64]
 OLD = (0, 3, 7, 11, 14)
 """Of 15 views on an arc; the other ten join later."""
