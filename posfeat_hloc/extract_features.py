@@ -368,7 +368,9 @@ def _extract_batch(extractor: Extractor, batch: list[Loaded], limit: int | None)
         if loaded.second is not None:
             second = _in_file(loaded, loaded.second, extractor(loaded.second.tensor[None])[0])
             features = _share(features, second)
-        features = fewer(allowed(features, loaded.mask), limit, getattr(extractor, "spread", False))
+        features = fewer(
+            allowed(features, loaded.mask), limit, height * width if getattr(extractor, "spread", False) else 0
+        )
         notes = loaded.image.notes
         if len(features) < 50:
             notes += (f"only {len(features)} keypoints in {width}x{height} pixels",)

@@ -14,8 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from posfeat_hloc.detection.spread import spread as spread_over
-from posfeat_hloc.detection.spread import strongest
+from posfeat_hloc.detection.spread import candidates, spread, strongest
 from posfeat_hloc.errors import ConfigurationError, ImageError
 from posfeat_hloc.features import Features
 from posfeat_hloc.images import DecodedImage, read_image, read_orientation
@@ -112,12 +111,14 @@ def allowed(features: Features, mask: NDArray[np.bool_] | None) -> Features:
     return features.chosen(mask[y, x])
 
 
-def fewer(features: Features, count: int | None, spread: bool = False) -> Features:
-    """``count`` of the features, in the order that they had: those with the highest scores, or, with ``spread``, those
-    that are strong and far from each other (:mod:`posfeat_hloc.detection.spread`); all for None.
+def fewer(features: Features, count: int | None, spread_over: int = 0) -> Features:
+    """``count`` of the features, in the order that they had: those with the highest scores, or, in an image of
+    ``spread_over`` pixels, those that are strong and far from each other (:mod:`posfeat_hloc.detection.spread`); all
+    for None.
     """
     if count is None or len(features) <= count:
         return features
-    choose = spread_over if spread else strongest
-    best = choose(features.keypoints, features.scores, count)
+    best = strongest(features.keypoints, features.scores, candidates(count, spread_over) if spread_over else count)
+    if spread_over:
+        best = best[spread(features.keypoints[best], features.scores[best], count)]
     return features.chosen(np.sort(best))

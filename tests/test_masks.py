@@ -17,7 +17,7 @@ from PIL import Image
 
 from posfeat_hloc import confs, extractors
 from posfeat_hloc.__main__ import main
-from posfeat_hloc.detection.spread import spread, strongest
+from posfeat_hloc.detection.spread import candidates, spread, strongest
 from posfeat_hloc.errors import ConfigurationError, ImageError
 from posfeat_hloc.extract_features import ExtractionReport, extract
 from posfeat_hloc.features import Features
@@ -63,8 +63,11 @@ def test_the_best_keypoints_outside_of_the_mask_are_kept(scene: Path, feature: s
     for mine, expected in zip(vars(masked["b.jpg"]).values(), vars(whole["b.jpg"]).values(), strict=True):
         assert_array_equal(mine, expected)  # a mask that allows everything changes nothing
     right = everything.keypoints[:, 0] >= 79.5
-    choose = spread if confs.extractors[feature]["model"].get("spread") else strongest
-    best = np.sort(everything.scores[right][choose(everything.keypoints[right], everything.scores[right], 60)])
+    spreads = confs.extractors[feature]["model"].get("spread")
+    keypoints, scores = everything.keypoints[right], everything.scores[right]
+    best = strongest(keypoints, scores, candidates(60, 160 * 120) if spreads else 60)
+    best = best[spread(keypoints[best], scores[best], 60)] if spreads else best
+    best = np.sort(scores[best])
     assert len(masked["a.png"]) == 60
     assert masked["a.png"].keypoints[:, 0].min() >= 79.5
     assert_array_equal(np.sort(masked["a.png"].scores), best)
@@ -217,7 +220,7 @@ def test_features_of_an_extractor_that_spreads_are_spread_after_masking() -> Non
         rng.random(300).astype(np.float32),
         np.arange(300, dtype=np.float32)[:, None],
     )
-    kept = fewer(features, 60, spread=True)
+    kept = fewer(features, 60, spread_over=640 * 480)
     assert kept.descriptors[:, 0].tolist() == sorted(spread(features.keypoints, features.scores, 60))
     assert kept.descriptors[:, 0].tolist() != fewer(features, 60).descriptors[:, 0].tolist()
-    assert fewer(features, None, spread=True) is features
+    assert fewer(features, None, spread_over=640 * 480) is features

@@ -39,7 +39,7 @@ def readers() -> list[Reader]:
     return [
         _text("pairs", "# list\na b.jpg db/1.jpg\ndb/1.jpg db/é.jpg\n", lambda p: read_pairs(p, NAMES)),
         _text("pairs of any images", "a.jpg db/1.jpg\ndb/1.jpg db/é.jpg\n", read_pairs),
-        _text("image names", "a b.jpg\n# x\ndb/é.jpg\n", read_names),
+        _text("image names", "a b.jpg\n# x\ndb/é.jpg\n", lambda path: read_names(path, path.parent)),
         _text("queries", "a b.jpg PINHOLE 400 300 420 420 200 150\né.jpg SIMPLE_RADIAL 400 300 420.5 200 150 -0.1\n",
               read_queries),
         _text("poses", "a b.jpg 1 0 0 0 1 2 3\né.jpg 0.5 0.5 0.5 0.5 -1e3 2 3\n", read_results),
