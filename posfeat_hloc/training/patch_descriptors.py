@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.networks.l2net import PATCH_SIZE, L2Net, read_map
+from posfeat_hloc.networks.precision import inference_precision
 from posfeat_hloc.training.losses import distance_matrix, hardest_in_batch_loss, second_order_similarity
 from posfeat_hloc.training.run_folder import RunFolder
 from posfeat_hloc.training.views import RandomMix, ViewPair
@@ -178,7 +179,7 @@ def describe_pairs(
     ]
     views = np.stack([pair.images[side] for side in (0, 1) for pair in batch])
     images = torch.from_numpy(views)[:, None].float() / 255
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with inference_precision(torch.device("cpu"), "auto"):
         read: Callable[[L2Net, Tensor, list[Tensor]], Tensor]
         read = _read_map if options.form == "dense" else _read_patches
         descriptors = read(network, images, points[0] + points[1])
