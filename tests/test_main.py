@@ -142,7 +142,8 @@ def test_the_list_has_a_line_for_each_conf(capsys: Output) -> None:
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["extract", *confs.extractors, "match", *confs.matchers]
     assert lines[1].split(maxsplit=1)[1] == (
-        "d2d: network hardnet, weights hardnet, positions grid, max_keypoints 8192, grey, at most 1600 px"
+        "d2d: network hardnet, weights hardnet, positions grid, max_keypoints 8192, min_contrast 0.002, grey, "
+        "at most 1600 px"
     )
 
 

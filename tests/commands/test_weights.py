@@ -136,7 +136,7 @@ def test_verify_names_and_files(server: Server, checkpoint: Path, tmp_path: Path
     assert lines[:2] == [f"ok    {checkpoint}: HardNet, 1.33 M parameters", "      the published file of 'hardnet++'"]
     for line, expected in zip(lines[2:], [
         "hardnet++: not here yet; python -m posfeat_hloc weights get hardnet++",
-        f"{tmp_path / 'nan.pth'}: net.layers.4.weight holds values that are no finite numbers",
+        f"{tmp_path / 'nan.pth'}: 1 of 28 tensors hold NaN or infinite numbers, such as layers.4.weight",
         f"{tmp_path / 'other.pth'}: the weights of no network of this package (HardNet, SOSNet, PoSFeat, ",
         f"weights '{tmp_path / 'gone.pth'}': neither a file nor a known name",
         f"{tmp_path}: holds no backbone.pth and no localheader.pth",

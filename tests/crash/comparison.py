@@ -76,6 +76,8 @@ def _model(folder: Path) -> Any:
 
 
 def _without(values: Any) -> Any:
+    if not isinstance(values, dict):
+        return values
     return {key: value for key, value in values.items() if key not in _NOT_COMPARED}
 
 

@@ -30,7 +30,7 @@ def test_weights_of_the_package_and_of_others(tmp_path: Path, monkeypatch: pytes
     path.write_bytes(b"broken")
     assert statuses()["sosnet-liberty"] == "warn"
     assert stored_weights.checks()[-1][1]().text.startswith(f"{len(weights.PUBLIC) - 1} not downloaded")
-    monkeypatch.setitem(weights.BUNDLED, "hardnet", weights.Bundled("hardnet.safetensors", "0" * 64))
+    monkeypatch.setitem(weights.BUNDLED, "hardnet", weights.Bundled(weights.BUNDLED["hardnet"].file, "0" * 64))
     assert statuses()["hardnet"] == "fail"
     assert "were altered" in stored_weights.check_bundled("hardnet").text
 
