@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -56,7 +58,8 @@ def test_the_backbone_stays_and_the_head_moves(tmp_path):
     network.network.load_state_dict(load_initial("posfeat-small").tensors)
     before = {name: tensor.clone() for name, tensor in network.network.state_dict().items()}
     shelf = _shelf()
-    RankingTrainer(OPTIONS, network, shelf, shelf, tmp_path).run(progress=False)
+    mild = replace(OPTIONS, single=4, light=0.0, views=replace(OPTIONS.views, size=96, upright=1.0))
+    RankingTrainer(mild, network, shelf, shelf, tmp_path).run(progress=False)
     after = network.network.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before if name.startswith("backbone."))
     assert any(not torch.equal(before[name], after[name]) for name in before if name.startswith("localheader."))
