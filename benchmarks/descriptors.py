@@ -13,17 +13,19 @@ from __future__ import annotations
 
 import argparse
 import json
-from itertools import combinations
+import sys
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 
+sys.path.insert(0, str(Path(__file__).parent))
+from keypoint_choice import posed_pairs
+
 from pipelines.feature_list import choose_features
 from posfeat_hloc import confs, extractors, matchers
-from posfeat_hloc.evaluation.posed_lists import PosedImagePair
+from posfeat_hloc.evaluation.homography import matching_accuracy, mma_score, project
 from posfeat_hloc.evaluation.relative_pose import EstimatorOptions, estimate_pose, pose_auc, pose_error
 from posfeat_hloc.evaluation.sequences import find_sequences
 from posfeat_hloc.extract_features import choose_device
@@ -32,7 +34,6 @@ from posfeat_hloc.image_inputs import picture_tensor
 from posfeat_hloc.images import list_images, read_image
 
 LIGHT_STEPS = (1, 7, 13)
-LIMITS = np.arange(1, 11)
 MATCHER = matchers.create(confs.matchers["NN-mutual"]["model"])
 
 
@@ -56,19 +57,13 @@ class Extraction:
         preprocessing = {"resize_max": self.long_side}
         tensor = picture_tensor(pixels, preprocessing, self.extractor.grayscale)
         found: Features = self.extractor(tensor[None])[0]
-        scale = np.array([pixels.shape[1] / tensor.shape[2], pixels.shape[0] / tensor.shape[1]], np.float32)
-        return Features((found.keypoints + 0.5) * scale - 0.5, found.scores, found.descriptors)
+        return found.scaled((tensor.shape[2], tensor.shape[1]), (pixels.shape[1], pixels.shape[0]))
 
 
 def matched(features0: Features, features1: Features) -> tuple[np.ndarray, np.ndarray]:
     """Matched keypoints."""
     found = matchers.match(MATCHER, features0, features1).pairs()
     return features0.keypoints[found[:, 0]], features1.keypoints[found[:, 1]]
-
-
-def accuracy(errors: np.ndarray) -> np.ndarray:
-    """Share of errors within 1 to 10 px; zeros without matches."""
-    return (errors[:, None] <= LIMITS).mean(axis=0) if len(errors) else np.zeros(len(LIMITS))
 
 
 def light(conf: confs.Conf, folder: Path) -> dict[str, Any]:
@@ -83,7 +78,7 @@ def light(conf: confs.Conf, folder: Path) -> dict[str, Any]:
             for step in LIGHT_STEPS:
                 xy0, xy1 = matched(first, features[(i + step) % len(features)])
                 errors = np.linalg.norm(xy0 - xy1, axis=1)
-                own.append(accuracy(errors))
+                own.append(matching_accuracy(errors))
                 rights.append(int((errors <= 3).sum()))
         result[view.name] = round(float(np.mean(own, axis=0)[2]), 4)
         curves += own
@@ -101,25 +96,12 @@ def affine(conf: confs.Conf, folder: Path) -> dict[str, Any]:
         own = []
         for other, homography in zip(features[1:], sequence.homographies, strict=True):
             xy0, xy1 = matched(features[0], other)
-            projected = cv2.perspectiveTransform(xy0[None].astype(np.float64), homography)[0]
-            own.append(accuracy(np.linalg.norm(projected - xy1, axis=1)))
-        result[sequence.name] = round(float(np.mean(mma_score(np.array(own)))), 4)
+            own.append(matching_accuracy(np.linalg.norm(project(xy0, homography) - xy1, axis=1)))
+        result[sequence.name] = round(float(np.mean([mma_score(curve) for curve in own])), 4)
         curves += own
     mean = np.mean(curves, axis=0)
-    score = round(float(mma_score(mean[None])[0]), 4)
+    score = round(mma_score(mean), 4)
     return result | {"mma1": round(float(mean[0]), 4), "mma3": round(float(mean[2]), 4), "score": score}
-
-
-def mma_score(curves: np.ndarray) -> np.ndarray:
-    """PoSFeat's weighted mean of MMA over the limits: weights (2 - 0.1 limit), which sum to 14.5."""
-    weights = 2 - 0.1 * LIMITS
-    return np.asarray(curves @ weights / weights.sum())
-
-
-def read_camera(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """K, rotation from the world, centre."""
-    rows = [[float(value) for value in line.split()] for line in path.read_text().splitlines() if line.strip()]
-    return np.array(rows[:3]), np.array(rows[4:7]).T, np.array(rows[7])
 
 
 def strecha(conf: confs.Conf, folder: Path, seeds: int) -> dict[str, Any]:
@@ -127,19 +109,14 @@ def strecha(conf: confs.Conf, folder: Path, seeds: int) -> dict[str, Any]:
     extract = Extraction(conf, 2048, 1024)
     errors: list[float] = []
     for scene in sorted(p for p in folder.iterdir() if p.is_dir()):
-        names = list_images(scene / "images")
-        features = {name: extract(scene / "images" / name) for name in names}
-        cameras = {name: read_camera(scene / "cameras" / f"{name}.camera") for name in names}
-        for (i, name0), (j, name1) in combinations(enumerate(names), 2):
-            if j - i > 4:
-                continue
-            (K0, R0, c0), (K1, R1, c1) = cameras[name0], cameras[name1]
-            truth = PosedImagePair(name0, name1, K0, K1, R1 @ R0.T, R1 @ (c0 - c1))
-            xy0, xy1 = matched(features[name0], features[name1])
+        features = {name: extract(scene / "images" / name) for name in list_images(scene / "images")}
+        for pair in posed_pairs(scene, 4):
+            xy0, xy1 = matched(features[pair.name0], features[pair.name1])
             own = []
             for seed in range(seeds):
                 options = EstimatorOptions("pycolmap", 1.5, seed=seed)
-                own.append(max(pose_error(estimate_pose(xy0, xy1, K0, K1, options), truth)))
+                found = estimate_pose(xy0, xy1, pair.intrinsics0, pair.intrinsics1, options)
+                own.append(max(pose_error(found, pair)))
             errors.append(float(np.median(own)))
     auc = pose_auc(errors, (1, 5))
     return {"auc1": round(auc[0], 4), "auc5": round(auc[1], 4), "pairs": len(errors)}

@@ -18,7 +18,8 @@ from posfeat_hloc import matchers
 from posfeat_hloc.confs import module_of
 from posfeat_hloc.descriptor_cache import CACHE_BYTES, DescriptorCache, blocks_for_reuse
 from posfeat_hloc.errors import StoreError
-from posfeat_hloc.extract_features import batch_size_on, choose_device
+from posfeat_hloc.extract_features import choose_device
+from posfeat_hloc.extraction import batch_size_on
 from posfeat_hloc.features import Matches
 from posfeat_hloc.mapping.pairs import Pair, read_pairs, unique_pairs
 from posfeat_hloc.memory import return_large_blocks

@@ -12,7 +12,8 @@ from typing import Any
 
 from posfeat_hloc import extractors, matchers
 from posfeat_hloc.errors import ImageError, WeightsError
-from posfeat_hloc.extract_features import Extracted, Skipped, choose_device, extracted
+from posfeat_hloc.extract_features import choose_device
+from posfeat_hloc.extraction import Extracted, Skipped, extracted
 from posfeat_hloc.extractors import Extractor
 from posfeat_hloc.image_inputs import ImageInputs
 from posfeat_hloc.images import read_image

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from posfeat_hloc.images import read_image
 from posfeat_hloc.mapping.model_views import epipolar_distances
+from posfeat_hloc.mapping.pose_verification import epipolar_errors
 from posfeat_hloc.mapping.reconstruction import read_model
+from posfeat_hloc.training.posed_pairs import fundamental
 from posfeat_hloc.training.view_pack import PackedPair, PackWriter
 
 Array = NDArray[np.float64]
@@ -84,18 +86,9 @@ def _model_pair(
     t = np.asarray(relative.translation)
     if np.linalg.norm(t) < 1e-9:
         return None
-    skew = np.array([[0, -t[2], t[1]], [t[2], 0, -t[0]], [-t[1], t[0], 0]])
-    essential = skew @ relative.rotation.matrix()
-    fundamental = np.linalg.inv(calibrations[1]).T @ essential @ np.linalg.inv(calibrations[0])
-    near &= _line_distances(fundamental, stored[0], stored[1]) < 3 * INLIER  # lens distortion bends lines
+    matrix = fundamental(calibrations[0], calibrations[1], relative.rotation.matrix(), t)
+    near &= epipolar_errors(matrix, stored[0], stored[1])[1] < 3 * INLIER  # lens distortion bends lines
     if near.sum() < 20:
         return None
     points = np.c_[stored[0][near], stored[1][near]].astype(np.float32)
-    fundamental /= np.linalg.norm(fundamental)
-    return PackedPair(added[ids[0]][0], added[ids[1]][0], points, None, fundamental, np.stack(calibrations))
-
-
-def _line_distances(fundamental: Array, points0: Array, points1: Array) -> Array:
-    lines = np.c_[points0, np.ones(len(points0))] @ fundamental.T
-    above = (lines[:, :2] * points1).sum(axis=1) + lines[:, 2]
-    return np.asarray(np.abs(above) / np.linalg.norm(lines[:, :2], axis=1).clip(1e-12))
+    return PackedPair(added[ids[0]][0], added[ids[1]][0], points, None, matrix, np.stack(calibrations))

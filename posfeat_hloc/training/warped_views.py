@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from posfeat_hloc.errors import DataError
 from posfeat_hloc.networks.small import log_curvatures, to_grey
 from posfeat_hloc.training.view_pack import Pack, PackedPair
+from posfeat_hloc.training.views import inside, transform
 
 Array = NDArray[np.float64]
 Item = TypeVar("Item")
@@ -152,8 +153,7 @@ class Shelf:
             if pair.homography is not None:
                 between[b] = pair.homography
                 centre0 = rng.uniform(0.2, 0.8, 2) * sizes[0]
-                mapped = pair.homography @ np.append(centre0, 1)
-                centres = [centre0, mapped[:2] / mapped[2]]
+                centres = [centre0, transform(pair.homography, centre0[None])[0]]
             else:
                 common = pair.points[rng.integers(len(pair.points))].astype(np.float64)
                 centres = [common[:2], common[2:]]
@@ -164,11 +164,11 @@ class Shelf:
                 if pair.fundamental is not None:
                     fundamental[b] = views[1, b].T @ pair.fundamental @ views[0, b]
                 inverse = np.linalg.inv(views[:, b])
-                inside = np.ones(len(pair.points), bool)
+                kept = np.ones(len(pair.points), bool)
                 for side in (0, 1):
-                    seen = _apply(inverse[side], pair.points[:, 2 * side : 2 * side + 2])
-                    inside &= _within(seen, options.size, options.margin)
-                chosen = rng.permutation(np.flatnonzero(inside))[: options.points]
+                    seen = transform(inverse[side], pair.points[:, 2 * side : 2 * side + 2])
+                    kept &= inside(seen, options.size, options.size, options.margin)
+                chosen = rng.permutation(np.flatnonzero(kept))[: options.points]
                 points[b, : len(chosen)] = pair.points[chosen]
         images = np.array([[p.image0 for p in pairs], [p.image1 for p in pairs]])
         return Plan(images, views, between, points, fundamental)
@@ -278,15 +278,6 @@ def _map(matrices: Tensor, points: Tensor) -> Tensor:
     """Homographies ``(B, 3, 3)`` applied to ``(B, N, 2)``."""
     mapped = points @ matrices[:, :, :2].transpose(1, 2) + matrices[:, None, :, 2]
     return mapped[..., :2] / mapped[..., 2:]
-
-
-def _apply(matrix: Array, points: NDArray[np.floating]) -> Array:
-    mapped = points @ matrix[:, :2].T + matrix[:, 2]
-    return np.asarray(mapped[:, :2] / mapped[:, 2:])
-
-
-def _within(points: Array, size: int, margin: int) -> NDArray[np.bool_]:
-    return np.asarray(((points >= margin) & (points <= size - 1 - margin)).all(axis=1))
 
 
 def _rotation(angle: float) -> Array:
