@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from posfeat_hloc import confs, extractors
 from posfeat_hloc.deep_images import ranges_of
 from posfeat_hloc.errors import ConfigurationError
-from posfeat_hloc.extraction import Extracted, Skipped, extract_batch, extracted, images_at_a_time
+from posfeat_hloc.extraction import Extracted, Skipped, extract_batch, extracted
 from posfeat_hloc.extractors import Extractor
 from posfeat_hloc.features import Features, View
 from posfeat_hloc.image_inputs import (
