@@ -94,16 +94,25 @@ def test_strangers_and_blanks_stay(tmp_path: Path) -> None:
     assert choose(tmp_path, tmp_path / "orientation.h5").views == {}
 
 
-@pytest.mark.xfail(reason="with posfeat-small-v4 and few candidates for spreading 2.png gets its second size, no turn")
-def test_a_picture_from_near_gets_a_second_size(tmp_path: Path) -> None:
+@pytest.fixture
+def near_and_far(tmp_path: Path) -> Orientation:
+    """Two images of a scene, and a part of it at twice the size that lies upside down."""
     far = np.asarray(Image.fromarray(render(arc(9)[4])).resize((1200, 900), Image.Resampling.LANCZOS))
     save(far, tmp_path / "0.png")
     save(far[:, 20:], tmp_path / "1.png")
     near = Image.fromarray(far[250:650, 350:880]).resize((1060, 800), Image.Resampling.LANCZOS)
     save(np.asarray(near), tmp_path / "2.png", 180)
-    found = choose(tmp_path, tmp_path / "orientation.h5")
-    assert found.views == {"2.png": View(180, 0.5)}
-    assert "1 image at 0.5 times the size" in found.remarks()["second size"]
+    return choose(tmp_path, tmp_path / "orientation.h5")
+
+
+def test_a_picture_from_near_gets_a_second_size(near_and_far: Orientation) -> None:
+    assert {name: view.second for name, view in near_and_far.views.items()} == {"2.png": 0.5}
+    assert "1 image at 0.5 times the size" in near_and_far.remarks()["second size"]
+
+
+@pytest.mark.xfail(strict=True, reason="too few votes of posfeat-small-v4 for an image both turned and twice as near")
+def test_a_picture_from_near_is_turned(near_and_far: Orientation) -> None:
+    assert near_and_far.views["2.png"] == View(180, 0.5)
 
 
 def test_features_that_stand_every_turn_need_no_vote(photos: Path, tmp_path: Path) -> None:

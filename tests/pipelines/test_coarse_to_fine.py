@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 
 from pipelines import sfm
-from posfeat_hloc.evaluation.poses import TrueCamera, pose_errors
+from posfeat_hloc.evaluation.poses import pose_errors
 from posfeat_hloc.mapping.database import verified_pairs
 from posfeat_hloc.mapping.pairs import read_pairs
 from posfeat_hloc.mapping.reconstruction import read_model
 from posfeat_hloc.stores import FeatureStore, MatchStore
-from tests.rendering import write_scene
 
 
 def run(images: Path, output: Path, *arguments: object) -> int:
@@ -23,13 +22,6 @@ def run(images: Path, output: Path, *arguments: object) -> int:
 
 def summary(output: Path) -> dict:
     return json.loads((output / "summary.json").read_text())
-
-
-@pytest.fixture(scope="module")
-def scene(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("scene")
-    cameras = write_scene(folder / "photos", 6)
-    return folder / "photos", {name: TrueCamera(v.rotation, v.centre) for name, v in cameras.items()}
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from pipelines import sfm
-from posfeat_hloc.evaluation.poses import TrueCamera, pose_errors
+from posfeat_hloc.evaluation.poses import pose_errors
 from posfeat_hloc.mapping.reconstruction import read_model
 from posfeat_hloc.networks.loading import save_posfeat
 from posfeat_hloc.stores import FeatureStore
@@ -34,13 +34,6 @@ def run(images, output, *arguments, feature="sift"):
 
 def summary(output):
     return json.loads((output / "summary.json").read_text())
-
-
-@pytest.fixture(scope="module")
-def scene(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("scene")
-    cameras = write_scene(folder / "photos", 6)
-    return folder / "photos", {name: TrueCamera(v.rotation, v.centre) for name, v in cameras.items()}
 
 
 @pytest.fixture(scope="module")
