@@ -19,7 +19,7 @@ UPRIGHT = [
     "scenes/monstree", "scenes/crazyhorse", "scenes/climbing_wall",
     pytest.param(
         "scenes/mother_child",
-        marks=pytest.mark.xfail(strict=True, reason="a table seen from its other side looks turned: why auto is not the default"),
+        marks=pytest.mark.xfail(strict=True, reason="a table seen from its other side looks turned"),
     ),
 ]  # fmt: skip
 
