@@ -14,12 +14,12 @@ from posfeat_hloc.mapping.coarse_to_fine import (
     holds_poses,
     is_worthwhile,
     left_over_pairs,
-    names_of,
     settings,
     write_coarse_features,
 )
 from posfeat_hloc.mapping.database import describe_database, verified_pairs
 from posfeat_hloc.mapping.guided_matching import match_guided
+from posfeat_hloc.mapping.model_views import registered_names
 from posfeat_hloc.mapping.pairs import Pair, unique_pairs, write_pairs
 from posfeat_hloc.mapping.reconstruction import MAPPED_BY, read_model, reconstruct
 from posfeat_hloc.mapping.refinement import build_fine_database, refine_all
@@ -50,7 +50,7 @@ def coarse_to_fine(job: Job) -> bool:
 
     posed = fine_pairs(models, verified)
     guided = unique_pairs(pair for found in posed for pair in found)
-    others = [pair for pair in left_over_pairs(job.pairs, names_of(models[0])) if pair not in set(guided)]
+    others = [pair for pair in left_over_pairs(job.pairs, registered_names(models[0])) if pair not in set(guided)]
     geometry = hash_of([key, settings()])
     matches = output / "matches.h5"
     write_pairs(output / "pairs.txt", [*guided, *others])

@@ -17,6 +17,7 @@ from posfeat_hloc.export.undistorted import UndistortOptions, write_undistorted
 from posfeat_hloc.export.upright import Array, rotation_between, up_direction
 from posfeat_hloc.image_inputs import fingerprint
 from posfeat_hloc.images import read_orientation
+from posfeat_hloc.mapping.model_views import registered_names
 from posfeat_hloc.mapping.reconstruction import read_model
 from posfeat_hloc.masks import Masks
 from posfeat_hloc.resume import Made
@@ -116,7 +117,7 @@ def _photographs(model: pycolmap.Reconstruction, folder: Path, images: Path | No
     """The folder of the photographs, all of which are there."""
     if images is None:
         raise ConfigurationError(f"{folder}: where are its photographs? {name} needs them (--images)")
-    names = sorted(image.name for image in model.images.values() if image.has_pose)
+    names = registered_names(model)
     if missing := [name for name in names if not (images / name).is_file()]:
         raise ConfigurationError(
             f"{images}: does not hold {missing[0]!r} ({len(missing)} of the {len(names)} photographs of the model)"
@@ -140,7 +141,7 @@ def _undistort(
     model: pycolmap.Reconstruction, folder: Path, images: Path, output: Path, turn: Array | None, options: ExportOptions
 ) -> Path:
     """Undistorted photographs; those that are there already stay when nothing has changed."""
-    names = sorted(image.name for image in model.images.values() if image.has_pose)
+    names = registered_names(model)
     found = [fingerprint(images / name) for name in names]
     if options.masks is not None:
         paths = (Masks(options.masks).path(name) for name in names)

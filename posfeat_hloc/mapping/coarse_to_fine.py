@@ -16,6 +16,7 @@ import pycolmap
 
 from posfeat_hloc.detection.spread import spread
 from posfeat_hloc.mapping.covisibility import model_covisibility_pairs, model_pose_pairs
+from posfeat_hloc.mapping.model_views import registered_names
 from posfeat_hloc.mapping.pairs import Pair, unique_pairs
 from posfeat_hloc.stores import FeatureStore
 
@@ -95,14 +96,9 @@ def holds_poses(model: pycolmap.Reconstruction) -> bool:
     return any(point.track.length() > 2 for point in model.points3D.values())
 
 
-def names_of(model: pycolmap.Reconstruction) -> list[str]:
-    """Names of the images that have a pose, sorted."""
-    return sorted(image.name for image in model.images.values() if image.has_pose)
-
-
 def describe(count: int, models: Sequence[pycolmap.Reconstruction], verified: int, pairs: int) -> str:
     """What the coarse stage found, in a line."""
-    images = len(names_of(models[0])) if models else 0
+    images = len(registered_names(models[0])) if models else 0
     return f"{images} images placed by {count} keypoints each, {verified} of {pairs} pairs verified"
 
 

@@ -13,6 +13,7 @@ from posfeat_hloc import confs
 from posfeat_hloc.errors import ConfigurationError, MappingError
 from posfeat_hloc.extract_features import ExtractionReport, extract
 from posfeat_hloc.mapping.covisibility import covisibility_pairs, pose_pairs
+from posfeat_hloc.mapping.model_views import registered_names
 from posfeat_hloc.mapping.pairs import Pair, exhaustive_pairs, read_pairs, unique_pairs, write_pairs
 from posfeat_hloc.mapping.reconstruction import ModelSummary, read_model, write_model
 from posfeat_hloc.mapping.triangulation import TriangulationOptions, triangulate
@@ -95,7 +96,7 @@ def triangulate_images(model: Path, images: Path, output: Path, options: Triangu
         reference = output / "reference"
         reference.mkdir(exist_ok=True)
         write_model(known, reference)
-        posed = sorted(image.name for image in known.images.values() if image.has_pose)
+        posed = registered_names(known)
         names = [name for name in posed if (images / name).is_file()]
         features, matches = output / "features.h5", output / "matches.h5"
         extraction = extract(
