@@ -27,11 +27,11 @@ def test_quick(capsys: Output, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     code = main(["doctor", "--quick"])
     lines = capsys.readouterr().out.splitlines()
     assert code == 0, lines
-    names = ["pillow", "numpy", "torch", "kornia", "safetensors", "opencv", "h5py", "pycolmap", "tqdm"]
+    names = ["pillow", "numpy", "torch", "kornia", "safetensors", "opencv", "h5py", "pycolmap", "tqdm", "filelock"]
     start = lines.index("versions") + 1
-    versions = lines[start : start + 12]
+    versions = lines[start : start + 13]
     assert [line[:22].strip() for line in versions] == ["python", *names, "posfeat_hloc", "hloc (optional)"]
-    assert [line[22:28] for line in versions] == ["ok    "] * 12
+    assert [line[22:28] for line in versions] == ["ok    "] * 13
     assert {"hardware", "weights", "files"} < set(lines)
     assert not any(line.startswith("self-test") for line in lines)
     assert lines[-1] == "all is well"
