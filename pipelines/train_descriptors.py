@@ -95,7 +95,9 @@ def train(args: argparse.Namespace) -> bool:
         teacher = describe_all(disk.to(device), shelf, args.teacher_stride)
     own = {f.name: getattr(args, f.name) for f in fields(DescriptorOptions) if hasattr(args, f.name)}
     data = (*digests, f"held out {' '.join(sorted(held))}", f"start {start}", *taught)
-    views = ViewOptions(size=args.size, rotation=args.rotation, upright=args.upright, points=args.points)
+    views = ViewOptions(
+        size=args.size, rotation=args.rotation, upright=args.upright, points=args.points, cell=args.cell
+    )
     loss = MapLossOptions(inverse_temperature=args.inverse_temperature, safe_radius=args.safe_radius)
     options = DescriptorOptions(**own, data=data, views=views, loss=loss)
     path = args.output / "weights.safetensors"
@@ -236,6 +238,8 @@ def _parser() -> argparse.ArgumentParser:
     views, loss = ViewOptions(), MapLossOptions()
     add("--size", type=int, default=views.size, metavar="PX", help="side of a view (default: %(default)s)")
     add("--points", type=int, default=views.points, metavar="N", help="points of a pair (default: %(default)s)")
+    add("--cell", type=int, default=views.cell, metavar="PX",
+        help="a point is the most curved pixel of a cell of this side (default: %(default)s)")  # fmt: skip
     add("--rotation", type=float, default=views.rotation, metavar="DEG",
         help="largest rotation in the image plane (default: %(default)s)")  # fmt: skip
     add("--upright", type=float, default=views.upright, metavar="SHARE",

@@ -26,10 +26,6 @@ from posfeat_hloc.training.views import inside, transform
 Array = NDArray[np.float64]
 Item = TypeVar("Item")
 
-CELL = 8
-"""One point is taken in each cell of this many pixels: its most curved pixel."""
-
-
 @dataclass(frozen=True)
 class ViewOptions:
     """How views differ."""
@@ -42,6 +38,8 @@ class ViewOptions:
     """Share of pairs whose views both stay nearly upright (8 degrees of deviation) and nearly of one scale."""
     points: int = 384
     """Corresponding points of a pair, at most."""
+    cell: int = 8
+    """One point is drawn from a cell of this many pixels: its most curved pixel."""
     margin: int = 8
     """Points keep this distance from the borders of both views, in pixels."""
 
@@ -183,7 +181,7 @@ class Shelf:
         between = torch.from_numpy(plan.between).to(self.device, torch.float32)
         of_model = between.isnan().any(dim=2).any(dim=1)
         between = torch.where(of_model[:, None, None], torch.eye(3, device=self.device), between)
-        start = curved_points(images[: len(between)], options.points, generator)
+        start = curved_points(images[: len(between)], options.points, generator, options.cell)
         source0 = _map(views[0], start)
         source0 = torch.where(of_model[:, None, None], stored[..., :2], source0)
         source1 = torch.where(of_model[:, None, None], stored[..., 2:], _map(between, source0))
@@ -254,17 +252,19 @@ def random_view(
     return np.asarray(affine @ perspective @ to_middle)
 
 
-def curved_points(images: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """Random ones of the most curved pixels of all cells of 8 x 8 pixels, flat cells last, moved by up to half a pixel.
+def curved_points(images: Tensor, count: int, generator: torch.Generator, cell: int = 8) -> Tensor:
+    """Random ones of the most curved pixels of all cells, flat cells last, moved by up to half a pixel.
 
     Args:
         images: ``(B, 3, S, S)``.
+        count: points of an image.
+        cell: side of a cell in pixels.
 
     Returns:
         ``(B, count, 2)`` (x, y); (-1, -1) where there are fewer cells.
     """
     curvature = log_curvatures(to_grey(images))[:, :1]
-    peaks, index = F.max_pool2d(curvature, CELL, return_indices=True)
+    peaks, index = F.max_pool2d(curvature, cell, return_indices=True)
     peaks, index = peaks.flatten(1), index.flatten(1)
     draw = torch.rand(peaks.shape, generator=generator, device=images.device)
     order = (draw + (peaks > -10.5)).argsort(dim=1, descending=True)[:, :count]

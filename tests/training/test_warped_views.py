@@ -4,7 +4,7 @@ import torch
 
 from posfeat_hloc.errors import DataError
 from posfeat_hloc.training.view_pack import Pack, PackedPair
-from posfeat_hloc.training.warped_views import CELL, Shelf, ViewOptions, curved_points, random_view
+from posfeat_hloc.training.warped_views import Shelf, ViewOptions, curved_points, random_view
 
 OPTIONS = ViewOptions(size=96, points=60, margin=6)
 
@@ -107,15 +107,16 @@ def test_rotation_and_zoom_stay_within_their_limits(upright):
     assert (np.max(zooms) / np.min(zooms) > 3) == (not upright)
 
 
-def test_points_lie_on_the_most_curved_pixels():
+@pytest.mark.parametrize("cell", [4, 8])
+def test_points_lie_on_the_most_curved_pixels(cell):
     image = torch.full((1, 3, 64, 64), 0.5)
     spots = torch.tensor([[12, 20], [40, 44]])  # x, y
     for x, y in spots.tolist():
         image[..., y - 1 : y + 2, x - 1 : x + 2] = 1.0
-    found = curved_points(image, 2, torch.Generator().manual_seed(0))[0]
+    found = curved_points(image, 2, torch.Generator().manual_seed(0), cell)[0]
     nearest = torch.cdist(found, spots.float()).amin(dim=1)
-    assert (nearest < CELL).all()
-    assert curved_points(image, 100, torch.Generator())[0, 64:].eq(-1).all()
+    assert (nearest < cell).all()
+    assert curved_points(image, 300, torch.Generator(), cell)[0, (64 // cell) ** 2 :].eq(-1).all()
 
 
 def test_a_pack_without_photographs_of_the_groups_is_refused():
