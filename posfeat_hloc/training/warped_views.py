@@ -26,6 +26,7 @@ from posfeat_hloc.training.views import inside, transform
 Array = NDArray[np.float64]
 Item = TypeVar("Item")
 
+
 @dataclass(frozen=True)
 class ViewOptions:
     """How views differ."""
