@@ -1,6 +1,9 @@
-"""Features for ``torch.hub.load(FOLDER_OR_REPOSITORY, "posfeat_small", ...)``; see ``posfeat_hloc.detector``."""
+"""Features for ``torch.hub.load(FOLDER_OR_REPOSITORY, "posfeat_small", ...)``.
 
-from posfeat_hloc.detector import Detector
+See ``posfeat_hloc.extractors.detector``.
+"""
+
+from posfeat_hloc.extractors.detector import Detector
 
 dependencies = ["cv2", "h5py", "kornia", "numpy", "safetensors", "torch"]
 

@@ -64,8 +64,8 @@ def measure(args: argparse.Namespace) -> None:
     import torch
 
     from posfeat_hloc import confs, extractors
-    from posfeat_hloc.image_inputs import picture_tensor
-    from posfeat_hloc.images import read_image
+    from posfeat_hloc.images.decoding import read_image
+    from posfeat_hloc.images.loader import picture_tensor
 
     if args.child != "asleep":
         extractors.spin_shortly = lambda: None

@@ -19,9 +19,9 @@ import torch
 from posfeat_hloc import confs
 from posfeat_hloc.cluster import Cluster, connect
 from posfeat_hloc.extract_features import extract
-from posfeat_hloc.images import list_images
-from posfeat_hloc.mapping.pairs import exhaustive_pairs
+from posfeat_hloc.images.decoding import list_images
 from posfeat_hloc.match_features import match
+from posfeat_hloc.sfm.pairs import exhaustive_pairs
 
 
 def cpu_seconds() -> float:

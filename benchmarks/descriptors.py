@@ -30,8 +30,8 @@ from posfeat_hloc.evaluation.relative_pose import EstimatorOptions, estimate_pos
 from posfeat_hloc.evaluation.sequences import find_sequences
 from posfeat_hloc.extract_features import choose_device
 from posfeat_hloc.features import Features
-from posfeat_hloc.image_inputs import picture_tensor
-from posfeat_hloc.images import list_images, read_image
+from posfeat_hloc.images.decoding import list_images, read_image
+from posfeat_hloc.images.loader import picture_tensor
 
 LIGHT_STEPS = (1, 7, 13)
 MATCHER = matchers.create(confs.matchers["NN-mutual"]["model"])

@@ -36,10 +36,10 @@ from posfeat_hloc.detection.sampling import read_descriptors
 from posfeat_hloc.errors import HlocError
 from posfeat_hloc.extractors.posfeat import Options, crop, pad
 from posfeat_hloc.hloc_plugin.installation import load
-from posfeat_hloc.images import list_images
-from posfeat_hloc.networks.loading import load_posfeat, save_posfeat
+from posfeat_hloc.images.decoding import list_images
 from posfeat_hloc.networks.posfeat import ALL_TRUNKS, PoSFeat
 from posfeat_hloc.stores import FeatureStore
+from posfeat_hloc.weights.loading import load_posfeat, save_posfeat
 
 PLAIN = "plain_posfeat"
 """Name of the model of hloc that this benchmark adds."""

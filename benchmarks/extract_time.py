@@ -25,10 +25,10 @@ from torch import Tensor
 
 from pipelines.extraction_time import take_turns
 from posfeat_hloc import confs, extractors
-from posfeat_hloc.images import read_image, resize
-from posfeat_hloc.networks.loading import save_posfeat
+from posfeat_hloc.images.decoding import read_image, resize
 from posfeat_hloc.networks.posfeat import ALL_TRUNKS, PoSFeat
 from posfeat_hloc.networks.precision import inference_precision
+from posfeat_hloc.weights.loading import save_posfeat
 
 Run = Callable[[Tensor], object]
 """Takes ``(1, 3, H, W)`` RGB in [0, 1]."""

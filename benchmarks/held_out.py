@@ -24,7 +24,7 @@ from posfeat_hloc import confs, extractors
 from posfeat_hloc.evaluation.homography import match_errors, matching_accuracy, mma_score
 from posfeat_hloc.features import Features
 from posfeat_hloc.matchers import create, match
-from posfeat_hloc.training.synthetic import SyntheticOptions, random_homography
+from posfeat_hloc.training.synthetic_homographies import SyntheticOptions, random_homography
 from posfeat_hloc.training.views import Image, change_light, is_held_out, warp
 
 VIEWS = {

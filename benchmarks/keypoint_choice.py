@@ -24,8 +24,8 @@ from posfeat_hloc.detection.spread import spread, strongest
 from posfeat_hloc.evaluation.posed_lists import PosedImagePair
 from posfeat_hloc.evaluation.relative_pose import EstimatorOptions, estimate_pose, pose_auc, pose_error, precision
 from posfeat_hloc.features import Features
-from posfeat_hloc.image_inputs import ImageInputs
-from posfeat_hloc.images import list_images
+from posfeat_hloc.images.decoding import list_images
+from posfeat_hloc.images.loader import ImageInputs
 
 RULES: dict[str, Callable[..., NDArray[np.intp]]] = {"strongest": strongest, "spread": spread}
 ESTIMATOR = EstimatorOptions("pycolmap", 1.5, 0.999)

@@ -16,9 +16,9 @@ import h5py
 import numpy as np
 import pycolmap
 
-from posfeat_hloc.mapping.database import build_database, verify
-from posfeat_hloc.mapping.pairs import read_pairs
-from posfeat_hloc.mapping.reconstruction import MapperOptions, reconstruct
+from posfeat_hloc.sfm.database import build_database, verify
+from posfeat_hloc.sfm.pairs import read_pairs
+from posfeat_hloc.sfm.reconstruction import MapperOptions, reconstruct
 from posfeat_hloc.stores import FeatureStore
 
 

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 
 from posfeat_hloc import extractors
-from posfeat_hloc.networks.loading import save_posfeat
 from posfeat_hloc.networks.posfeat import ALL_TRUNKS, PoSFeat
+from posfeat_hloc.weights.loading import save_posfeat
 
 
 def main() -> None:

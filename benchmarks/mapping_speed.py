@@ -30,11 +30,11 @@ from posfeat_hloc.hloc_plugin import cure_triangulation
 from posfeat_hloc.hloc_plugin.installation import load
 from posfeat_hloc.localization.localize import localize
 from posfeat_hloc.localization.queries import read_queries
-from posfeat_hloc.localization.results import read_results, result_names, write_results
-from posfeat_hloc.mapping.database import build_database, describe_database, verify
-from posfeat_hloc.mapping.pairs import read_pairs
-from posfeat_hloc.mapping.reconstruction import read_model
-from posfeat_hloc.mapping.triangulation import triangulate
+from posfeat_hloc.localization.submission import read_results, result_names, write_results
+from posfeat_hloc.sfm.database import build_database, describe_database, verify
+from posfeat_hloc.sfm.pairs import read_pairs
+from posfeat_hloc.sfm.reconstruction import read_model
+from posfeat_hloc.sfm.triangulation import triangulate
 
 
 @dataclass

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from pipelines.argument_types import positive
 from posfeat_hloc import confs, match_features
 from posfeat_hloc.features import Features
-from posfeat_hloc.mapping.pairs import Pair, unique_pairs
-from posfeat_hloc.memory import memory_size
+from posfeat_hloc.runtime.memory import memory_size
+from posfeat_hloc.sfm.pairs import Pair, unique_pairs
 from posfeat_hloc.stores import FeatureStore
 
 CONF = confs.matchers["NN-mutual"]

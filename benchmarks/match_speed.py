@@ -31,7 +31,7 @@ from posfeat_hloc import confs, match_features
 from posfeat_hloc.errors import PosfeatError
 from posfeat_hloc.features import Features
 from posfeat_hloc.hloc_plugin.installation import load
-from posfeat_hloc.mapping.pairs import write_pairs
+from posfeat_hloc.sfm.pairs import write_pairs
 from posfeat_hloc.stores import FeatureStore, MatchStore
 
 TIE = 1e-6

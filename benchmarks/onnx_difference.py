@@ -14,7 +14,7 @@ import torch
 
 from posfeat_hloc import confs, extractors
 from posfeat_hloc.export.onnx_file import FEATURES, write_onnx
-from posfeat_hloc.images import read_image, resize
+from posfeat_hloc.images.decoding import read_image, resize
 from posfeat_hloc.networks.small import to_grey
 
 

@@ -25,10 +25,10 @@ from pipelines.summary import Run
 from posfeat_hloc import confs
 from posfeat_hloc.errors import MappingError, PosfeatError
 from posfeat_hloc.evaluation.poses import TrueCamera, pose_errors
-from posfeat_hloc.images import list_images, read_image, resize
-from posfeat_hloc.mapping.reconstruction import read_model
+from posfeat_hloc.images.decoding import list_images, read_image, resize
 from posfeat_hloc.orientation import MODES
 from posfeat_hloc.orientation.looks import clockwise
+from posfeat_hloc.sfm.reconstruction import read_model
 
 BESIDE = {"quarter": "upright", "any": "square"}
 """What turned photographs are compared with."""

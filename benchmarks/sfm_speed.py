@@ -26,8 +26,8 @@ from pipelines.argument_types import positive
 from posfeat_hloc import confs, hloc_plugin
 from posfeat_hloc.errors import PosfeatError
 from posfeat_hloc.hloc_plugin.installation import load
-from posfeat_hloc.mapping.reconstruction import summarize
-from posfeat_hloc.timing import timed
+from posfeat_hloc.runtime.timing import timed
+from posfeat_hloc.sfm.reconstruction import summarize
 
 REPOSITORY = Path(__file__).parents[1]
 SIDES = ("ours", "coarse", "hloc")

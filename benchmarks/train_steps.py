@@ -17,10 +17,10 @@ from pathlib import Path
 import torch
 
 from pipelines import train
-from posfeat_hloc.networks.loading import save_posfeat
 from posfeat_hloc.networks.posfeat import ALL_TRUNKS, PoSFeat
 from posfeat_hloc.networks.precision import has_fast_bf16
 from posfeat_hloc.training.stages import STAGES
+from posfeat_hloc.weights.loading import save_posfeat
 
 
 def main() -> None:

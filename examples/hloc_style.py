@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 from posfeat_hloc import confs, extract_features, match_features
-from posfeat_hloc.mapping.database import build_database, verify
-from posfeat_hloc.mapping.pairs import exhaustive_pairs, write_pairs
-from posfeat_hloc.mapping.reconstruction import reconstruct
+from posfeat_hloc.sfm.database import build_database, verify
+from posfeat_hloc.sfm.pairs import exhaustive_pairs, write_pairs
+from posfeat_hloc.sfm.reconstruction import reconstruct
 from posfeat_hloc.stores import FeatureStore
 
 images, outputs = Path(sys.argv[1]), Path(sys.argv[2])

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from posfeat_hloc.detection.d2d import score_map, top_k
-from posfeat_hloc.images import read_image
+from posfeat_hloc.images.decoding import read_image
 
 network = torch.nn.Sequential(  # put yours here; this one has random weights
     torch.nn.Conv2d(1, 64, 7, stride=4, padding=3), torch.nn.ReLU(), torch.nn.Conv2d(64, 128, 5, padding=2)

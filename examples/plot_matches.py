@@ -10,8 +10,9 @@ import cv2
 import numpy as np
 import torch
 
-from posfeat_hloc import confs, drawing, extractors, matchers
-from posfeat_hloc.images import read_image, resize
+from posfeat_hloc import confs, extractors, matchers
+from posfeat_hloc.evaluation import drawing
+from posfeat_hloc.images.decoding import read_image, resize
 
 
 def main() -> None:

@@ -23,11 +23,11 @@ from posfeat_hloc import confs
 from posfeat_hloc.aachen.estimate import as_table, estimate
 from posfeat_hloc.aachen.layout import PROTOCOLS, VERSIONS, Dataset, open_dataset
 from posfeat_hloc.aachen.protocols import ProtocolOptions, run_protocol
+from posfeat_hloc.cli.exit_codes import exit_code
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.evaluation.poses import THRESHOLDS, read_true_poses
-from posfeat_hloc.exits import exit_code
 from posfeat_hloc.localization.options import LocalizationOptions
-from posfeat_hloc.output import only_writer, write_atomically
+from posfeat_hloc.runtime.output import only_writer, write_atomically
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -23,8 +23,8 @@ from pipelines.argument_types import positive
 from pipelines.extraction_time import extraction_time
 from pipelines.feature_list import add_feature_options, add_matching_options
 from pipelines.hpatches import add_dataset_options
+from posfeat_hloc.cli.exit_codes import exit_code
 from posfeat_hloc.evaluation.repeatability import THRESHOLD
-from posfeat_hloc.exits import exit_code
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -8,7 +8,9 @@ from pathlib import Path
 import pycolmap
 
 from pipelines.sfm_stages import Job, model_folders, summaries
-from posfeat_hloc.mapping.coarse_to_fine import (
+from posfeat_hloc.match_features import configuration
+from posfeat_hloc.runtime.resume import Made, hash_of
+from posfeat_hloc.sfm.coarse_to_fine import (
     describe,
     fine_pairs,
     holds_poses,
@@ -17,14 +19,12 @@ from posfeat_hloc.mapping.coarse_to_fine import (
     settings,
     write_coarse_features,
 )
-from posfeat_hloc.mapping.database import describe_database, verified_pairs
-from posfeat_hloc.mapping.guided_matching import match_guided
-from posfeat_hloc.mapping.model_views import registered_names
-from posfeat_hloc.mapping.pairs import Pair, unique_pairs, write_pairs
-from posfeat_hloc.mapping.reconstruction import MAPPED_BY, read_model, reconstruct
-from posfeat_hloc.mapping.refinement import build_fine_database, refine_all
-from posfeat_hloc.match_features import configuration
-from posfeat_hloc.resume import Made, hash_of
+from posfeat_hloc.sfm.database import describe_database, verified_pairs
+from posfeat_hloc.sfm.guided_matching import match_guided
+from posfeat_hloc.sfm.model_views import registered_names
+from posfeat_hloc.sfm.pairs import Pair, unique_pairs, write_pairs
+from posfeat_hloc.sfm.reconstruction import MAPPED_BY, read_model, reconstruct
+from posfeat_hloc.sfm.refinement import build_fine_database, refine_all
 
 MATCHERS = ("nearest", "dual_softmax")
 """Those whose matches neighbours along epipolar lines can take the place of."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from posfeat_hloc import demo
 from posfeat_hloc.errors import MappingError
 from posfeat_hloc.evaluation.poses import TrueCamera, pose_errors
-from posfeat_hloc.mapping.reconstruction import read_model
+from posfeat_hloc.rendering import demo
+from posfeat_hloc.sfm.reconstruction import read_model
 
 Truth = dict[str, TrueCamera]
 """The true camera of each image."""

@@ -23,14 +23,14 @@ from pipelines.feature_list import choose_features, read_weights
 from pipelines.summary import Run
 from pipelines.tables import Column, Table, Value
 from posfeat_hloc import confs
+from posfeat_hloc.cli.exit_codes import exit_code
 from posfeat_hloc.errors import ConfigurationError, MappingError, PosfeatError
 from posfeat_hloc.evaluation.poses import pose_errors, read_strecha_cameras
 from posfeat_hloc.evaluation.published import published_models
 from posfeat_hloc.evaluation.reconstruction_sets import ReconstructionSet, find_reconstruction_sets
-from posfeat_hloc.exits import exit_code
 from posfeat_hloc.export.readable import readable_by_colmap
-from posfeat_hloc.mapping.dense import NO_CUDA, dense_points, has_stereo
-from posfeat_hloc.mapping.reconstruction import read_model
+from posfeat_hloc.sfm.dense_stereo import NO_CUDA, dense_points, has_stereo
+from posfeat_hloc.sfm.reconstruction import read_model
 
 COLUMNS = [
     Column("data set"), Column("feature"), Column("numbers"), Column("images"), Column("registered"),

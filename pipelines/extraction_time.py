@@ -16,8 +16,8 @@ from pipelines.tables import Column, Table
 from posfeat_hloc import extractors
 from posfeat_hloc.errors import ConfigurationError, ImageError
 from posfeat_hloc.extract_features import Conf, choose_device
-from posfeat_hloc.image_inputs import ImageInputs, Loaded
-from posfeat_hloc.images import list_images
+from posfeat_hloc.images.decoding import list_images
+from posfeat_hloc.images.loader import ImageInputs, Loaded
 
 
 @dataclass(frozen=True)

@@ -21,14 +21,14 @@ from pipelines.report import add_report_option, write_page
 from pipelines.summary import counted
 from pipelines.tables import Column, Table, Value
 from posfeat_hloc import __version__, confs
+from posfeat_hloc.cli.exit_codes import exit_code
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.evaluation.homography import THRESHOLDS, mma_score
 from posfeat_hloc.evaluation.mma import GROUPS, MmaResult, evaluate_mma
 from posfeat_hloc.evaluation.plots import plot_mma
 from posfeat_hloc.evaluation.published import MMA_SOURCE, published_mma
 from posfeat_hloc.evaluation.sequences import SequenceSet, find_sequences
-from posfeat_hloc.exits import exit_code
-from posfeat_hloc.output import write_atomically
+from posfeat_hloc.runtime.output import write_atomically
 
 HERE = "measured here"
 _NAMED = 5  # of the sequences that are missing

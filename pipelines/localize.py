@@ -20,29 +20,29 @@ from pipelines.argument_types import add_orientation, add_pose_options, positive
 from pipelines.localize_summary import LocalizationRun, as_json, as_text
 from pipelines.report import add_report_option, write_page
 from posfeat_hloc import confs, extractors
+from posfeat_hloc.cli.exit_codes import exit_code
 from posfeat_hloc.cluster import FORMS, connect
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.evaluation.poses import THRESHOLDS, TrueCamera, localization_errors, read_true_poses
-from posfeat_hloc.exits import exit_code
 from posfeat_hloc.extract_features import extract
-from posfeat_hloc.image_formats import EXTENSIONS
-from posfeat_hloc.images import list_images
+from posfeat_hloc.images.decoding import list_images
+from posfeat_hloc.images.formats import EXTENSIONS
 from posfeat_hloc.localization.localize import localize
 from posfeat_hloc.localization.map_folder import MapFolder, open_map
 from posfeat_hloc.localization.options import LocalizationOptions
 from posfeat_hloc.localization.queries import Query, queries_of_folder, read_query_lists
 from posfeat_hloc.localization.query_orientation import QueryImages, orient_queries, views_of
-from posfeat_hloc.localization.results import NAMES, result_names, write_results
+from posfeat_hloc.localization.rotation_retry import TurnedInputs, one_turned, retry_turned
 from posfeat_hloc.localization.sparse_map import SparseMap
-from posfeat_hloc.localization.turned import TurnedInputs, one_turned, retry_turned
-from posfeat_hloc.mapping.pairs import Pair, read_pairs, write_pairs
+from posfeat_hloc.localization.submission import NAMES, result_names, write_results
 from posfeat_hloc.match_features import match
 from posfeat_hloc.orientation import Orientation
-from posfeat_hloc.output import only_writer, write_atomically
-from posfeat_hloc.output_inputs import claim
 from posfeat_hloc.retrieval import describe_images, retrieve
+from posfeat_hloc.runtime.output import only_writer, write_atomically
+from posfeat_hloc.runtime.output_inputs import claim
+from posfeat_hloc.runtime.timing import timed
+from posfeat_hloc.sfm.pairs import Pair, read_pairs, write_pairs
 from posfeat_hloc.stores import FeatureStore, GlobalDescriptorStore
-from posfeat_hloc.timing import timed
 
 
 def main(argv: list[str] | None = None) -> int:

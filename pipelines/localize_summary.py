@@ -16,9 +16,9 @@ import pycolmap
 from pipelines.summary import listing
 from posfeat_hloc import __version__
 from posfeat_hloc.evaluation.poses import PoseErrors, recall
-from posfeat_hloc.localization.records import Localized
+from posfeat_hloc.localization.results_log import Localized
 from posfeat_hloc.localization.sparse_map import SparseMap
-from posfeat_hloc.timing import timed
+from posfeat_hloc.runtime.timing import timed
 
 Thresholds = Sequence[tuple[float, float]]
 

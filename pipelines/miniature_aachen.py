@@ -16,7 +16,7 @@ from pathlib import Path
 from posfeat_hloc.aachen.hold_out import hold_out
 from posfeat_hloc.aachen.miniature import MiniatureOptions, make_miniature
 from posfeat_hloc.aachen.posed_collection import LAYOUTS, TRUTH
-from posfeat_hloc.exits import exit_code
+from posfeat_hloc.cli.exit_codes import exit_code
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -25,12 +25,12 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from posfeat_hloc import confs, extractors, matchers
+from posfeat_hloc.cli.exit_codes import exit_code
 from posfeat_hloc.errors import ConfigurationError, ImageError
-from posfeat_hloc.exits import exit_code
 from posfeat_hloc.extract_features import choose_device
 from posfeat_hloc.features import Features
-from posfeat_hloc.images import list_images, read_image
-from posfeat_hloc.output import only_writer
+from posfeat_hloc.images.decoding import list_images, read_image
+from posfeat_hloc.runtime.output import only_writer
 from posfeat_hloc.training.view_pack import PackedPair, PackWriter, read_pack
 
 Array = NDArray[np.float64]

@@ -21,18 +21,19 @@ from numpy.typing import NDArray
 
 from pipelines.argument_types import positive
 from pipelines.feature_list import choose_features
-from posfeat_hloc import confs, drawing, extractors, matchers
+from posfeat_hloc import confs, extractors, matchers
+from posfeat_hloc.cli.exit_codes import exit_code
 from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.evaluation import drawing
 from posfeat_hloc.evaluation.homography import match_errors
 from posfeat_hloc.evaluation.saliency_maps import on_pixels, saliency_maps
 from posfeat_hloc.evaluation.sequences import read_homography
-from posfeat_hloc.exits import exit_code
 from posfeat_hloc.extract_features import extract_pixels
-from posfeat_hloc.images import DecodedImage, read_image, resize
-from posfeat_hloc.mapping.model_views import epipolar_distances, landmarks, registered_names
-from posfeat_hloc.mapping.reconstruction import read_model
+from posfeat_hloc.images.decoding import DecodedImage, read_image, resize
 from posfeat_hloc.networks.l2net import MIN_SIZE
-from posfeat_hloc.networks.loading import load_l2net
+from posfeat_hloc.sfm.model_views import epipolar_distances, landmarks, registered_names
+from posfeat_hloc.sfm.reconstruction import read_model
+from posfeat_hloc.weights.loading import load_l2net
 
 
 def main(argv: list[str] | None = None) -> int:

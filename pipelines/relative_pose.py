@@ -19,6 +19,7 @@ import numpy as np
 from pipelines.feature_list import FeatureChoice, add_feature_options, choose_features, feature_file
 from pipelines.tables import Column, Table
 from posfeat_hloc import confs
+from posfeat_hloc.cli.exit_codes import exit_code
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.evaluation.pairs import Measured, measure_pairs
 from posfeat_hloc.evaluation.posed_lists import PosedImagePair, read_posed_pairs
@@ -31,7 +32,6 @@ from posfeat_hloc.evaluation.relative_pose import (
     pose_error,
     precision,
 )
-from posfeat_hloc.exits import exit_code
 from posfeat_hloc.features import Features, Matches
 
 

@@ -7,7 +7,7 @@ import warnings
 from pathlib import Path
 
 from posfeat_hloc.commands.report import HINT, missing
-from posfeat_hloc.progress import waiting
+from posfeat_hloc.runtime.progress import waiting
 
 
 def add_report_option(parser: argparse._ActionsContainer) -> None:

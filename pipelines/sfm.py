@@ -26,18 +26,18 @@ from pipelines.sfm_pairs import add_frame_pairs, choose_pairs
 from pipelines.sfm_stages import Job, all_at_once
 from pipelines.sfm_start import choose_and_tell
 from pipelines.summary import Run, as_json, as_text, counted
+from posfeat_hloc.cli.exit_codes import exit_code
 from posfeat_hloc.cluster import Cluster, connect
 from posfeat_hloc.errors import ConfigurationError, PosfeatError
-from posfeat_hloc.exits import exit_code
 from posfeat_hloc.export import ExportOptions, export
 from posfeat_hloc.extract_features import extract
-from posfeat_hloc.mapping.diagnosis import diagnose
-from posfeat_hloc.mapping.georeference import read_georeference
-from posfeat_hloc.mapping.gps import local_positions
-from posfeat_hloc.mapping.rigs import frames_of
-from posfeat_hloc.output import only_writer, write_atomically
-from posfeat_hloc.output_inputs import claim
-from posfeat_hloc.progress import waiting
+from posfeat_hloc.runtime.output import only_writer, write_atomically
+from posfeat_hloc.runtime.output_inputs import claim
+from posfeat_hloc.runtime.progress import waiting
+from posfeat_hloc.sfm.diagnosis.diagnose import diagnose
+from posfeat_hloc.sfm.georeference import read_georeference
+from posfeat_hloc.sfm.gps import local_positions
+from posfeat_hloc.sfm.rigs import frames_of
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -8,17 +8,17 @@ from pathlib import Path
 
 from pipelines.sfm_options import Settings
 from pipelines.summary import Run
-from posfeat_hloc.mapping.camera_check import doubtful_cameras, told
-from posfeat_hloc.mapping.cameras import PANORAMA, check_cameras, sizes_of_files
-from posfeat_hloc.mapping.reconstruction import read_model
-from posfeat_hloc.panoramas import are_panoramas
+from posfeat_hloc.images.panoramas import are_panoramas
+from posfeat_hloc.sfm.cameras import PANORAMA, check_cameras, sizes_of_files
+from posfeat_hloc.sfm.diagnosis.camera_check import doubtful_cameras, told
+from posfeat_hloc.sfm.reconstruction import read_model
 
 
 def choose_cameras(args: argparse.Namespace, names: Sequence[str], run: Run) -> Settings:
     """The settings of a run for these images: panoramas are known as such, and intrinsics must fit.
 
     Raises:
-        ConfigurationError: see :func:`posfeat_hloc.mapping.cameras.check_cameras`, or an ``--export`` that has no such
+        ConfigurationError: see :func:`posfeat_hloc.sfm.cameras.check_cameras`, or an ``--export`` that has no such
             camera model.
     """
     if args.camera_model is None and args.camera_params is None and are_panoramas(args.images, names):

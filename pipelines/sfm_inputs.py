@@ -10,17 +10,17 @@ from pipelines import demo
 from pipelines.sfm_options import Settings
 from pipelines.summary import Run
 from posfeat_hloc.cluster import Cluster
-from posfeat_hloc.demo import write_photographs
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.extract_features import read_names
-from posfeat_hloc.image_copies import check_copies
-from posfeat_hloc.image_listing import Listing, survey
-from posfeat_hloc.mapping.georeference import Georeference
-from posfeat_hloc.mapping.gps import Position, read_positions
+from posfeat_hloc.images.copies import check_copies
+from posfeat_hloc.images.listing import Listing, survey
+from posfeat_hloc.images.video import extract_frames
+from posfeat_hloc.images.video.frames import COUNT, STEP
 from posfeat_hloc.orientation import Orientation, choose_views
-from posfeat_hloc.timing import timed
-from posfeat_hloc.video import extract_frames
-from posfeat_hloc.video.frames import COUNT, STEP
+from posfeat_hloc.rendering.demo import write_photographs
+from posfeat_hloc.runtime.timing import timed
+from posfeat_hloc.sfm.georeference import Georeference
+from posfeat_hloc.sfm.gps import Position, read_positions
 
 
 def open_inputs(args: argparse.Namespace, run: Run) -> demo.Truth | None:

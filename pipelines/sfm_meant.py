@@ -7,7 +7,7 @@ import difflib
 from pathlib import Path
 
 from posfeat_hloc.errors import ConfigurationError
-from posfeat_hloc.image_formats import EXTENSIONS, VIDEO
+from posfeat_hloc.images.formats import EXTENSIONS, VIDEO
 
 PAIRS = ("exhaustive", "sequential", "retrieval", "gps")
 """What ``--pairs`` knows by name; anything else is a file."""

@@ -18,13 +18,13 @@ from posfeat_hloc import confs, extractors, matchers
 from posfeat_hloc.cluster import FORMS
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.export import FORMATS, check_formats
-from posfeat_hloc.mapping.calibration import read_calibrations
-from posfeat_hloc.mapping.cameras import MODES, CameraOptions
-from posfeat_hloc.mapping.coarse_to_fine import COARSE
-from posfeat_hloc.mapping.reconstruction import MAPPERS, MapperOptions
-from posfeat_hloc.mapping.rigs import read_rigs
-from posfeat_hloc.memory import memory_size
-from posfeat_hloc.video.frames import COUNT, STEP
+from posfeat_hloc.images.video.frames import COUNT, STEP
+from posfeat_hloc.runtime.memory import memory_size
+from posfeat_hloc.sfm.calibration import read_calibrations
+from posfeat_hloc.sfm.cameras import MODES, CameraOptions
+from posfeat_hloc.sfm.coarse_to_fine import COARSE
+from posfeat_hloc.sfm.reconstruction import MAPPERS, MapperOptions
+from posfeat_hloc.sfm.rigs import read_rigs
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from pathlib import Path
 from pipelines.summary import Run, counted
 from posfeat_hloc import confs
 from posfeat_hloc.errors import ConfigurationError
-from posfeat_hloc.mapping.gps import LocalPositions, position_pairs
-from posfeat_hloc.mapping.pairs import Pair, exhaustive_pairs, far_pairs, read_pairs, sequential_pairs, unique_pairs
-from posfeat_hloc.mapping.rigs import sequential_frame_pairs, simultaneous_pairs
-from posfeat_hloc.progress import waiting
 from posfeat_hloc.retrieval import describe_images, retrieve
+from posfeat_hloc.runtime.progress import waiting
+from posfeat_hloc.sfm.gps import LocalPositions, position_pairs
+from posfeat_hloc.sfm.pairs import Pair, exhaustive_pairs, far_pairs, read_pairs, sequential_pairs, unique_pairs
+from posfeat_hloc.sfm.rigs import sequential_frame_pairs, simultaneous_pairs
 from posfeat_hloc.stores import GlobalDescriptorStore
 
 NEIGHBORS = 20

@@ -12,16 +12,16 @@ from typing import Any
 from pipelines.sfm_options import Settings
 from pipelines.summary import Run
 from posfeat_hloc.cluster import Cluster
-from posfeat_hloc.image_inputs import fingerprint
-from posfeat_hloc.mapping.database import MADE_BY, build_database, describe_database, verify
-from posfeat_hloc.mapping.georeference import georeference
-from posfeat_hloc.mapping.gps import LocalPositions, Position, write_priors
-from posfeat_hloc.mapping.pairs import Pair, write_pairs
-from posfeat_hloc.mapping.reconstruction import MAPPED_BY, ModelSummary, read_model, reconstruct, summarize
-from posfeat_hloc.mapping.rigs import apply_rigs
+from posfeat_hloc.images.loader import fingerprint
 from posfeat_hloc.match_features import match
-from posfeat_hloc.resume import Made, hash_of
-from posfeat_hloc.sfm.frames import keep_frame, remember_frame
+from posfeat_hloc.runtime.resume import Made, hash_of
+from posfeat_hloc.sfm.coordinate_frame import keep_frame, remember_frame
+from posfeat_hloc.sfm.database import MADE_BY, build_database, describe_database, verify
+from posfeat_hloc.sfm.georeference import georeference
+from posfeat_hloc.sfm.gps import LocalPositions, Position, write_priors
+from posfeat_hloc.sfm.pairs import Pair, write_pairs
+from posfeat_hloc.sfm.reconstruction import MAPPED_BY, ModelSummary, read_model, reconstruct, summarize
+from posfeat_hloc.sfm.rigs import apply_rigs
 from posfeat_hloc.stores import FeatureStore
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipelines.sfm_pairs import default_pairs
 from pipelines.summary import Run
-from posfeat_hloc.image_formats import open_image
+from posfeat_hloc.images.formats import open_image
 
 _EXIF_IFD, _FOCAL_LENGTH, _FOCAL_LENGTH_35MM = 0x8769, 0x920A, 0xA405
 

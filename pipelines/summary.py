@@ -14,11 +14,11 @@ import pycolmap
 
 from posfeat_hloc import __version__
 from posfeat_hloc.extract_features import ExtractionReport
-from posfeat_hloc.mapping.database import DatabaseReport
-from posfeat_hloc.mapping.diagnosis import Diagnosis
-from posfeat_hloc.mapping.reconstruction import ModelSummary
 from posfeat_hloc.orientation import Orientation
-from posfeat_hloc.timing import timed
+from posfeat_hloc.runtime.timing import timed
+from posfeat_hloc.sfm.database import DatabaseReport
+from posfeat_hloc.sfm.diagnosis.diagnose import Diagnosis
+from posfeat_hloc.sfm.reconstruction import ModelSummary
 
 _FEW = 3
 """Reasons that are told one by one."""
@@ -35,7 +35,8 @@ class Run:
         pairs: image pairs matched.
         database: contents of the COLMAP database.
         models: largest first.
-        against_truth: errors of the cameras where they are known, see :func:`posfeat_hloc.demo.relative_errors`.
+        against_truth: errors of the cameras where they are known, see
+            :func:`posfeat_hloc.rendering.demo.relative_errors`.
         diagnosis: why images with features are not in the largest model, and what is doubtful in it.
         seconds: stage -> time spent in this run.
         kept: stages of which nothing had to be made anew.

@@ -26,25 +26,25 @@ import torch
 from torch import distributed
 
 from pipelines.train_settings import changed
+from posfeat_hloc.cli.exit_codes import exit_code
 from posfeat_hloc.errors import ConfigurationError, DataError, MappingError
-from posfeat_hloc.exits import exit_code
 from posfeat_hloc.extract_features import choose_device
-from posfeat_hloc.networks.loading import load_posfeat
 from posfeat_hloc.networks.posfeat import ALL_TRUNKS, CONVENTIONS
 from posfeat_hloc.networks.resunet import STRIDE
 from posfeat_hloc.networks.small import TRUNK as SMALL
-from posfeat_hloc.output import only_writer
+from posfeat_hloc.runtime.output import only_writer
 from posfeat_hloc.training.coarse_to_fine import CoarseToFineOptions
 from posfeat_hloc.training.contrastive_warmup import ContrastiveOptions
 from posfeat_hloc.training.detection_loss import DetectionOptions
 from posfeat_hloc.training.distillation import Teacher
-from posfeat_hloc.training.initial import Initial, load_initial
 from posfeat_hloc.training.line_to_window import LineToWindowOptions
 from posfeat_hloc.training.posed_pairs import MAX_ROTATION, PosedPair
 from posfeat_hloc.training.posfeat import PoSFeatTrainer, Processes, TrainOptions
+from posfeat_hloc.training.pretrained import Initial, load_initial
 from posfeat_hloc.training.sources import FORMS, open_source
 from posfeat_hloc.training.stages import STAGES, LossOptions
 from posfeat_hloc.training.views import RandomMix, is_held_out
+from posfeat_hloc.weights.loading import load_posfeat
 
 PAPER: dict[str, dict[str, Any]] = {
     "warmup": {"steps": 5_000, "optimizer": "adam", "learning_rate": 1e-3},  # ours; the paper starts from ImageNet

@@ -22,25 +22,25 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from posfeat_hloc import weights
+from posfeat_hloc.cli.exit_codes import exit_code
 from posfeat_hloc.errors import ConfigurationError
-from posfeat_hloc.exits import exit_code
 from posfeat_hloc.extract_features import choose_device
 from posfeat_hloc.networks.l2net import L2Net
-from posfeat_hloc.networks.loading import load_disk, save_posfeat
 from posfeat_hloc.networks.posfeat import ALL_TRUNKS, PoSFeat
 from posfeat_hloc.networks.precision import inference_precision
 from posfeat_hloc.networks.small import TRUNK as SMALL
 from posfeat_hloc.networks.small import SmallHead
-from posfeat_hloc.output import only_writer
+from posfeat_hloc.runtime.output import only_writer
 from posfeat_hloc.training.dense_networks import DenseNetwork, L2NetMaps, PoSFeatMaps
 from posfeat_hloc.training.descriptors import DescriptorOptions, DescriptorTrainer, TeacherMaps
-from posfeat_hloc.training.initial import load_initial
 from posfeat_hloc.training.keypoint_ranking import RankingOptions, RankingTrainer
 from posfeat_hloc.training.map_losses import MapLossOptions
 from posfeat_hloc.training.patch_descriptors import rename_layers
+from posfeat_hloc.training.pretrained import load_initial
 from posfeat_hloc.training.view_pack import join, read_pack
 from posfeat_hloc.training.views import is_held_out
 from posfeat_hloc.training.warped_views import Shelf, ViewOptions
+from posfeat_hloc.weights.loading import load_disk, save_posfeat
 
 PATCH_NETWORKS = ("hardnet", "sosnet")
 """Networks of D2D that this command trains beside PoSFeat's."""

@@ -17,14 +17,14 @@ import numpy as np
 from tqdm import tqdm
 
 from posfeat_hloc import weights
+from posfeat_hloc.cli.exit_codes import exit_code
 from posfeat_hloc.errors import ConfigurationError, ImageError, PosfeatError
-from posfeat_hloc.exits import exit_code
-from posfeat_hloc.images import list_images, read_image, resize
+from posfeat_hloc.images.decoding import list_images, read_image, resize
 from posfeat_hloc.networks.l2net import OFFSET, STRIDE
-from posfeat_hloc.output import only_writer, write_atomically
+from posfeat_hloc.runtime.output import only_writer, write_atomically
 from posfeat_hloc.training.colmap_views import ColmapOptions, ColmapSource
 from posfeat_hloc.training.patch_descriptors import PatchTrainer, TrainOptions
-from posfeat_hloc.training.synthetic import SyntheticOptions, SyntheticSource
+from posfeat_hloc.training.synthetic_homographies import SyntheticOptions, SyntheticSource
 from posfeat_hloc.training.views import Image, RandomMix, Source, ViewPair, is_held_out
 
 

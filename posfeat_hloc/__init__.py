@@ -17,9 +17,9 @@ if "pycolmap" in sys.modules and "PIL._imaging" not in sys.modules:
 
 import PIL.Image  # noqa: F401  loaded before pycolmap: the other way round, writing a PNG mixes two zlibs and aborts
 
-from posfeat_hloc import hloc_reminder
-from posfeat_hloc.memory import use_huge_pages
-from posfeat_hloc.waiting import sleep_while_waiting
+from posfeat_hloc.runtime import hloc_reminder
+from posfeat_hloc.runtime.memory import use_huge_pages
+from posfeat_hloc.runtime.openmp import sleep_while_waiting
 
 if TYPE_CHECKING:
     from posfeat_hloc import hloc_plugin as hloc_plugin

@@ -26,7 +26,7 @@ import argparse
 import sys
 from importlib import import_module
 
-from posfeat_hloc.exits import exit_code
+from posfeat_hloc.cli.exit_codes import exit_code
 
 COMMANDS = {
     "extract": ("features", "features of a folder of images"),

@@ -13,21 +13,21 @@ import torch
 from numpy.typing import NDArray
 
 from posfeat_hloc import confs, extractors
-from posfeat_hloc.deep_images import ranges_of
 from posfeat_hloc.errors import ConfigurationError
-from posfeat_hloc.extraction import Extracted, Skipped, extract_batch, extracted
 from posfeat_hloc.extractors import Extractor
+from posfeat_hloc.extractors.extraction import Extracted, Skipped, extract_batch, extracted
 from posfeat_hloc.features import Features, View
-from posfeat_hloc.image_inputs import (
+from posfeat_hloc.images.decoding import DecodedImage, list_images
+from posfeat_hloc.images.high_bit_depth import ranges_of
+from posfeat_hloc.images.loader import (
     ImageInputs,
     check_pixels,
     converted_pixels,
     picture_tensor,
     shown,
 )
-from posfeat_hloc.images import DecodedImage, list_images
-from posfeat_hloc.masks import Masks
-from posfeat_hloc.progress import Bar
+from posfeat_hloc.images.masks import Masks
+from posfeat_hloc.runtime.progress import Bar
 from posfeat_hloc.stores import FeatureStore
 
 if TYPE_CHECKING:

@@ -16,17 +16,17 @@ from numpy.typing import NDArray
 
 from posfeat_hloc import matchers
 from posfeat_hloc.confs import module_of
-from posfeat_hloc.descriptor_cache import CACHE_BYTES, DescriptorCache, blocks_for_reuse
 from posfeat_hloc.errors import StoreError
 from posfeat_hloc.extract_features import choose_device
-from posfeat_hloc.extraction import batch_size_on
+from posfeat_hloc.extractors.extraction import batch_size_on
 from posfeat_hloc.features import Matches
-from posfeat_hloc.mapping.pairs import Pair, read_pairs, unique_pairs
-from posfeat_hloc.memory import return_large_blocks
-from posfeat_hloc.progress import Bar
+from posfeat_hloc.matchers.descriptor_cache import CACHE_BYTES, DescriptorCache, blocks_for_reuse
+from posfeat_hloc.runtime.memory import return_large_blocks
+from posfeat_hloc.runtime.progress import Bar
+from posfeat_hloc.runtime.threads import computing_threads, in_order
+from posfeat_hloc.sfm.pairs import Pair, read_pairs, unique_pairs
 from posfeat_hloc.stores import FeatureStore, MatchStore
 from posfeat_hloc.stores.matches import DIRECTED
-from posfeat_hloc.threads import computing_threads, in_order
 
 if TYPE_CHECKING:
     from posfeat_hloc.cluster import Cluster

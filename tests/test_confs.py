@@ -10,7 +10,7 @@ import pytest
 
 from posfeat_hloc import confs, extractors, matchers, weights
 from posfeat_hloc.errors import ConfigurationError
-from posfeat_hloc.networks.loading import save_posfeat
+from posfeat_hloc.weights.loading import save_posfeat
 from tests.extractors.peers import KORNIA_HAS_PEERS, WITHOUT_PEERS, save_random_aliked, save_random_xfeat
 from tests.extractors.test_disk import save_random_disk
 from tests.matchers.test_lightglue import save_random_lightglue

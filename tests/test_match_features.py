@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from posfeat_hloc import confs, match_features
-from posfeat_hloc.descriptor_cache import DescriptorCache
 from posfeat_hloc.errors import ConfigurationError, StoreError
 from posfeat_hloc.extract_features import extract
 from posfeat_hloc.features import Features, Matches
-from posfeat_hloc.mapping.pairs import exhaustive_pairs
 from posfeat_hloc.match_features import MatchingReport, match
+from posfeat_hloc.matchers.descriptor_cache import DescriptorCache
+from posfeat_hloc.sfm.pairs import exhaustive_pairs
 from posfeat_hloc.stores import FeatureStore, MatchStore
 
 CONF = confs.matchers["NN-mutual"]

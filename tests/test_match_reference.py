@@ -11,8 +11,8 @@ import pytest
 from posfeat_hloc import confs, match_features
 from posfeat_hloc.errors import ConfigurationError, StoreError
 from posfeat_hloc.features import Matches
-from posfeat_hloc.mapping.pairs import read_pairs
 from posfeat_hloc.match_features import match
+from posfeat_hloc.sfm.pairs import read_pairs
 from posfeat_hloc.stores import MatchStore
 from tests.test_match_features import random_features, write
 

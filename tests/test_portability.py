@@ -60,7 +60,7 @@ import filelock
 sys.modules["fcntl"] = None
 from pathlib import Path
 from posfeat_hloc.errors import ConfigurationError, StoreError
-from posfeat_hloc.output import only_writer
+from posfeat_hloc.runtime.output import only_writer
 from posfeat_hloc.stores.journal import JournaledFile, recover
 folder = Path({str(tmp_path)!r})
 for use in (lambda: JournaledFile(folder / "f"), lambda: recover(folder / "f")):

@@ -11,10 +11,10 @@ from PIL import Image
 
 from posfeat_hloc.aachen.miniature import refuse_to_overwrite, save
 from posfeat_hloc.aachen.posed_collection import TrueQuery, build_model, write_dataset
-from posfeat_hloc.aachen.scene import as_night
 from posfeat_hloc.errors import ConfigurationError
-from posfeat_hloc.images import read_image
-from posfeat_hloc.mapping.reconstruction import read_model
+from posfeat_hloc.images.decoding import read_image
+from posfeat_hloc.rendering.town_square import as_night
+from posfeat_hloc.sfm.reconstruction import read_model
 
 
 def hold_out(

@@ -10,7 +10,7 @@ from posfeat_hloc.aachen.colmap_binary import image_names
 from posfeat_hloc.aachen.nvm import NvmFile
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.localization.queries import read_queries
-from posfeat_hloc.mapping.pairs import read_pairs
+from posfeat_hloc.sfm.pairs import read_pairs
 
 VERSIONS = ("v1", "v1.1")
 PROTOCOLS = ("hloc", "challenge")

@@ -11,7 +11,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from posfeat_hloc.aachen.posed_collection import LAYOUTS, TrueQuery, build_model, write_dataset
-from posfeat_hloc.aachen.scene import (
+from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.images.decoding import list_images, read_image
+from posfeat_hloc.rendering.town_square import (
     Photograph,
     as_night,
     photograph,
@@ -20,8 +22,6 @@ from posfeat_hloc.aachen.scene import (
     town_square,
     visible_points,
 )
-from posfeat_hloc.errors import ConfigurationError
-from posfeat_hloc.images import list_images, read_image
 
 _NEAREST = 8.0  # metres: nearer walls are blurred, as their textures have no more detail
 

@@ -9,12 +9,12 @@ from typing import Any
 
 from posfeat_hloc.aachen.layout import Dataset
 from posfeat_hloc.errors import ConfigurationError
-from posfeat_hloc.image_inputs import fingerprint
-from posfeat_hloc.mapping.covisibility import covisibility_pairs
-from posfeat_hloc.mapping.pairs import Pair, read_pairs, unique_pairs, write_pairs
+from posfeat_hloc.images.loader import fingerprint
 from posfeat_hloc.orientation import Orientation
-from posfeat_hloc.resume import Made
 from posfeat_hloc.retrieval import describe_images, retrieve
+from posfeat_hloc.runtime.resume import Made
+from posfeat_hloc.sfm.covisibility import covisibility_pairs
+from posfeat_hloc.sfm.pairs import Pair, read_pairs, unique_pairs, write_pairs
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from posfeat_hloc.aachen.nvm import write_nvm
 from posfeat_hloc.aachen.prepared_database import write_prepared
-from posfeat_hloc.mapping.pairs import Pair, write_pairs
+from posfeat_hloc.sfm.pairs import Pair, write_pairs
 
 LAYOUTS = ("hloc", "posfeat")
 TRUTH = "ground_truth.txt"

@@ -23,20 +23,20 @@ from posfeat_hloc.aachen.registration import register_queries
 from posfeat_hloc.aachen.report import Report, Trial
 from posfeat_hloc.evaluation.poses import THRESHOLDS, Threshold, TrueCamera, localization_errors
 from posfeat_hloc.extract_features import extract
-from posfeat_hloc.image_inputs import fingerprint
+from posfeat_hloc.images.loader import fingerprint
 from posfeat_hloc.localization.localize import localize
 from posfeat_hloc.localization.options import LocalizationOptions
 from posfeat_hloc.localization.queries import Query, read_queries
-from posfeat_hloc.localization.results import read_results, result_names, write_results
-from posfeat_hloc.mapping.database import MADE_BY
-from posfeat_hloc.mapping.pairs import read_pairs
-from posfeat_hloc.mapping.reconstruction import ModelSummary, read_model, summarize
-from posfeat_hloc.mapping.triangulation import TriangulationOptions, triangulate
+from posfeat_hloc.localization.submission import read_results, result_names, write_results
 from posfeat_hloc.match_features import match
 from posfeat_hloc.orientation import choose_views
-from posfeat_hloc.resume import Made, hash_of
+from posfeat_hloc.runtime.resume import Made, hash_of
+from posfeat_hloc.runtime.timing import timed
+from posfeat_hloc.sfm.database import MADE_BY
+from posfeat_hloc.sfm.pairs import read_pairs
+from posfeat_hloc.sfm.reconstruction import ModelSummary, read_model, summarize
+from posfeat_hloc.sfm.triangulation import TriangulationOptions, triangulate
 from posfeat_hloc.stores import FeatureStore
-from posfeat_hloc.timing import timed
 
 Conf = dict[str, Any]
 

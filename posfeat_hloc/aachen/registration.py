@@ -11,9 +11,9 @@ from tqdm import tqdm
 
 from posfeat_hloc.errors import MappingError
 from posfeat_hloc.localization.queries import Query
-from posfeat_hloc.mapping.database import MIN_MATCHES, verify
-from posfeat_hloc.mapping.pairs import Pair
-from posfeat_hloc.mapping.reconstruction import read_model
+from posfeat_hloc.sfm.database import MIN_MATCHES, verify
+from posfeat_hloc.sfm.pairs import Pair
+from posfeat_hloc.sfm.reconstruction import read_model
 from posfeat_hloc.stores import FeatureStore, MatchStore
 
 

@@ -11,11 +11,11 @@ import torch
 
 import posfeat_hloc
 from posfeat_hloc.cluster import shards
-from posfeat_hloc.descriptor_cache import CACHE_BYTES
 from posfeat_hloc.errors import ClusterError, PosfeatError
-from posfeat_hloc.extraction import Extracted, Skipped
-from posfeat_hloc.image_inputs import ImageInputs
+from posfeat_hloc.extractors.extraction import Extracted, Skipped
+from posfeat_hloc.images.loader import ImageInputs
 from posfeat_hloc.match_features import Batch, Descriptors, Matched
+from posfeat_hloc.matchers.descriptor_cache import CACHE_BYTES
 
 Shard = TypeVar("Shard")
 Result = TypeVar("Result")
@@ -78,7 +78,7 @@ class Cluster:
         weights_sha256: str,
         limit: int | None = None,
     ) -> Generator[list[Extracted | Skipped], None, None]:
-        """As :func:`posfeat_hloc.extraction.extracted`, on the cluster.
+        """As :func:`posfeat_hloc.extractors.extraction.extracted`, on the cluster.
 
         Args:
             conf: of the features.

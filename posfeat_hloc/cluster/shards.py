@@ -13,13 +13,13 @@ from typing import Any
 from posfeat_hloc import extractors, matchers
 from posfeat_hloc.errors import ImageError, WeightsError
 from posfeat_hloc.extract_features import choose_device
-from posfeat_hloc.extraction import Extracted, Skipped, extracted
 from posfeat_hloc.extractors import Extractor
-from posfeat_hloc.image_inputs import ImageInputs
-from posfeat_hloc.images import read_image
-from posfeat_hloc.mapping.pairs import Pair
-from posfeat_hloc.masks import Masks
+from posfeat_hloc.extractors.extraction import Extracted, Skipped, extracted
+from posfeat_hloc.images.decoding import read_image
+from posfeat_hloc.images.loader import ImageInputs
+from posfeat_hloc.images.masks import Masks
 from posfeat_hloc.match_features import Batch, Matched, matched
+from posfeat_hloc.sfm.pairs import Pair
 
 
 @dataclass(frozen=True)

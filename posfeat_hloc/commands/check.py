@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from posfeat_hloc.errors import PosfeatError
-from posfeat_hloc.stores.checking import FileReport, check_file, repair_file
+from posfeat_hloc.stores.integrity_check import FileReport, check_file, repair_file
 
 _SHOWN = 20
 
@@ -39,7 +39,7 @@ def check(args: argparse.Namespace) -> bool:
 
 
 def _check_one(path: Path, args: argparse.Namespace) -> bool:
-    from posfeat_hloc.mapping.database_check import check_database, is_database  # COLMAP, which HDF5 needs not
+    from posfeat_hloc.sfm.database_integrity import check_database, is_database  # COLMAP, which HDF5 needs not
 
     if is_database(path):
         damaged = check_database(path)

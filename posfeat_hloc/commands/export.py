@@ -8,7 +8,7 @@ from pathlib import Path
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.export import FORMATS, ExportOptions, export
 from posfeat_hloc.localization.map_folder import recorded_command
-from posfeat_hloc.mapping.reconstruction import find_model
+from posfeat_hloc.sfm.reconstruction import find_model
 
 _DEFAULT = ("text", "ply", "transforms")
 

@@ -13,10 +13,10 @@ from posfeat_hloc.errors import ConfigurationError, HlocError
 from posfeat_hloc.hloc_plugin import register
 from posfeat_hloc.hloc_plugin.installation import load, version
 from posfeat_hloc.hloc_plugin.registration import PREFIX, Confs
-from posfeat_hloc.images import list_images
-from posfeat_hloc.mapping.pairs import read_pairs
-from posfeat_hloc.memory import memory_size
+from posfeat_hloc.images.decoding import list_images
 from posfeat_hloc.orientation import MODES, Orientation, choose_views
+from posfeat_hloc.runtime.memory import memory_size
+from posfeat_hloc.sfm.pairs import read_pairs
 from posfeat_hloc.stores import FeatureStore
 
 DEFAULT_MATCHER = confs.default_matchers[confs.DEFAULT_FEATURE]

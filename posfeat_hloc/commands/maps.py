@@ -14,14 +14,14 @@ from pipelines.summary import listing
 from posfeat_hloc import confs
 from posfeat_hloc.errors import ConfigurationError, MappingError
 from posfeat_hloc.localization.map_folder import recorded_command
-from posfeat_hloc.mapping.reconstruction import ModelSummary, find_model, read_model, summarize, write_model
-from posfeat_hloc.output import only_writer, write_atomically
+from posfeat_hloc.runtime.output import only_writer, write_atomically
+from posfeat_hloc.sfm.alignment import align_to_model, align_to_positions, read_camera_positions
 from posfeat_hloc.sfm.extension import ExtensionOptions
 from posfeat_hloc.sfm.known_poses import FORMS
+from posfeat_hloc.sfm.map_at_known_poses import REFINEMENTS, TriangulateOptions, triangulate_images
 from posfeat_hloc.sfm.merge import merge_models
-from posfeat_hloc.sfm.moves import align_to_model, align_to_positions, read_camera_positions
+from posfeat_hloc.sfm.reconstruction import ModelSummary, find_model, read_model, summarize, write_model
 from posfeat_hloc.sfm.register import RegisterOptions, register_images
-from posfeat_hloc.sfm.triangulate import REFINEMENTS, TriangulateOptions, triangulate_images
 
 
 def add_triangulate(command: argparse.ArgumentParser) -> None:

@@ -12,7 +12,7 @@ import torch
 
 from posfeat_hloc import weights
 from posfeat_hloc.errors import ConfigurationError, WeightsError
-from posfeat_hloc.networks.identification import LOADERS, Identity, architecture_of, identify, load_as
+from posfeat_hloc.weights.identification import LOADERS, Identity, architecture_of, identify, load_as
 
 POSFEAT = (
     "PoSFeat                           none released by its authors\n"

@@ -12,7 +12,7 @@ import torch
 
 from posfeat_hloc.doctor.findings import Finding
 from posfeat_hloc.networks.precision import has_fast_bf16
-from posfeat_hloc.waiting import POLICY, usable_cores
+from posfeat_hloc.runtime.openmp import POLICY, usable_cores
 
 
 def check_threads() -> Finding:

@@ -19,14 +19,14 @@ from posfeat_hloc.doctor.findings import Finding
 from posfeat_hloc.errors import MappingError
 from posfeat_hloc.evaluation.poses import PoseErrors, TrueCamera, pose_errors
 from posfeat_hloc.extract_features import extract
-from posfeat_hloc.mapping.cameras import CameraOptions
-from posfeat_hloc.mapping.database import build_database, verify
-from posfeat_hloc.mapping.pairs import exhaustive_pairs
-from posfeat_hloc.mapping.reconstruction import MapperOptions, read_model, reconstruct
 from posfeat_hloc.match_features import match
-from posfeat_hloc.training.facets import Camera, Facet, render
-from posfeat_hloc.training.planes import PlanesOptions, random_scene
+from posfeat_hloc.rendering.textured_planes import Camera, Facet, render
+from posfeat_hloc.sfm.cameras import CameraOptions
+from posfeat_hloc.sfm.database import build_database, verify
+from posfeat_hloc.sfm.pairs import exhaustive_pairs
+from posfeat_hloc.sfm.reconstruction import MapperOptions, read_model, reconstruct
 from posfeat_hloc.training.posed_pairs import Array, Photograph
+from posfeat_hloc.training.synthetic_planes import PlanesOptions, random_scene
 
 SIZE = (480, 360)
 VIEWS = 4

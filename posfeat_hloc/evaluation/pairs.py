@@ -14,9 +14,9 @@ from tqdm import tqdm
 
 from posfeat_hloc.extract_features import choose_device
 from posfeat_hloc.features import Features, Matches
-from posfeat_hloc.image_inputs import fingerprint
-from posfeat_hloc.mapping.pairs import Pair
+from posfeat_hloc.images.loader import fingerprint
 from posfeat_hloc.matchers import check_suits, create, match, trained_for
+from posfeat_hloc.sfm.pairs import Pair
 from posfeat_hloc.stores import FeatureStore
 
 Measured = dict[str, Any]

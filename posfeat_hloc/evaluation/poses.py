@@ -11,8 +11,8 @@ import pycolmap
 from numpy.typing import NDArray
 
 from posfeat_hloc.errors import MappingError
-from posfeat_hloc.localization.results import read_results
-from posfeat_hloc.mapping.reconstruction import read_model
+from posfeat_hloc.localization.submission import read_results
+from posfeat_hloc.sfm.reconstruction import read_model
 
 Threshold = tuple[float, float]
 """Distance, in the unit of the map, and degrees."""

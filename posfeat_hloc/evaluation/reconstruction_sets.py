@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from posfeat_hloc.errors import ConfigurationError
-from posfeat_hloc.images import list_images
+from posfeat_hloc.images.decoding import list_images
 
 LAYOUT = (
     "<set>/images/ with photographs, and maybe <set>/database.db (ETH local feature benchmark) or "

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posfeat_hloc.errors import ConfigurationError
-from posfeat_hloc.image_formats import EXTENSIONS
+from posfeat_hloc.images.formats import EXTENSIONS
 
 IMAGES = 6
 """Of a sequence; the first is matched with each of the others."""

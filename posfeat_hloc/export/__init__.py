@@ -15,12 +15,12 @@ from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.export.transforms import CAMERA_MODELS, write_transforms
 from posfeat_hloc.export.undistorted import UndistortOptions, write_undistorted
 from posfeat_hloc.export.upright import Array, rotation_between, up_direction
-from posfeat_hloc.image_inputs import fingerprint
-from posfeat_hloc.images import read_orientation
-from posfeat_hloc.mapping.model_views import registered_names
-from posfeat_hloc.mapping.reconstruction import read_model
-from posfeat_hloc.masks import Masks
-from posfeat_hloc.resume import Made
+from posfeat_hloc.images.decoding import read_orientation
+from posfeat_hloc.images.loader import fingerprint
+from posfeat_hloc.images.masks import Masks
+from posfeat_hloc.runtime.resume import Made
+from posfeat_hloc.sfm.model_views import registered_names
+from posfeat_hloc.sfm.reconstruction import read_model
 
 FORMATS = ("text", "ply", "transforms", "undistorted")
 """``text``: COLMAP's model as text. ``ply``: its points with their colours, for viewers. ``transforms``: cameras and
@@ -53,7 +53,7 @@ class ExportOptions:
     """How models are exported."""
 
     masks: Path | None = None
-    """Folder of the photographs' masks, as :class:`posfeat_hloc.masks.Masks` has them."""
+    """Folder of the photographs' masks, as :class:`posfeat_hloc.images.masks.Masks` has them."""
     keep_frame: bool = False
     """Leave the model as it lies. Otherwise ``transforms`` and ``undistorted`` are turned upright, by the EXIF
     orientation of the photographs and their cameras (z up, and -y up, as their readers expect). Models in metres east,

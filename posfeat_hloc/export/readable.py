@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from posfeat_hloc.export.undistorted import UndistortOptions, write_undistorted
-from posfeat_hloc.image_formats import colmap_reads
-from posfeat_hloc.mapping.reconstruction import read_model
+from posfeat_hloc.images.formats import colmap_reads
+from posfeat_hloc.sfm.reconstruction import read_model
 
 
 def readable_by_colmap(model: Path, images: Path, folder: Path) -> tuple[Path, Path]:

@@ -18,10 +18,10 @@ from PIL import Image
 
 from posfeat_hloc.errors import MappingError
 from posfeat_hloc.export.upright import Array
-from posfeat_hloc.image_listing import natural_order
-from posfeat_hloc.images import read_orientation
-from posfeat_hloc.masks import Masks
-from posfeat_hloc.output import write_atomically
+from posfeat_hloc.images.decoding import read_orientation
+from posfeat_hloc.images.listing import natural_order
+from posfeat_hloc.images.masks import Masks
+from posfeat_hloc.runtime.output import write_atomically
 
 _PERSPECTIVE = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV")
 _FISHEYE = ("SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE", "OPENCV_FISHEYE")

@@ -22,13 +22,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from posfeat_hloc.deep_images import ranges_of
 from posfeat_hloc.errors import MappingError
 from posfeat_hloc.export.upright import Array
-from posfeat_hloc.images import read_image
-from posfeat_hloc.mapping.reconstruction import write_model
-from posfeat_hloc.masks import Masks
-from posfeat_hloc.value_range import ValueRange
+from posfeat_hloc.images.decoding import read_image
+from posfeat_hloc.images.high_bit_depth import ranges_of
+from posfeat_hloc.images.masks import Masks
+from posfeat_hloc.images.value_range import ValueRange
+from posfeat_hloc.sfm.reconstruction import write_model
 
 _KEPT = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
 """Endings that stay; other photographs become PNG files, because few programs read the rest."""

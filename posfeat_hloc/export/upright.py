@@ -8,7 +8,7 @@ import numpy as np
 import pycolmap
 from numpy.typing import NDArray
 
-from posfeat_hloc.images import DecodedImage
+from posfeat_hloc.images.decoding import DecodedImage
 
 Array = NDArray[np.float64]
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from posfeat_hloc.confs import OWN_PREFIX
 from posfeat_hloc.errors import ConfigurationError, ImageError
 from posfeat_hloc.features import Features
-from posfeat_hloc.waiting import spin_shortly
+from posfeat_hloc.runtime.openmp import spin_shortly
 
 ALL_KEYPOINTS = 2**31 - 1
 """A ``max_keypoints`` that no image reaches, which every extractor takes."""

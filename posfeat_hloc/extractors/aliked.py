@@ -10,7 +10,7 @@ from torch import Tensor
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.extractors import ALL_KEYPOINTS, check_images
 from posfeat_hloc.features import Features
-from posfeat_hloc.networks.peers import load_aliked
+from posfeat_hloc.weights.kornia_networks import load_aliked
 
 MIN_SIZE = 8
 """Shortest side in pixels: a descriptor's window and the border must fit."""

@@ -18,10 +18,10 @@ from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.extractors import check_images
 from posfeat_hloc.features import Features
 from posfeat_hloc.networks import l2net
-from posfeat_hloc.networks.folding import fold_batch_norms
+from posfeat_hloc.networks.fuse_conv_bn import fold_batch_norms
 from posfeat_hloc.networks.l2net import interpolate, map_to_pixels, pixels_to_map, read_map
-from posfeat_hloc.networks.loading import load_l2net
 from posfeat_hloc.networks.precision import inference_precision
+from posfeat_hloc.weights.loading import load_l2net
 
 POSITIONS = ("grid", "hessian")
 

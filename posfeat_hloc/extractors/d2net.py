@@ -16,8 +16,8 @@ from posfeat_hloc.extractors import check_images
 from posfeat_hloc.features import Features
 from posfeat_hloc.networks.d2net import DIMENSION, MIN_SIZE, map_to_pixels, resize_map
 from posfeat_hloc.networks.interpolation import interpolate_cells
-from posfeat_hloc.networks.loading import load_d2net
 from posfeat_hloc.networks.precision import inference_precision
+from posfeat_hloc.weights.loading import load_d2net
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,11 @@ from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.extractors import disk
 from posfeat_hloc.extractors.posfeat import pad
 from posfeat_hloc.networks import d2net, l2net, resunet, superpoint
-from posfeat_hloc.networks.folding import fold_batch_norms
+from posfeat_hloc.networks.fuse_conv_bn import fold_batch_norms
 from posfeat_hloc.networks.interpolation import interpolate_cells
-from posfeat_hloc.networks.loading import load_caps, load_d2net, load_disk, load_l2net, load_posfeat, load_superpoint
 from posfeat_hloc.networks.precision import inference_precision
-from posfeat_hloc.networks.streaming import describe
+from posfeat_hloc.networks.tiled_inference import describe
+from posfeat_hloc.weights.loading import load_caps, load_d2net, load_disk, load_l2net, load_posfeat, load_superpoint
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.extractors import check_images
 from posfeat_hloc.features import Features
-from posfeat_hloc.networks.loading import load_disk
 from posfeat_hloc.networks.precision import inference_precision
+from posfeat_hloc.weights.loading import load_disk
 
 DIMENSION = 128
 """Length of a descriptor."""

@@ -15,12 +15,12 @@ from posfeat_hloc.detection.spread import candidates, spread
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.extractors import check_images
 from posfeat_hloc.features import Features
-from posfeat_hloc.networks.folding import fold_batch_norms
-from posfeat_hloc.networks.loading import load_posfeat
+from posfeat_hloc.networks.fuse_conv_bn import fold_batch_norms
 from posfeat_hloc.networks.posfeat import CONVENTIONS
 from posfeat_hloc.networks.precision import inference_precision
 from posfeat_hloc.networks.resunet import DIMENSION, MULTIPLE
-from posfeat_hloc.networks.streaming import describe, score
+from posfeat_hloc.networks.tiled_inference import describe, score
+from posfeat_hloc.weights.loading import load_posfeat
 
 MAX_RADIUS = 13
 """The smallest image has 16 pixels a side; within its ring, this is as far as reflection goes."""

@@ -13,9 +13,9 @@ from posfeat_hloc.detection.peaks import greedy_peaks
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.extractors import check_images
 from posfeat_hloc.features import Features
-from posfeat_hloc.networks.loading import load_superpoint
 from posfeat_hloc.networks.precision import inference_precision
 from posfeat_hloc.networks.superpoint import DIMENSION, MIN_SIZE, SAMPLING, STRIDE, read_map
+from posfeat_hloc.weights.loading import load_superpoint
 
 D2D = ("off", "threshold", "product")
 

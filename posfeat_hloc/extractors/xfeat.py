@@ -9,7 +9,7 @@ from torch import Tensor
 
 from posfeat_hloc.extractors import ALL_KEYPOINTS, check_images
 from posfeat_hloc.features import Features
-from posfeat_hloc.networks.peers import load_xfeat
+from posfeat_hloc.weights.kornia_networks import load_xfeat
 
 STEP = 32
 """kornia's XFeat makes both sides of an image multiples of this many pixels, rounding down."""

@@ -1,4 +1,4 @@
-"""All of this package inside an installed hloc: names in its confs, models it can load, a cure for its triangulation.
+"""All of this package inside an installed hloc: names in its confs, models it can load, a fix for its triangulation.
 
 Nothing here imports hloc before a function is called, and no file of hloc is touched.
 """

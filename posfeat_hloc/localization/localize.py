@@ -17,9 +17,9 @@ from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.localization.options import LocalizationOptions
 from posfeat_hloc.localization.pose_problem import PoseProblem
 from posfeat_hloc.localization.queries import Query
-from posfeat_hloc.localization.records import Localized, Log
+from posfeat_hloc.localization.results_log import Localized, Log
 from posfeat_hloc.localization.sparse_map import SparseMap
-from posfeat_hloc.mapping.pairs import Pair
+from posfeat_hloc.sfm.pairs import Pair
 from posfeat_hloc.stores import FeatureStore, MatchStore
 
 if TYPE_CHECKING:

@@ -14,21 +14,21 @@ import pycolmap
 from numpy.typing import NDArray
 
 from posfeat_hloc import confs, extractors, matchers
-from posfeat_hloc.descriptor_cache import CACHE_BYTES, DescriptorCache
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.extract_features import choose_device, extract_shown
 from posfeat_hloc.features import UPRIGHT, View
-from posfeat_hloc.image_inputs import check_pixels
-from posfeat_hloc.images import DecodedImage, read_image
+from posfeat_hloc.images.decoding import DecodedImage, read_image
+from posfeat_hloc.images.loader import check_pixels
 from posfeat_hloc.localization.map_folder import open_map
 from posfeat_hloc.localization.map_retrieval import MapRetrieval
 from posfeat_hloc.localization.options import LocalizationOptions
 from posfeat_hloc.localization.pose_problem import PoseProblem
 from posfeat_hloc.localization.queries import Query, guess_camera, queries_of_folder
-from posfeat_hloc.localization.records import Localized
+from posfeat_hloc.localization.results_log import Localized
+from posfeat_hloc.localization.rotation_retry import TURNS, better, is_certain
 from posfeat_hloc.localization.sparse_map import SparseMap
-from posfeat_hloc.localization.turned import TURNS, better, is_certain
 from posfeat_hloc.match_features import read_descriptors
+from posfeat_hloc.matchers.descriptor_cache import CACHE_BYTES, DescriptorCache
 from posfeat_hloc.orientation.choice import stands_every_turn
 from posfeat_hloc.orientation.looks import has_these_weights
 from posfeat_hloc.orientation.upright import Upright

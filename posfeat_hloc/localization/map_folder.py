@@ -12,7 +12,7 @@ from posfeat_hloc import confs, weights
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.extract_features import configuration
 from posfeat_hloc.extractors import Extractor
-from posfeat_hloc.mapping.reconstruction import find_model
+from posfeat_hloc.sfm.reconstruction import find_model
 from posfeat_hloc.stores import FeatureStore
 from posfeat_hloc.stores.journal import journal_path
 

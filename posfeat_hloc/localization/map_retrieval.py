@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from posfeat_hloc import weights
 from posfeat_hloc.errors import ConfigurationError
-from posfeat_hloc.image_inputs import picture_tensor
+from posfeat_hloc.images.loader import picture_tensor
 from posfeat_hloc.retrieval.describe import create
 from posfeat_hloc.stores import GlobalDescriptorStore
 

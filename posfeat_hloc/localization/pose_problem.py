@@ -17,7 +17,7 @@ from posfeat_hloc.localization.absolute_pose import PoseEstimate, estimate_pose,
 from posfeat_hloc.localization.correspondences import covisibility_clusters, likeliest, merge, to_points
 from posfeat_hloc.localization.options import LocalizationOptions
 from posfeat_hloc.localization.queries import Query
-from posfeat_hloc.localization.records import Localized
+from posfeat_hloc.localization.results_log import Localized
 from posfeat_hloc.localization.sparse_map import MapExcerpt, SparseMap
 
 METHOD = "likeliest matches first"

@@ -11,8 +11,8 @@ from pathlib import Path
 import pycolmap
 
 from posfeat_hloc.errors import ConfigurationError
-from posfeat_hloc.images import list_images, read_image
-from posfeat_hloc.mapping.cameras import CameraOptions, assign_cameras
+from posfeat_hloc.images.decoding import list_images, read_image
+from posfeat_hloc.sfm.cameras import CameraOptions, assign_cameras
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from posfeat_hloc.errors import ConfigurationError
-from posfeat_hloc.networks.peers import LIGHTGLUE_FORMS, load_lightglue
+from posfeat_hloc.weights.kornia_networks import LIGHTGLUE_FORMS, load_lightglue
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from posfeat_hloc.errors import ConfigurationError
-from posfeat_hloc.matchers import screening
+from posfeat_hloc.matchers import prefilter
 from posfeat_hloc.matchers.similarity import similarity_blocks
 from posfeat_hloc.networks.precision import has_fast_bf16
 
@@ -31,7 +31,7 @@ class Options:
     """Keep a match only when its distance is at most this."""
     precision: str = "auto"
     """``fp32``: all products in float32. ``bf16``: half-precision products choose those that are computed in float32,
-    with the same matches (:mod:`posfeat_hloc.matchers.screening`). ``auto``: the latter for large images on a CPU with
+    with the same matches (:mod:`posfeat_hloc.matchers.prefilter`). ``auto``: the latter for large images on a CPU with
     bf16."""
 
 
@@ -92,7 +92,7 @@ def _find_screened(descriptors0: Tensor, descriptors1: Tensor, row_second: bool,
     """As :func:`_find`, from half-precision products where these suffice."""
     parts = []
     for one, two in zip(descriptors0.split(1), descriptors1.split(1), strict=True):
-        nearest = screening.nearest(one[0], two[0], row_second, column_second)
+        nearest = prefilter.nearest(one[0], two[0], row_second, column_second)
         if nearest is None:
             parts.append(_find(one, two, row_second, column_second))
             continue

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from posfeat_hloc.deep_images import ranges_of
 from posfeat_hloc.errors import ConfigurationError, StoreError
 from posfeat_hloc.features import UPRIGHT, View
-from posfeat_hloc.image_inputs import ImageInputs
-from posfeat_hloc.masks import Masks
+from posfeat_hloc.images.high_bit_depth import ranges_of
+from posfeat_hloc.images.loader import ImageInputs
+from posfeat_hloc.images.masks import Masks
 from posfeat_hloc.orientation.election import Election
 from posfeat_hloc.orientation.looks import Look, Looks, clockwise, write_frame
-from posfeat_hloc.resume import hash_of
+from posfeat_hloc.runtime.resume import hash_of
 from posfeat_hloc.stores import FeatureStore
 from posfeat_hloc.stores.hdf5 import read_text, write_text
 

@@ -12,7 +12,7 @@ from posfeat_hloc.orientation.looks import AS_IT_IS, Look, Looks
 from posfeat_hloc.orientation.similarity import Similarity
 from posfeat_hloc.orientation.synchronisation import Edge, Groups, synchronise
 from posfeat_hloc.orientation.votes import vote
-from posfeat_hloc.threads import computing_threads, in_order
+from posfeat_hloc.runtime.threads import computing_threads, in_order
 
 PARTNERS = 8
 """Images that an image is compared with at most, as they are."""

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from posfeat_hloc import confs, extractors
 from posfeat_hloc.extract_features import ExtractionReport, extract
 from posfeat_hloc.features import View
-from posfeat_hloc.images import read_orientation
-from posfeat_hloc.masks import Masks
+from posfeat_hloc.images.decoding import read_orientation
+from posfeat_hloc.images.masks import Masks
 from posfeat_hloc.orientation.votes import SmallFeatures
 from posfeat_hloc.stores import FeatureStore
 

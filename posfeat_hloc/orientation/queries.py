@@ -17,8 +17,8 @@ from posfeat_hloc.orientation.looks import AS_IT_IS, Look, read_frame, read_smal
 from posfeat_hloc.orientation.similarity import Similarity
 from posfeat_hloc.orientation.synchronisation import best_turn
 from posfeat_hloc.orientation.votes import AGREES, SmallFeatures, Vote, vote
+from posfeat_hloc.runtime.threads import computing_threads, in_order
 from posfeat_hloc.stores import FeatureStore
-from posfeat_hloc.threads import computing_threads, in_order
 
 LookAt = Callable[[Sequence[str], Look], Mapping[str, SmallFeatures]]
 """Gives small features of queries, of those that can be read."""

@@ -10,7 +10,7 @@ import numpy as np
 from posfeat_hloc import extractors
 from posfeat_hloc.extract_features import extract_shown
 from posfeat_hloc.features import UPRIGHT, View
-from posfeat_hloc.images import DecodedImage
+from posfeat_hloc.images.decoding import DecodedImage
 from posfeat_hloc.orientation.looks import Look, small_conf, upright_frame
 from posfeat_hloc.orientation.queries import Gallery, query_views
 from posfeat_hloc.orientation.votes import SmallFeatures

@@ -13,7 +13,7 @@ import pycolmap
 from numpy.typing import NDArray
 
 from posfeat_hloc import matchers
-from posfeat_hloc.mapping.chance import log_chance, share_by_chance
+from posfeat_hloc.sfm.acontrario import log_chance, share_by_chance
 
 Array = NDArray[np.float64]
 

@@ -10,13 +10,13 @@ import pycolmap
 
 from posfeat_hloc.errors import PosfeatError
 from posfeat_hloc.evaluation.poses import PoseErrors, localization_errors, read_true_poses
-from posfeat_hloc.localization.records import Localized, read_log
-from posfeat_hloc.mapping.reconstruction import read_model
+from posfeat_hloc.localization.results_log import Localized, read_log
 from posfeat_hloc.report import scene
 from posfeat_hloc.report.charts import ORANGE, bars, cumulative, histogram
 from posfeat_hloc.report.content import DASH, Block, Page, Rows, Section, Text
 from posfeat_hloc.report.folder import RunFolder
-from posfeat_hloc.report.repeating import repeat_section, timing_section
+from posfeat_hloc.report.reproducibility import repeat_section, timing_section
+from posfeat_hloc.sfm.reconstruction import read_model
 
 _BARS_UP_TO = 40
 

@@ -10,11 +10,11 @@ import plotly.graph_objects as go
 from matplotlib.colors import LogNorm
 
 from posfeat_hloc.errors import ImageError
-from posfeat_hloc.mapping.match_graph import MatchGraph
 from posfeat_hloc.report.charts import as_picture, histogram, new_figure
 from posfeat_hloc.report.content import Block, Interactive, Picture, Rows, Section, Text
 from posfeat_hloc.report.photographs import Thumbnail, jpeg_uri, with_matches
 from posfeat_hloc.report.scene import plotly_html
+from posfeat_hloc.sfm.match_graph import MatchGraph
 
 INTERACTIVE_UP_TO = 300
 """Images; above that, the matrix is a picture only."""

@@ -9,10 +9,10 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from posfeat_hloc import __version__
-from posfeat_hloc.output import write_atomically
 from posfeat_hloc.report.content import DASH, Page
 from posfeat_hloc.report.folder import KINDS, open_folder
 from posfeat_hloc.report.scene import plotly_script
+from posfeat_hloc.runtime.output import write_atomically
 
 _FILLED_BY = {"sfm": "reconstruction", "localize": "localization", "aachen": "localization", "hpatches": "accuracy"}
 _NUMBER = re.compile(rf"[-+]?\d[\d .,%±°]*$|{DASH}$")

@@ -13,17 +13,17 @@ from numpy.typing import NDArray
 from posfeat_hloc import extractors
 from posfeat_hloc.errors import ImageError, PosfeatError
 from posfeat_hloc.localization.map_folder import open_map
-from posfeat_hloc.mapping.diagnosis import Diagnosis, diagnose
-from posfeat_hloc.mapping.match_graph import MatchGraph
-from posfeat_hloc.mapping.reconstruction import read_model
 from posfeat_hloc.report import scene
 from posfeat_hloc.report.charts import histogram
 from posfeat_hloc.report.content import Block, Page, Picture, Rows, Section, Text
 from posfeat_hloc.report.folder import RunFolder
 from posfeat_hloc.report.matching import graph_section, pairs_section
 from posfeat_hloc.report.photographs import Thumbnail, as_heat, jpeg_uri, thumbnail, with_keypoints
-from posfeat_hloc.report.repeating import repeat_section, timing_section
+from posfeat_hloc.report.reproducibility import repeat_section, timing_section
 from posfeat_hloc.report.score_maps import compute_score_map
+from posfeat_hloc.sfm.diagnosis.diagnose import Diagnosis, diagnose
+from posfeat_hloc.sfm.match_graph import MatchGraph
+from posfeat_hloc.sfm.reconstruction import read_model
 from posfeat_hloc.stores import FeatureStore
 
 MAX_PICTURES = 100

@@ -13,7 +13,7 @@ import pycolmap
 from numpy.typing import NDArray
 from plotly.io import to_html
 
-from posfeat_hloc.image_listing import natural_order
+from posfeat_hloc.images.listing import natural_order
 from posfeat_hloc.report.charts import BLUE, as_picture, new_figure
 from posfeat_hloc.report.content import Interactive, Picture
 

@@ -13,14 +13,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from posfeat_hloc import extractors
-from posfeat_hloc.deep_images import ranges_of
 from posfeat_hloc.errors import ConfigurationError, ImageError
 from posfeat_hloc.extract_features import ExtractionReport, choose_device, is_storable
 from posfeat_hloc.features import View
-from posfeat_hloc.image_inputs import ImageInputs, Loaded, prefetch
-from posfeat_hloc.images import list_images
-from posfeat_hloc.memory import return_large_blocks
-from posfeat_hloc.progress import Bar
+from posfeat_hloc.images.decoding import list_images
+from posfeat_hloc.images.high_bit_depth import ranges_of
+from posfeat_hloc.images.loader import ImageInputs, Loaded, prefetch
+from posfeat_hloc.runtime.memory import return_large_blocks
+from posfeat_hloc.runtime.progress import Bar
 from posfeat_hloc.stores import GlobalDescriptorStore
 
 Conf = dict[str, Any]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from posfeat_hloc.errors import ConfigurationError
-from posfeat_hloc.mapping.pairs import Pair
+from posfeat_hloc.sfm.pairs import Pair
 from posfeat_hloc.stores import GlobalDescriptorStore
 
 _ROWS = 2048  # descriptors of each side in memory at a time

@@ -15,8 +15,8 @@ from torch.nn import functional as F
 
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.networks import l2net
-from posfeat_hloc.networks.loading import load_l2net
 from posfeat_hloc.networks.precision import inference_precision
+from posfeat_hloc.weights.loading import load_l2net
 
 MAX_CLUSTERS = 120
 """Words of 128 dimensions that fit into an attribute of an HDF5 file (64 KB)."""

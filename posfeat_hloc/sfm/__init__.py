@@ -1,1 +1,4 @@
-"""Reconstruction in one call each: maps at known poses, maps that grow, models that are merged and aligned."""
+"""From features and matches to COLMAP models: pairs, database, verification, mapping, maps at known poses.
+
+Only this package and ``localization`` add COLMAP's half pixel to keypoints.
+"""

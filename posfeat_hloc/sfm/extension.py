@@ -12,12 +12,12 @@ import numpy as np
 import pycolmap
 
 from posfeat_hloc.errors import MappingError
-from posfeat_hloc.mapping.cameras import CameraOptions, assign_cameras
-from posfeat_hloc.mapping.database import trivial_rig, verify, write_image
-from posfeat_hloc.mapping.pairs import Pair
-from posfeat_hloc.mapping.reconstruction import read_model, write_model
-from posfeat_hloc.mapping.triangulation import colmap_keypoints, import_matches, import_model
-from posfeat_hloc.sfm.moves import aligned_to
+from posfeat_hloc.sfm.alignment import aligned_to
+from posfeat_hloc.sfm.cameras import CameraOptions, assign_cameras
+from posfeat_hloc.sfm.database import trivial_rig, verify, write_image
+from posfeat_hloc.sfm.pairs import Pair
+from posfeat_hloc.sfm.reconstruction import read_model, write_model
+from posfeat_hloc.sfm.triangulation import colmap_keypoints, import_matches, import_model
 from posfeat_hloc.stores import FeatureStore, MatchStore
 
 
@@ -49,7 +49,7 @@ def build_extended_database(
     """A verified database of a model's images, with the model's ids, and of new ones.
 
     A new image gets the camera of the model's images that it shares EXIF camera, size and folder with
-    (:func:`posfeat_hloc.mapping.cameras.assign_cameras`), else one of its own group.
+    (:func:`posfeat_hloc.sfm.cameras.assign_cameras`), else one of its own group.
 
     Args:
         path: a new file.

@@ -9,9 +9,9 @@ import numpy as np
 import pycolmap
 
 from posfeat_hloc.errors import MappingError
-from posfeat_hloc.mapping.reconstruction import find_model, read_model
 from posfeat_hloc.sfm.pose_files import read_camera_folder, read_pose_list, read_transforms
 from posfeat_hloc.sfm.posed_views import PosedView, model_of_views, rotation_near
+from posfeat_hloc.sfm.reconstruction import find_model, read_model
 
 FORMS = (
     "a COLMAP model or a folder with one in sparse/0",

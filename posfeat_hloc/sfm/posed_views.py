@@ -11,8 +11,8 @@ import pycolmap
 from numpy.typing import NDArray
 
 from posfeat_hloc.errors import MappingError
-from posfeat_hloc.images import list_images, read_size
-from posfeat_hloc.mapping.cameras import CameraOptions, assign_cameras
+from posfeat_hloc.images.decoding import list_images, read_size
+from posfeat_hloc.sfm.cameras import CameraOptions, assign_cameras
 
 Array = NDArray[np.float64]
 

@@ -11,18 +11,18 @@ from pathlib import Path
 from posfeat_hloc import confs, extractors
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.extract_features import extract
-from posfeat_hloc.images import list_images
+from posfeat_hloc.images.decoding import list_images
 from posfeat_hloc.localization.map_folder import MapFolder, open_map
 from posfeat_hloc.localization.query_orientation import QueryImages, orient_queries, views_of
 from posfeat_hloc.localization.sparse_map import SparseMap
-from posfeat_hloc.mapping.cameras import CameraOptions
-from posfeat_hloc.mapping.pairs import Pair, exhaustive_pairs, unique_pairs, write_pairs
-from posfeat_hloc.mapping.reconstruction import ModelSummary, read_model, summarize, write_model
 from posfeat_hloc.match_features import match
-from posfeat_hloc.output import only_writer
-from posfeat_hloc.output_inputs import claim
 from posfeat_hloc.retrieval import describe_images, retrieve
+from posfeat_hloc.runtime.output import only_writer
+from posfeat_hloc.runtime.output_inputs import claim
+from posfeat_hloc.sfm.cameras import CameraOptions
 from posfeat_hloc.sfm.extension import ExtensionOptions, Stores, build_extended_database, extend_model, moved
+from posfeat_hloc.sfm.pairs import Pair, exhaustive_pairs, unique_pairs, write_pairs
+from posfeat_hloc.sfm.reconstruction import ModelSummary, read_model, summarize, write_model
 from posfeat_hloc.stores import FeatureStore
 
 

@@ -17,7 +17,7 @@ from posfeat_hloc.errors import StoreError
 from posfeat_hloc.features import UPRIGHT, Features, View
 from posfeat_hloc.stores import foreign
 from posfeat_hloc.stores.hdf5 import content_digest, read_text, write_text
-from posfeat_hloc.stores.images import ImageStore
+from posfeat_hloc.stores.image_groups import ImageStore
 
 _SCORES = ("scores", "keypoint_scores")  # files of some hloc extractors use the second name, or have none
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from posfeat_hloc.errors import ImageError, StoreError
-from posfeat_hloc.images import read_size
+from posfeat_hloc.images.decoding import read_size
 
 if TYPE_CHECKING:
     from posfeat_hloc.stores.features import FeatureStore

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from posfeat_hloc.detection.sampling import cells_to_pixels
+from posfeat_hloc.geometry.epipolar import epipolar_lines, line_distances
 from posfeat_hloc.training.correspondence import Correspondence, cosine_volume, describe, expectation, search_window
-from posfeat_hloc.training.epipolar import epipolar_lines, line_distances
 
 
 @dataclass(frozen=True)

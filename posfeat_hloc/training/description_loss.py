@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from posfeat_hloc.geometry.epipolar import epipolar_lines, line_distances
 from posfeat_hloc.training.correspondence import Correspondence
-from posfeat_hloc.training.epipolar import epipolar_lines, line_distances
 
 
 @dataclass(frozen=True)

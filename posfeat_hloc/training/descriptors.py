@@ -21,8 +21,8 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from posfeat_hloc.errors import ConfigurationError, TrainingError
-from posfeat_hloc.memory import keep_large_blocks
 from posfeat_hloc.networks.precision import inference_precision
+from posfeat_hloc.runtime.memory import keep_large_blocks
 from posfeat_hloc.training.dense_networks import DenseNetwork
 from posfeat_hloc.training.description_loss import description_loss
 from posfeat_hloc.training.line_to_window import LineToWindowOptions, line_to_window, query_points

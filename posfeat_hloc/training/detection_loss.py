@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from posfeat_hloc.training.epipolar import symmetric_distances
+from posfeat_hloc.geometry.epipolar import symmetric_distances
 
 
 @dataclass(frozen=True)

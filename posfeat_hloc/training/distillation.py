@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from posfeat_hloc.detection.sampling import cells_to_pixels
 from posfeat_hloc.errors import ConfigurationError
-from posfeat_hloc.networks.loading import LoadedPoSFeat
 from posfeat_hloc.training.correspondence import describe
+from posfeat_hloc.weights.loading import LoadedPoSFeat
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from posfeat_hloc.detection.sampling import sample_map
+from posfeat_hloc.geometry.epipolar import clip_lines, epipolar_lines, points_between
 from posfeat_hloc.training.correspondence import Correspondence, cosine_volume, describe, read_volume, search_window
-from posfeat_hloc.training.epipolar import clip_lines, epipolar_lines, points_between
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posfeat_hloc.errors import ConfigurationError, DataError, ImageError
-from posfeat_hloc.images import read_image
+from posfeat_hloc.images.decoding import read_image
 from posfeat_hloc.training.posed_pairs import (
     MAX_ROTATION,
     SIZE,

@@ -9,10 +9,10 @@ import numpy as np
 import pycolmap
 from numpy.typing import NDArray
 
-from posfeat_hloc.images import read_image
-from posfeat_hloc.mapping.model_views import epipolar_distances
-from posfeat_hloc.mapping.pose_verification import epipolar_errors
-from posfeat_hloc.mapping.reconstruction import read_model
+from posfeat_hloc.images.decoding import read_image
+from posfeat_hloc.sfm.model_views import epipolar_distances
+from posfeat_hloc.sfm.pose_verification import epipolar_errors
+from posfeat_hloc.sfm.reconstruction import read_model
 from posfeat_hloc.training.posed_pairs import fundamental
 from posfeat_hloc.training.view_pack import PackedPair, PackWriter
 

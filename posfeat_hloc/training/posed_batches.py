@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from posfeat_hloc.errors import PosfeatError, TrainingError
-from posfeat_hloc.training.colour import colour_jitter
+from posfeat_hloc.training.color_jitter import colour_jitter
 from posfeat_hloc.training.posed_pairs import PosedPair, fundamental
 from posfeat_hloc.training.views import RandomMix, change_light
 

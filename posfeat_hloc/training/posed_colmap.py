@@ -14,8 +14,8 @@ import pycolmap
 from numpy.typing import NDArray
 
 from posfeat_hloc.errors import ConfigurationError, ImageError, MappingError
-from posfeat_hloc.images import read_image
-from posfeat_hloc.mapping.reconstruction import read_model
+from posfeat_hloc.images.decoding import read_image
+from posfeat_hloc.sfm.reconstruction import read_model
 from posfeat_hloc.training.posed_pairs import (
     MAX_ROTATION,
     SIZE,

@@ -17,18 +17,18 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from posfeat_hloc.errors import ConfigurationError, TrainingError
-from posfeat_hloc.memory import keep_large_blocks
-from posfeat_hloc.networks.loading import save_posfeat
 from posfeat_hloc.networks.posfeat import PoSFeat
 from posfeat_hloc.networks.precision import inference_precision
+from posfeat_hloc.runtime.memory import keep_large_blocks
 from posfeat_hloc.training.distillation import Teacher
-from posfeat_hloc.training.pictures import draw_matches, draw_scores
 from posfeat_hloc.training.posed_batches import Batch, PosedDataset, batches
 from posfeat_hloc.training.posed_pairs import PosedPair
 from posfeat_hloc.training.run_folder import RunFolder, tensorboard
 from posfeat_hloc.training.stages import STAGES, WITH_HEAD, LossOptions, StageLoss
 from posfeat_hloc.training.validation import better, look, validate
 from posfeat_hloc.training.views import RandomMix
+from posfeat_hloc.training.visualization import draw_matches, draw_scores
+from posfeat_hloc.weights.loading import save_posfeat
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from posfeat_hloc.errors import ConfigurationError, TrainingError
-from posfeat_hloc.output import write_atomically, writing_remedy
+from posfeat_hloc.runtime.output import write_atomically, writing_remedy
 
 
 class RunFolder:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from posfeat_hloc.errors import ConfigurationError, DataError
 from posfeat_hloc.training.megadepth import MegaDepthOptions, MegaDepthSource
-from posfeat_hloc.training.planes import PlanesOptions, PlanesSource
 from posfeat_hloc.training.posed_colmap import ColmapPairOptions, ColmapPairSource
 from posfeat_hloc.training.posed_pairs import MAX_ROTATION, SIZE, PairSource
+from posfeat_hloc.training.synthetic_planes import PlanesOptions, PlanesSource
 
 FORMS = (
     "colmap:DIR (with sparse/0 or sparse, and images)",

@@ -19,8 +19,8 @@ from posfeat_hloc.errors import ClusterError, WeightsError
 from posfeat_hloc.extract_features import extract
 from posfeat_hloc.localization.localize import localize
 from posfeat_hloc.localization.options import LocalizationOptions
-from posfeat_hloc.mapping.pairs import exhaustive_pairs
 from posfeat_hloc.match_features import match
+from posfeat_hloc.sfm.pairs import exhaustive_pairs
 from tests.localization.scenes import look, make_scene
 from tests.rendering import write_scene
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from posfeat_hloc.__main__ import main
-from posfeat_hloc.mapping.database_check import check_database
+from posfeat_hloc.sfm.database_integrity import check_database
 from tests.fuzzing.model_readers import readers
 from tests.fuzzing.store_readers import write_features
-from tests.stores.test_checking import flip, place_of
+from tests.stores.test_integrity_check import flip, place_of
 
 Output = pytest.CaptureFixture[str]
 

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from posfeat_hloc import weights
 from posfeat_hloc.__main__ import main
-from posfeat_hloc.networks.identification import LOADERS, architecture_of, identify
 from posfeat_hloc.networks.l2net import L2Net
-from posfeat_hloc.networks.loading import load_l2net, load_posfeat
 from posfeat_hloc.networks.posfeat import PoSFeat
+from posfeat_hloc.weights.identification import LOADERS, architecture_of, identify
+from posfeat_hloc.weights.loading import load_l2net, load_posfeat
 from tests.web_server import Server, web_server
 
 Output = pytest.CaptureFixture[str]

@@ -15,7 +15,7 @@ from unittest import mock
 import pytest
 
 from posfeat_hloc.errors import ConfigurationError
-from posfeat_hloc.output import only_writer
+from posfeat_hloc.runtime.output import only_writer
 from tests.crash.comparison import differences
 from tests.crash.harness import Count, Workshop, run
 

@@ -13,7 +13,7 @@ import torch
 from posfeat_hloc import weights
 from posfeat_hloc.doctor import files, hardware, self_test, stored_weights
 from posfeat_hloc.evaluation.poses import PoseErrors, TrueCamera
-from posfeat_hloc.mapping.reconstruction import read_model
+from posfeat_hloc.sfm.reconstruction import read_model
 from posfeat_hloc.stores import FeatureStore
 
 

@@ -11,7 +11,7 @@ from posfeat_hloc.evaluation.poses import (
     read_true_poses,
     recall,
 )
-from posfeat_hloc.localization.results import write_results
+from posfeat_hloc.localization.submission import write_results
 
 CAMERA = """1379.74 0 760.095
 0 1382.08 503.155

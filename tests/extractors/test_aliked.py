@@ -12,8 +12,8 @@ from torch import Tensor
 from posfeat_hloc import weights
 from posfeat_hloc.errors import ConfigurationError, WeightsError
 from posfeat_hloc.extractors.aliked import Extractor, Options
-from posfeat_hloc.networks import peers as networks
-from posfeat_hloc.networks.identification import identify
+from posfeat_hloc.weights import kornia_networks as networks
+from posfeat_hloc.weights.identification import identify
 from tests.extractors.peers import KORNIA_HAS_PEERS, WITHOUT_PEERS, random_aliked, save_random_aliked
 from tests.networks.test_resunet import colour_image
 

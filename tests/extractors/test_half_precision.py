@@ -12,7 +12,7 @@ import torch
 
 from posfeat_hloc import weights
 from posfeat_hloc.extractors import d2d, d2net, posfeat, superpoint
-from posfeat_hloc.networks.loading import save_posfeat
+from posfeat_hloc.weights.loading import save_posfeat
 from tests.networks.test_d2net import random_d2net
 from tests.networks.test_l2net import calibrated_network
 from tests.networks.test_superpoint import random_superpoint

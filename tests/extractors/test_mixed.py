@@ -15,7 +15,7 @@ from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.extractors import dense
 from posfeat_hloc.extractors.mixed import Extractor, Options
 from posfeat_hloc.extractors.sift import grey_pixels
-from posfeat_hloc.networks.loading import load_posfeat, save_posfeat
+from posfeat_hloc.weights.loading import load_posfeat, save_posfeat
 from tests.extractors.test_disk import random_disk, save_random_disk
 from tests.networks.test_d2net import random_d2net
 from tests.networks.test_l2net import as_tensor, bilinear_by_hand, calibrated_network, textured_image

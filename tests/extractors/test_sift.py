@@ -13,7 +13,7 @@ from posfeat_hloc.detection import sift as detection
 from posfeat_hloc.detection.sampling import read_descriptors
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.extractors.sift import Extractor, Options
-from posfeat_hloc.networks.loading import load_l2net, load_posfeat, save_posfeat
+from posfeat_hloc.weights.loading import load_l2net, load_posfeat, save_posfeat
 from tests.networks.test_l2net import as_tensor, bilinear_by_hand, calibrated_network, textured_image
 from tests.networks.test_resunet import calibrated_posfeat, colour_image
 

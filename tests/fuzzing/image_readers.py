@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from posfeat_hloc.images import read_image
-from posfeat_hloc.mapping.cameras import CameraOptions, assign_cameras
+from posfeat_hloc.images.decoding import read_image
+from posfeat_hloc.sfm.cameras import CameraOptions, assign_cameras
 from tests.fuzzing.readers import Files, Reader, files_of
 
 

@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import save_file
 
 from posfeat_hloc import weights
-from posfeat_hloc.networks.loading import load_l2net
-from posfeat_hloc.training.initial import load_initial
+from posfeat_hloc.training.pretrained import load_initial
 from posfeat_hloc.training.run_folder import RunFolder
+from posfeat_hloc.weights.loading import load_l2net
 from tests.fuzzing.readers import Reader, files_of
 
 _SMALL = {"backbone.layer1.0.conv1.weight": torch.ones(4, 3, 3, 3), "layers.0.weight": torch.zeros(2, 1, 3, 3)}

@@ -18,10 +18,10 @@ from PIL import Image
 import posfeat_hloc
 from posfeat_hloc import confs, extractors, weights
 from posfeat_hloc.errors import ConfigurationError, WeightsError
-from posfeat_hloc.networks.loading import save_posfeat
 from posfeat_hloc.networks.posfeat import PoSFeat
 from posfeat_hloc.retrieval import describe_images, vlad
 from posfeat_hloc.stores import GlobalDescriptorStore
+from posfeat_hloc.weights.loading import save_posfeat
 from tests.conftest import Texture
 from tests.fake_hloc import fake_hloc  # noqa: F401
 from tests.networks.test_l2net import calibrated_network

@@ -10,7 +10,7 @@ import pycolmap
 
 from posfeat_hloc.features import Features, Matches
 from posfeat_hloc.localization.queries import Query
-from posfeat_hloc.mapping.pairs import Pair
+from posfeat_hloc.sfm.pairs import Pair
 from posfeat_hloc.stores import FeatureStore, MatchStore
 
 WIDTH, HEIGHT, FOCAL = 1000, 800, 900.0

@@ -14,7 +14,7 @@ from posfeat_hloc.localization.localize import localize
 from posfeat_hloc.localization.options import LocalizationOptions
 from posfeat_hloc.localization.pose_problem import PoseProblem
 from posfeat_hloc.localization.queries import Query
-from posfeat_hloc.localization.records import read_log
+from posfeat_hloc.localization.results_log import read_log
 from posfeat_hloc.localization.sparse_map import SparseMap
 from posfeat_hloc.stores import FeatureStore, MatchStore
 from tests.localization.scenes import CONFIGURATION, FOCAL, camera, features_of, look, make_scene, pose_error

@@ -15,9 +15,9 @@ from posfeat_hloc.errors import ConfigurationError, WeightsError
 from posfeat_hloc.features import Features
 from posfeat_hloc.match_features import match
 from posfeat_hloc.matchers.lightglue import Matcher, Options
-from posfeat_hloc.networks.identification import identify
-from posfeat_hloc.networks.peers import LIGHTGLUE_FORMS
 from posfeat_hloc.stores import FeatureStore, MatchStore
+from posfeat_hloc.weights.identification import identify
+from posfeat_hloc.weights.kornia_networks import LIGHTGLUE_FORMS
 
 SIZES = ((120, 80), (60, 90))
 MODEL = {"name": "lightglue", "features": "disk"}

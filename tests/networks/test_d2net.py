@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from posfeat_hloc.errors import WeightsError
 from posfeat_hloc.networks.d2net import D2Net, map_to_pixels, pixels_to_map, read_map, resize_map
-from posfeat_hloc.networks.loading import load_d2net
+from posfeat_hloc.weights.loading import load_d2net
 from tests.networks.test_resunet import colour_image
 
 LAYERS = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21)  # of the sequence that the names number; the others have no weights

@@ -11,10 +11,10 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from posfeat_hloc.errors import WeightsError
-from posfeat_hloc.networks.loading import load_posfeat, save_posfeat
 from posfeat_hloc.networks.posfeat import PoSFeat
 from posfeat_hloc.networks.small import SmallHead, SmallUNet, enlarge, log_curvatures, standardise
-from posfeat_hloc.networks.streaming import describe, score
+from posfeat_hloc.networks.tiled_inference import describe, score
+from posfeat_hloc.weights.loading import load_posfeat, save_posfeat
 from tests.networks.test_resunet import calibrated_posfeat, colour_image
 
 

@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from posfeat_hloc import weights
 from posfeat_hloc.errors import WeightsError
-from posfeat_hloc.networks.loading import load_superpoint
 from posfeat_hloc.networks.superpoint import OFFSET, STRIDE, SuperPoint, pixels_to_map, read_map
+from posfeat_hloc.weights.loading import load_superpoint
 from tests.networks.test_l2net import as_tensor, textured_image
 
 PUBLISHED = [f"conv{n}{part}" for n in "1234" for part in "ab"] + ["convPa", "convPb", "convDa", "convDb"]

@@ -13,7 +13,7 @@ from posfeat_hloc import confs
 from posfeat_hloc.__main__ import main
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.features import View
-from posfeat_hloc.images import list_images
+from posfeat_hloc.images.decoding import list_images
 from posfeat_hloc.orientation import Orientation, choose_views
 from posfeat_hloc.orientation.choice import stands_every_turn
 from posfeat_hloc.stores import FeatureStore

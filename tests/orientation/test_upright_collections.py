@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from posfeat_hloc import confs
-from posfeat_hloc.images import list_images
+from posfeat_hloc.images.decoding import list_images
 from posfeat_hloc.orientation import choose_views
 
 DATA = Path(__file__).parents[3] / "shared/data"

@@ -12,8 +12,8 @@ from pipelines.ablate_posfeat import MODEL_TRAININGS, MODELS, Model, model_conf,
 from pipelines.extraction_time import take_turns
 from posfeat_hloc import weights
 from posfeat_hloc.evaluation.repeatability import repeatability
-from posfeat_hloc.networks.loading import save_posfeat
 from posfeat_hloc.stores import FeatureStore
+from posfeat_hloc.weights.loading import save_posfeat
 from tests.networks.test_l2net import calibrated_network
 from tests.networks.test_resunet import calibrated_posfeat
 from tests.sequences import write_sequence

@@ -7,8 +7,8 @@ import pycolmap
 import pytest
 
 from pipelines import sfm
-from posfeat_hloc import demo
-from posfeat_hloc.images import list_images
+from posfeat_hloc.images.decoding import list_images
+from posfeat_hloc.rendering import demo
 from posfeat_hloc.stores import FeatureStore
 
 

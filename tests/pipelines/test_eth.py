@@ -11,8 +11,8 @@ import pytest
 from pipelines import eth, sfm
 from pipelines.summary import Run
 from posfeat_hloc.errors import MappingError
-from posfeat_hloc.mapping import dense
-from posfeat_hloc.mapping.reconstruction import ModelSummary, read_model
+from posfeat_hloc.sfm import dense_stereo
+from posfeat_hloc.sfm.reconstruction import ModelSummary, read_model
 from tests.rendering import HEIGHT, WIDTH, calibration, write_scene
 
 
@@ -86,7 +86,7 @@ def test_running_again_keeps_the_model_and_says_what_the_database_lists(finished
     text = capsys.readouterr().out
     assert "1 images of its database.db are not in the folder: lost.png" in text
     assert "1 images are not in its database.db" in text
-    assert dense.has_stereo() or "dense points were not computed: this pycolmap was built without CUDA" in text
+    assert dense_stereo.has_stereo() or "dense points were not computed: this pycolmap was built without CUDA" in text
 
 
 def fake_sfm(monkeypatch, failing=()):
@@ -186,16 +186,16 @@ def test_dense_points_are_made_once_for_a_model(tmp_path, monkeypatch):
         def num_points3D(self):
             return 1234
 
-    monkeypatch.setattr(dense.pycolmap, "has_cuda", True)
-    monkeypatch.setattr(dense.pycolmap, "undistort_images", lambda *a: calls.append("undistort"))
-    monkeypatch.setattr(dense.pycolmap, "patch_match_stereo", lambda *a: calls.append("stereo"))
-    monkeypatch.setattr(dense.pycolmap, "stereo_fusion", lambda *a, **k: calls.append("fuse") or Fused())
+    monkeypatch.setattr(dense_stereo.pycolmap, "has_cuda", True)
+    monkeypatch.setattr(dense_stereo.pycolmap, "undistort_images", lambda *a: calls.append("undistort"))
+    monkeypatch.setattr(dense_stereo.pycolmap, "patch_match_stereo", lambda *a: calls.append("stereo"))
+    monkeypatch.setattr(dense_stereo.pycolmap, "stereo_fusion", lambda *a, **k: calls.append("fuse") or Fused())
     arguments = (Path("model"), Path("images"), tmp_path / "dense")
-    assert dense.dense_points(*arguments, "one") == 1234
-    assert dense.dense_points(*arguments, "one") == 1234
+    assert dense_stereo.dense_points(*arguments, "one") == 1234
+    assert dense_stereo.dense_points(*arguments, "one") == 1234
     assert calls == ["undistort", "stereo", "fuse"]
-    assert dense.dense_points(*arguments, "two") == 1234
+    assert dense_stereo.dense_points(*arguments, "two") == 1234
     assert len(calls) == 6
-    monkeypatch.setattr(dense.pycolmap, "has_cuda", False)
+    monkeypatch.setattr(dense_stereo.pycolmap, "has_cuda", False)
     with pytest.raises(MappingError, match="without CUDA"):
-        dense.dense_points(*arguments, "two")
+        dense_stereo.dense_points(*arguments, "two")

@@ -20,10 +20,10 @@ from pipelines import localize, sfm
 from posfeat_hloc import confs
 from posfeat_hloc.errors import ConfigurationError, ImageError
 from posfeat_hloc.localization.localizer import Localizer
-from posfeat_hloc.localization.records import read_log
-from posfeat_hloc.localization.results import read_results, write_results
-from posfeat_hloc.mapping.reconstruction import read_model
+from posfeat_hloc.localization.results_log import read_log
+from posfeat_hloc.localization.submission import read_results, write_results
 from posfeat_hloc.retrieval import describe_images
+from posfeat_hloc.sfm.reconstruction import read_model
 from posfeat_hloc.stores import FeatureStore
 from tests.localization.scenes import pose_error
 from tests.rendering import FOCAL, HEIGHT, WIDTH, write_scene
@@ -148,7 +148,7 @@ def test_photographs_on_their_side_are_told(world, tmp_path, capsys, monkeypatch
         pose = pycolmap.Rigid3d()
         return {n: replace(result, cam_from_world=pose, reason="", turned=90) for n, result in found.items()}
 
-    monkeypatch.setattr("posfeat_hloc.localization.turned.retry_turned", retry)
+    monkeypatch.setattr("posfeat_hloc.localization.rotation_retry.retry_turned", retry)
     assert run(world, tmp_path / "out", queries=tmp_path / "side") == 0
     assert asked == [["blank.png"]]
     assert "blank.png is found after a turn by 90 degrees" in (said := capsys.readouterr().out)

@@ -16,10 +16,10 @@ from PIL import Image
 
 from pipelines import sfm
 from posfeat_hloc.evaluation.poses import pose_errors
-from posfeat_hloc.mapping.reconstruction import read_model
-from posfeat_hloc.networks.loading import save_posfeat
+from posfeat_hloc.sfm.reconstruction import read_model
 from posfeat_hloc.stores import FeatureStore
 from posfeat_hloc.weights import BUNDLED
+from posfeat_hloc.weights.loading import save_posfeat
 from tests.networks.test_resunet import calibrated_posfeat
 from tests.rendering import write_scene
 

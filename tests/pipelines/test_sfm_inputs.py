@@ -17,9 +17,9 @@ from pipelines import sfm, sfm_pairs
 from pipelines.summary import Run
 from posfeat_hloc.evaluation.poses import TrueCamera, pose_errors
 from posfeat_hloc.extract_features import ExtractionReport
-from posfeat_hloc.mapping.reconstruction import read_model
+from posfeat_hloc.sfm.reconstruction import read_model
+from tests.images.video.scenes import write_video
 from tests.rendering import HEIGHT, WIDTH, View, arc, render, write_scene
-from tests.video.scenes import write_video
 
 Output = pytest.CaptureFixture[str]
 LATITUDE, LONGITUDE, ALTITUDE = 48.0, 2.0, 50.0

@@ -17,7 +17,7 @@ from pipelines.sfm_pairs import default_pairs
 from pipelines.sfm_start import choose_and_tell, only_size_without_exif
 from pipelines.summary import Run, counted, listing
 from posfeat_hloc.errors import ConfigurationError
-from posfeat_hloc.report.repeating import command_line
+from posfeat_hloc.report.reproducibility import command_line
 
 Output = pytest.CaptureFixture[str]
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from pipelines.summary import Run, as_json, as_text
-from posfeat_hloc.mapping.diagnosis import Diagnosis
+from posfeat_hloc.sfm.diagnosis.diagnose import Diagnosis
 
 
 def test_focal_lengths_too_far_apart_are_told_with_what_to_try() -> None:

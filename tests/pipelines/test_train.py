@@ -11,9 +11,9 @@ import torch
 
 from pipelines import train
 from posfeat_hloc import weights
-from posfeat_hloc.networks.loading import save_posfeat
-from posfeat_hloc.training.initial import load_initial
+from posfeat_hloc.training.pretrained import load_initial
 from posfeat_hloc.training.views import is_held_out
+from posfeat_hloc.weights.loading import save_posfeat
 from tests.training.scenes import network, photographs
 from tests.training.test_posed_colmap import write_scene
 

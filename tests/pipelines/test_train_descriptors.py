@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from pipelines import pack_views, train_descriptors
-from posfeat_hloc.networks.loading import load_l2net, load_posfeat
 from posfeat_hloc.training.view_pack import read_pack
+from posfeat_hloc.weights.loading import load_l2net, load_posfeat
 from tests.training.test_warped_views import _photograph
 
 SMALL = ["--steps", "1", "--single", "1", "--fixed", "1", "--model", "0", "--size", "64", "--points", "16", "--quiet"]

@@ -14,7 +14,7 @@ import torch
 
 from pipelines import train_patches
 from posfeat_hloc import weights
-from posfeat_hloc.networks.loading import load_l2net
+from posfeat_hloc.weights.loading import load_l2net
 from tests.networks.test_l2net import as_tensor, calibrated_network, textured_image
 from tests.training.test_views import photograph
 

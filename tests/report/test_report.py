@@ -18,7 +18,7 @@ from pipelines import sfm
 from posfeat_hloc.__main__ import main
 from posfeat_hloc.features import Features
 from posfeat_hloc.report.page import write_report
-from posfeat_hloc.report.repeating import command_line
+from posfeat_hloc.report.reproducibility import command_line
 from posfeat_hloc.stores import FeatureStore
 from tests.rendering import write_scene
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from posfeat_hloc import confs
 from posfeat_hloc.errors import ConfigurationError, StoreError
-from posfeat_hloc.images import read_image
+from posfeat_hloc.images.decoding import read_image
 from posfeat_hloc.retrieval import describe, describe_images, retrieve
 from posfeat_hloc.retrieval.vlad import Extractor, Options
 from posfeat_hloc.stores import GlobalDescriptorStore

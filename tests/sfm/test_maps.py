@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from pipelines import localize, sfm
 from posfeat_hloc.__main__ import main
-from posfeat_hloc.localization.results import write_results
-from posfeat_hloc.mapping.reconstruction import read_model
-from posfeat_hloc.sfm.moves import positions_of
+from posfeat_hloc.localization.submission import write_results
+from posfeat_hloc.sfm.alignment import positions_of
+from posfeat_hloc.sfm.reconstruction import read_model
 from tests.rendering import FOCAL, HEIGHT, WIDTH, View, write_scene
 
 pytestmark = pytest.mark.slow

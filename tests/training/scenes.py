@@ -7,13 +7,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from posfeat_hloc.networks.loading import LoadedPoSFeat
 from posfeat_hloc.networks.posfeat import PoSFeat
 from posfeat_hloc.networks.small import SmallHead
 from posfeat_hloc.training.distillation import Teacher
-from posfeat_hloc.training.planes import PlanesOptions, PlanesSource
 from posfeat_hloc.training.posed_pairs import PosedPair
+from posfeat_hloc.training.synthetic_planes import PlanesOptions, PlanesSource
 from posfeat_hloc.training.views import RandomMix
+from posfeat_hloc.weights.loading import LoadedPoSFeat
 from tests.rendering import texture
 
 SIZE = (96, 80)

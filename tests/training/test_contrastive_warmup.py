@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from posfeat_hloc.training.contrastive_warmup import ContrastiveOptions, contrastive_loss, info_nce
-from posfeat_hloc.training.synthetic import SyntheticOptions, SyntheticSource
+from posfeat_hloc.training.synthetic_homographies import SyntheticOptions, SyntheticSource
 from tests.training.two_views import place_maps, random_maps, read_by_hand, seeded, unit
 
 SIZE = (80, 96)

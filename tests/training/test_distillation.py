@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from posfeat_hloc.networks.loading import load_posfeat
 from posfeat_hloc.training.distillation import Answers, Teacher, distillation_loss
+from posfeat_hloc.weights.loading import load_posfeat
 from tests.training.scenes import network, teacher
 
 

@@ -6,7 +6,6 @@ import torch
 from posfeat_hloc.networks.posfeat import PoSFeat
 from posfeat_hloc.networks.small import SmallHead, SmallUNet
 from posfeat_hloc.training.dense_networks import PoSFeatMaps
-from posfeat_hloc.training.initial import load_initial
 from posfeat_hloc.training.keypoint_ranking import (
     Judged,
     RankingOptions,
@@ -15,6 +14,7 @@ from posfeat_hloc.training.keypoint_ranking import (
     judge,
     ranking_loss,
 )
+from posfeat_hloc.training.pretrained import load_initial
 from posfeat_hloc.training.view_pack import Pack
 from posfeat_hloc.training.warped_views import Shelf, ViewOptions
 from tests.training.test_warped_views import _photograph

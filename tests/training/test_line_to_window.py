@@ -8,8 +8,8 @@ import torch
 from torch.nn import functional as F
 
 from posfeat_hloc.detection.sampling import CONVENTIONS, sample_map
+from posfeat_hloc.geometry.epipolar import epipolar_lines, line_distances
 from posfeat_hloc.training.correspondence import cosine_volume, describe, search_window
-from posfeat_hloc.training.epipolar import epipolar_lines, line_distances
 from posfeat_hloc.training.line_to_window import (
     LineToWindowOptions,
     line_to_window,

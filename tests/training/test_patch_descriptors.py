@@ -17,7 +17,7 @@ from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.networks.l2net import L2Net, map_to_pixels
 from posfeat_hloc.training import patch_descriptors
 from posfeat_hloc.training.patch_descriptors import PatchTrainer, TrainOptions, describe_pairs
-from posfeat_hloc.training.synthetic import SyntheticOptions, SyntheticSource
+from posfeat_hloc.training.synthetic_homographies import SyntheticOptions, SyntheticSource
 from posfeat_hloc.training.views import RandomMix, ViewPair
 from tests.networks.test_l2net import as_tensor, calibrated_network
 from tests.training.test_views import photograph

@@ -9,10 +9,10 @@ from PIL import Image
 
 from posfeat_hloc.errors import ConfigurationError, DataError, ImageError, PosfeatError
 from posfeat_hloc.training.megadepth import MegaDepthSource
-from posfeat_hloc.training.planes import PlanesSource
 from posfeat_hloc.training.posed_colmap import ColmapPairSource
 from posfeat_hloc.training.posed_pairs import PairSource
 from posfeat_hloc.training.sources import find_colmap, open_source
+from posfeat_hloc.training.synthetic_planes import PlanesSource
 from tests.training.test_megadepth import PAIRS, write_folder
 from tests.training.test_posed_colmap import write_scene
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from posfeat_hloc.training.pictures import draw_matches, draw_scores
 from posfeat_hloc.training.posed_pairs import PosedPair
 from posfeat_hloc.training.validation import Matched, better, look, match_grid, match_keypoints, validate
+from posfeat_hloc.training.visualization import draw_matches, draw_scores
 from tests.training.cameras import epipolar_distances
 from tests.training.scenes import SIZE, mix, network, photographs
 

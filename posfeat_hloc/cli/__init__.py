@@ -1,0 +1,1 @@
+"""The command line: arguments in, library calls, a summary out; no algorithm is here."""

@@ -1,0 +1,1 @@
+"""Two-view geometry: each formula is written once, for arrays or tensors."""

@@ -1,0 +1,1 @@
+"""What every run needs: output folders, locks, resuming, memory, threads and progress."""

@@ -1,0 +1,1 @@
+"""Why images are not registered: measurements, their likely causes, and what to change."""

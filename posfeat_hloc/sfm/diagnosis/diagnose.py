@@ -1,0 +1,140 @@
+"""Why images stay out of a model: the likely cause, as the database and the models tell it, and what to try next.
+
+Which causes there are, and by which measurements they are told apart: :mod:`posfeat_hloc.sfm.diagnosis.causes`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from posfeat_hloc.sfm.diagnosis.causes import Doctor
+from posfeat_hloc.sfm.diagnosis.image_checks import Pictures
+from posfeat_hloc.sfm.diagnosis.reasons import Reason
+from posfeat_hloc.sfm.diagnosis.remedies import Remedy, advise
+from posfeat_hloc.sfm.match_graph import MatchGraph
+from posfeat_hloc.sfm.reconstruction import read_model
+
+_AGREEING = 0.1
+"""Focal lengths that the images of one size are found to have count as one where they differ by less, as a part."""
+
+
+@dataclass(frozen=True)
+class Cause:
+    """One cause and all images that it keeps out.
+
+    Attributes:
+        name: one of :data:`posfeat_hloc.sfm.diagnosis.remedies.CAUSES`.
+        images: their names.
+        advice: options of ``pipelines.sfm`` to try next, and what else helps.
+        options: (option, value) of the advice, the most promising first.
+    """
+
+    name: str
+    images: tuple[str, ...]
+    advice: str
+    options: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What is wrong with a model: why images are not in it, and cameras that were not determined.
+
+    Attributes:
+        reasons: image that is not in the largest model -> why.
+        causes: the same by cause, the most frequent first.
+        focal_lengths: shortest and longest in pixels of the largest model, where they are too far apart for one camera
+            and nothing but the images' size tells whether it was one; None elsewhere.
+        one_side: largest angle in degrees between the views of the largest model, where all of its pairs are verified
+            and all look from one side: so it is with one facade, and with two equal ones that were taken for one; None
+            elsewhere.
+    """
+
+    reasons: dict[str, Reason] = field(default_factory=dict)
+    causes: list[Cause] = field(default_factory=list)
+    focal_lengths: tuple[float, float] | None = None
+    one_side: float | None = None
+
+    @property
+    def about_one_side(self) -> str | None:
+        """What is to be said of it, and what to try."""
+        if self.one_side is None:
+            return None
+        return (
+            f"all cameras look from within {self.one_side:.0f} degrees, and every pair was verified; if you walked "
+            "around the subject, two sides that look alike were taken for one: name the pairs that really overlap by "
+            "--pairs FILE, or try --pairs sequential"
+        )
+
+    @property
+    def about_focal_lengths(self) -> str | None:
+        """What is to be said of them, and what to try."""
+        if self.focal_lengths is None:
+            return None
+        shortest, longest = self.focal_lengths
+        return (
+            f"{shortest:.0f} to {longest:.0f} px, estimated image by image; if one camera with one zoom took all of "
+            "them, --camera single is more exact"
+        )
+
+
+def diagnose(database: Path, models: Sequence[Path], command: Mapping[str, Any] | None = None) -> Diagnosis:
+    """Look for the reasons of all images with features that are not in the largest model.
+
+    Args:
+        database: COLMAP database, verified.
+        models: folders of the models, largest first.
+        command: options of ``pipelines.sfm`` in use, so that nothing is advised that was tried.
+
+    Raises:
+        MappingError: the database or a model cannot be read.
+    """
+    command = command or {}
+    with MatchGraph(database) as graph:
+        doctor = Doctor(graph, [read_model(path) for path in models], command, Pictures.of(command))
+        reasons = {name: doctor.reason(name) for name in graph.names if name not in doctor.registered}
+        apart = doctor.focal_lengths_apart()
+        one_side = doctor.one_side()
+        one_size = len({(camera.width, camera.height) for camera in graph.cameras.values()}) == 1
+    return Diagnosis(reasons, _grouped(reasons, command, one_size), apart, one_side)
+
+
+def _grouped(reasons: Mapping[str, Reason], command: Mapping[str, Any], one_size: bool) -> list[Cause]:
+    images: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        images.setdefault(reason.cause, []).append(name)
+    ranked = sorted(images.items(), key=lambda item: -len(item[1]))
+    causes = []
+    for cause, names in ranked:
+        advice = advise(cause, command, _joint([reasons[name].remedies for name in names]), one_size)
+        options = tuple((remedy.option, remedy.value) for remedy in advice.options)
+        causes.append(Cause(cause, tuple(names), str(advice), options))
+    return causes
+
+
+def _joint(found: Sequence[tuple[Remedy, ...]]) -> list[Remedy]:
+    """What is advised for several images at once: of a size the smallest, of a focal length one that they agree on."""
+    values: dict[str, list[Remedy]] = {}
+    for remedy in (remedy for remedies in found for remedy in remedies):
+        values.setdefault(remedy.option, []).append(remedy)
+    joint = []
+    for option, remedies in values.items():
+        if option == "--camera-params":
+            joint += _one_focal_length(remedies)
+        elif option in ("--max-size", "--max-keypoints"):
+            joint.append(min(remedies, key=lambda remedy: int(remedy.value)))
+        else:
+            joint.append(remedies[0])
+    return joint
+
+
+def _one_focal_length(remedies: Sequence[Remedy]) -> list[Remedy]:
+    lengths = [float(remedy.value.split(",")[0]) for remedy in remedies]
+    others = {remedy.value.partition(",")[2] for remedy in remedies}  # of one size and model
+    if len(others) > 1 or max(lengths) > (1 + _AGREEING) * min(lengths):
+        return []
+    middle = sorted(remedies, key=lambda remedy: float(remedy.value.split(",")[0]))[len(remedies) // 2]
+    return [Remedy(middle.option, f"{median(lengths):.0f},{others.pop()}", middle.condition)]

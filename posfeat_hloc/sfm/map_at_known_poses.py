@@ -1,0 +1,173 @@
+"""A map of our features at known poses: from photographs and their poses to 3D points."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pycolmap
+
+from posfeat_hloc import confs
+from posfeat_hloc.errors import ConfigurationError, MappingError
+from posfeat_hloc.extract_features import ExtractionReport, extract
+from posfeat_hloc.match_features import match
+from posfeat_hloc.runtime.output import only_writer
+from posfeat_hloc.runtime.output_inputs import claim
+from posfeat_hloc.sfm.alignment import aligned_to
+from posfeat_hloc.sfm.covisibility import covisibility_pairs, pose_pairs
+from posfeat_hloc.sfm.known_poses import read_known_poses
+from posfeat_hloc.sfm.model_views import registered_names
+from posfeat_hloc.sfm.pairs import Pair, exhaustive_pairs, read_pairs, unique_pairs, write_pairs
+from posfeat_hloc.sfm.reconstruction import ModelSummary, read_model, write_model
+from posfeat_hloc.sfm.triangulation import TriangulationOptions, triangulate
+
+REFINEMENTS = ("poses", "all")
+
+
+@dataclass(frozen=True)
+class TriangulateOptions:
+    """How a map is made at known poses."""
+
+    feature: confs.Conf
+    """One of ``confs.extractors``."""
+    matcher: confs.Conf
+    """One of ``confs.matchers``."""
+    pairs: Path | None = None
+    """Two image names a line; None for those that see the same by their common 3D points and poses."""
+    neighbors: int = 20
+    """For each image, so many others by common points and as many by poses; all where there are no more images."""
+    max_angle: float = 60.0
+    """Between the directions in which two images look that are paired by poses, in degrees."""
+    refine: str | None = None
+    """``poses`` moves the poses to where the new points agree best, ``all`` intrinsics, too; then points are made anew.
+    The model as a whole stays where it was."""
+    masks: Path | None = None
+    """Folder of masks, black where no keypoints may lie."""
+    device: str = "auto"
+    seed: int = 0
+    threads: int = -1
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        if self.refine not in (None, *REFINEMENTS):
+            raise ConfigurationError(f"refinement {self.refine!r} does not exist; choose from {', '.join(REFINEMENTS)}")
+
+
+@dataclass(frozen=True)
+class TriangulatedMap:
+    """What was made.
+
+    Attributes:
+        model: in ``sparse/0`` of the output.
+        posed: images of the given model.
+        extraction: of those whose photographs are there.
+        pairs: that were matched.
+        moved: median distance that refinement moved cameras, in the units of the model; 0 without.
+    """
+
+    model: ModelSummary
+    posed: int
+    extraction: ExtractionReport
+    pairs: int
+    moved: float
+
+
+def triangulate_images(model: Path, images: Path, output: Path, options: TriangulateOptions) -> TriangulatedMap:
+    """Make a map for localization from photographs whose poses are known; run again, it goes on where it was stopped.
+
+    Tracks of two views are kept: at poses that are known they are as sound as others, and where few images see a place
+    most points have no more.
+
+    Args:
+        model: any of :data:`posfeat_hloc.sfm.known_poses.FORMS`.
+        images: folder of its photographs.
+        output: folder of ``features.h5``, ``matches.h5``, ``pairs.txt``, ``reference`` (the model as read), and
+            ``sparse/0``.
+        options: see :class:`TriangulateOptions`.
+
+    Raises:
+        PosfeatError: for anything a user can mend.
+    """
+    known = read_known_poses(model, images)
+    with only_writer(output):
+        claim(output, [model])
+        reference = output / "reference"
+        reference.mkdir(exist_ok=True)
+        write_model(known, reference)
+        posed = registered_names(known)
+        names = [name for name in posed if (images / name).is_file()]
+        features, matches = output / "features.h5", output / "matches.h5"
+        extraction = extract(
+            options.feature, images, features, names, options.device, progress=options.progress, masks=options.masks
+        )
+        pairs = _choose_pairs(reference, extraction.names, options)
+        write_pairs(output / "pairs.txt", pairs)
+        match(options.matcher, pairs, features, matches, options.device, progress=options.progress)
+        work = _Work(images, features, matches, pairs, output / "sparse" / "0", options)
+        summary = work.triangulate(reference)
+        moved = 0.0
+        if options.refine is not None:
+            refined = output / "refined"
+            moved = _refine(work.output, reference, refined, options)
+            summary = work.triangulate(refined)
+        if not summary.points:
+            raise MappingError(
+                f"{model}: the matches of {len(pairs)} pairs give no 3D point at these poses; are they of these "
+                "photographs, and in the axes that the format has?"
+            )
+    return TriangulatedMap(summary, len(posed), extraction, len(pairs), moved)
+
+
+@dataclass(frozen=True)
+class _Work:
+    images: Path
+    features: Path
+    matches: Path
+    pairs: Sequence[Pair]
+    output: Path
+    options: TriangulateOptions
+
+    def triangulate(self, reference: Path) -> ModelSummary:
+        options = TriangulationOptions(seed=self.options.seed, threads=self.options.threads, two_view_tracks=True)
+        return triangulate(
+            reference, self.images, self.features, self.matches, self.pairs, self.output, options, self.options.progress
+        )
+
+
+def _choose_pairs(model: Path, usable: Sequence[str], options: TriangulateOptions) -> list[Pair]:
+    """Pairs of images with features."""
+    if len(usable) < 2:
+        raise ConfigurationError(f"{model}: fewer than two of its photographs can be read")
+    if options.pairs is not None:
+        pairs = read_pairs(options.pairs, usable)
+    elif len(usable) <= options.neighbors + 1:
+        pairs = exhaustive_pairs(usable)
+    else:
+        shared = covisibility_pairs(model, options.neighbors)
+        near = pose_pairs(model, options.neighbors, options.max_angle)
+        pairs = unique_pairs([*shared, *near])
+    have = set(usable)
+    pairs = [pair for pair in pairs if have.issuperset(pair)]
+    if not pairs:
+        raise MappingError(f"{model}: no two of its photographs look in a similar direction; name pairs by --pairs")
+    return pairs
+
+
+def _refine(sparse: Path, reference: Path, refined: Path, options: TriangulateOptions) -> float:
+    """Bundle adjustment of a triangulated model, put back to where the reference is; returns how far cameras moved."""
+    model, before = read_model(sparse), read_model(reference)
+    adjustment = pycolmap.BundleAdjustmentOptions()
+    adjustment.refine_focal_length = adjustment.refine_extra_params = options.refine == "all"
+    adjustment.refine_principal_point = False
+    adjustment.print_summary = False
+    pycolmap.bundle_adjustment(model, adjustment)
+    similarity = aligned_to(model, before)
+    if similarity is not None:
+        model.transform(similarity)
+    refined.mkdir(exist_ok=True)
+    write_model(model, refined)
+    places = {image.name: image.projection_center() for image in before.images.values() if image.has_pose}
+    moved = [i.projection_center() - places[i.name] for i in model.images.values() if i.has_pose]
+    return float(np.median(np.linalg.norm(moved, axis=1)))

@@ -1,0 +1,313 @@
+"""Structure from motion on a verified COLMAP database."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pycolmap
+from tqdm import tqdm
+
+from posfeat_hloc.errors import ConfigurationError, MappingError
+from posfeat_hloc.runtime.output import writing_remedy
+from posfeat_hloc.runtime.progress import waiting
+from posfeat_hloc.sfm.model_integrity import check_lengths
+from posfeat_hloc.sfm.point_colors import colour_points, readable_colours
+
+MAPPED_BY = 3
+"""Grows when mapping here changes, so that models are made anew."""
+MAPPERS = ("incremental", "global", "hierarchical")
+
+
+@dataclass(frozen=True)
+class MapperOptions:
+    """How a database becomes models; what is not named here has COLMAP's defaults."""
+
+    mapper: str = "incremental"
+    """``incremental``, ``global`` (GLOMAP) or ``hierarchical``."""
+    seed: int = 0
+    """Of all random choices; with ``threads=1`` two runs give the same model to the last digit."""
+    threads: int = -1
+    """-1 for all cores."""
+    min_model_size: int = 3
+    """Smaller models are dropped (COLMAP: 10, which loses small collections that split); of two images, or where no
+    point is seen by three, models of two images are kept."""
+    refine_intrinsics: bool = True
+    """Whether bundle adjustment changes focal lengths and distortion."""
+    colours: bool = True
+    """Whether points get the colours of the photographs."""
+
+    def __post_init__(self) -> None:
+        if self.mapper not in MAPPERS:
+            raise ConfigurationError(f"mapper {self.mapper!r} does not exist; choose from {', '.join(MAPPERS)}")
+
+
+@dataclass(frozen=True)
+class ModelSummary:
+    """Statistics of one model.
+
+    Attributes:
+        path: folder of the model.
+        registered: number of images with a pose.
+        points: number of 3D points.
+        observations: of 3D points in images.
+        track_length: mean number of observations of a 3D point, as COLMAP counts it.
+        images_per_point: mean number of different images that see a 3D point; smaller, because neighbouring keypoints
+            of one image may belong to the same point.
+        reprojection_error: mean over the observations, in pixels.
+    """
+
+    path: str
+    registered: int
+    points: int
+    observations: int
+    track_length: float
+    images_per_point: float
+    reprojection_error: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def reconstruct(
+    database: Path,
+    images: Path,
+    output: Path,
+    options: MapperOptions | None = None,
+    progress: bool = True,
+) -> list[ModelSummary]:
+    """Build models and write them to ``output/0``, ``output/1``, ..., the one with most images first.
+
+    ``output`` is replaced as a whole when the mapper has finished, never before.
+
+    Returns:
+        a summary of each model; empty when no model could be built.
+
+    Raises:
+        MappingError: COLMAP failed.
+    """
+    options = options or MapperOptions()
+    partial = output.with_name(output.name + ".partial")
+    for stale in (partial, output):
+        shutil.rmtree(stale, ignore_errors=True)
+    working = partial / "colmap"
+    working.mkdir(parents=True)
+    pycolmap.set_random_seed(options.seed)
+    try:
+        models = _run(database, images, working, options, progress)
+    except (RuntimeError, ValueError) as error:
+        raise MappingError(
+            f"{database}: COLMAP's {options.mapper} mapper failed ({error}); see the newest file in logs/"
+        ) from error
+    names = {image.name for model in models.values() for image in model.images.values()}
+    if options.colours and not all(readable_colours(images / name) for name in names):
+        for model in models.values():
+            colour_points(model, images)
+    shutil.rmtree(working)
+    return write_ranked(models.values(), partial, output)
+
+
+def write_ranked(models: Iterable[pycolmap.Reconstruction], partial: Path, output: Path) -> list[ModelSummary]:
+    """Write models to ``partial/0``, ``partial/1``, ..., most images first, and rename that folder to ``output``."""
+    ranked = sorted(models, key=lambda m: (m.num_reg_images(), m.num_points3D()), reverse=True)
+    summaries = []
+    for number, model in enumerate(ranked):
+        folder = partial / str(number)
+        folder.mkdir()
+        write_model(model, folder)
+        summaries.append(summarize(model, output / str(number)))
+    partial.rename(output)
+    return summaries
+
+
+def summarize(model: pycolmap.Reconstruction, path: Path) -> ModelSummary:
+    """Count what a model holds."""
+    return ModelSummary(
+        path=str(path),
+        registered=model.num_reg_images(),
+        points=model.num_points3D(),
+        observations=model.compute_num_observations(),
+        track_length=model.compute_mean_track_length(),
+        images_per_point=_images_per_point(model),
+        reprojection_error=model.compute_mean_reprojection_error(),
+    )
+
+
+def _images_per_point(model: pycolmap.Reconstruction) -> float:
+    counts = [len({element.image_id for element in point.track.elements}) for point in model.points3D.values()]
+    return sum(counts) / len(counts) if counts else 0.0
+
+
+def read_model(path: Path) -> pycolmap.Reconstruction:
+    """Read a COLMAP model, binary or text; raises MappingError when the folder holds none."""
+    try:
+        if (path / "images.bin").exists():
+            check_lengths(path)
+        model = pycolmap.Reconstruction(path)
+        if not (path / "images.bin").exists():
+            for image_id, name in _names_in_text(path / "images.txt").items():
+                model.images[image_id].name = name
+        for image in model.images.values():
+            _ = image.name  # which is decoded only now
+        return model
+    except (ValueError, RuntimeError, IndexError, KeyError, OSError, MemoryError) as error:
+        raise MappingError(f"{path}: no COLMAP model can be read from this folder ({error})") from error
+
+
+def write_model(model: pycolmap.Reconstruction, folder: Path) -> None:
+    """Write a binary model into a folder; MappingError where it is cut, which COLMAP does not notice."""
+    try:
+        model.write(folder)
+        check_lengths(folder)
+    except (ValueError, RuntimeError) as error:
+        raise MappingError(f"{folder}: cannot be written ({error}); {writing_remedy(folder, error)}") from error
+
+
+def find_model(folder: Path) -> Path | None:
+    """The COLMAP model in an output folder of ``pipelines.sfm``, or the folder itself; None where there is none."""
+    candidates = (folder / "sparse" / "0", folder / "sparse", folder)
+    return next((c for c in candidates if any((c / f"images.{kind}").is_file() for kind in ("bin", "txt"))), None)
+
+
+def _names_in_text(path: Path) -> dict[int, str]:
+    """Image id -> name with its spaces; COLMAP ends names at the first one while it reads text."""
+    names = {}
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            if line.strip() and not line.startswith("#"):
+                image_id, *_, name = line.rstrip("\r\n").split(" ", 9)
+                names[int(image_id)] = name.strip()
+                next(lines, None)  # its 2D points
+    return names
+
+
+def _run(
+    database: Path, images: Path, output: Path, options: MapperOptions, progress: bool
+) -> dict[int, pycolmap.Reconstruction]:
+    """Models whose points are seen by three images; where there are none, such of points seen by two."""
+    with pycolmap.Database.open(database) as db:
+        total, related = db.num_images(), db.num_verified_image_pairs()
+    if total > 2:
+        models = _run_with(database, images, output, options, progress, two_views=False)
+        if any(model.num_points3D() for model in models.values()) or not related:
+            return models
+        shutil.rmtree(output)
+        output.mkdir()
+    return _run_with(database, images, output, options, progress, two_views=True) if related else {}
+
+
+def _run_with(
+    database: Path, images: Path, output: Path, options: MapperOptions, progress: bool, two_views: bool
+) -> dict[int, pycolmap.Reconstruction]:
+    """Models of the mapper that is asked for; of points in two images always by the incremental one."""
+    if options.mapper == "global" and not two_views:
+        with waiting("map", progress):
+            return _run_global(database, images, output, options)
+    incremental = incremental_options(options)
+    if two_views:
+        incremental.min_model_size = 2
+        incremental.triangulation.ignore_two_view_tracks = False
+    elif options.mapper == "hierarchical":
+        hierarchical = pycolmap.HierarchicalPipelineOptions()
+        hierarchical.incremental_options = incremental
+        hierarchical.num_workers = options.threads
+        with waiting("map", progress):
+            return pycolmap.hierarchical_mapping(database, images, output, hierarchical)
+    return _run_incremental(database, images, output, incremental, progress)
+
+
+def incremental_options(options: MapperOptions) -> pycolmap.IncrementalPipelineOptions:
+    """COLMAP's options of incremental mapping, of its adjustments and its triangulation."""
+    incremental = pycolmap.IncrementalPipelineOptions()
+    incremental.random_seed = options.seed
+    incremental.num_threads = options.threads
+    incremental.min_model_size = options.min_model_size
+    incremental.ba_global_function_tolerance = 1e-6  # COLMAP's 0 takes all iterations, whatever they gain
+    incremental.ba_refine_focal_length = options.refine_intrinsics
+    incremental.ba_refine_extra_params = options.refine_intrinsics
+    incremental.ba_refine_sensor_from_rig = False  # what a rig configuration says is known
+    incremental.mapper.abs_pose_refine_focal_length = options.refine_intrinsics
+    incremental.mapper.abs_pose_refine_extra_params = options.refine_intrinsics
+    incremental.extract_colors = options.colours
+    return incremental
+
+
+def _run_incremental(
+    database: Path, images: Path, output: Path, options: pycolmap.IncrementalPipelineOptions, progress: bool
+) -> dict[int, pycolmap.Reconstruction]:
+    """All images by 3D points first, and then those left over by 2D matches alone, from the largest model.
+
+    Structure-less registration takes minutes of RANSAC while a model is small and its start may be wrong.
+    """
+    with pycolmap.Database.open(database) as db:
+        total = db.num_images()
+    with tqdm(total=total, desc="map", unit="image", disable=not progress) as bar:
+        first, following = _counters(bar)
+
+        def run(folder: Path, start: Path | str = "") -> dict[int, pycolmap.Reconstruction]:
+            folder.mkdir(exist_ok=True)
+            return pycolmap.incremental_mapping(
+                database,
+                images,
+                folder,
+                options,
+                input_path=start,
+                initial_image_pair_callback=first,
+                next_image_callback=following,
+            )
+
+        if not hasattr(options, "structure_less_registration_fallback"):  # before pycolmap 4
+            return run(output)
+        options.structure_less_registration_fallback = False
+        models = run(output)
+        if not models:
+            return models
+        number, largest = max(models.items(), key=lambda item: item[1].num_reg_images())
+        if has_left_over(database, largest):
+            options.structure_less_registration_fallback = True
+            options.multiple_models = False
+            start = output / "largest"
+            start.mkdir()
+            write_model(largest, start)
+            grown = run(output / "grown", start)
+            models[number] = max([largest, *grown.values()], key=lambda model: model.num_reg_images())
+        return models
+
+
+def has_left_over(database: Path, model: pycolmap.Reconstruction) -> bool:
+    """Whether a verified pair joins an image of the model with one that is not in it."""
+    registered = set(model.reg_image_ids())
+    with pycolmap.Database.open(database) as db:
+        pair_ids, counts = db.read_two_view_geometry_num_inliers()
+    return any(
+        len(registered.intersection(pycolmap.pair_id_to_image_pair(pair_id))) == 1
+        for pair_id, count in zip(pair_ids, counts, strict=True)
+        if count > 0
+    )
+
+
+def _run_global(
+    database: Path, images: Path, output: Path, options: MapperOptions
+) -> dict[int, pycolmap.Reconstruction]:
+    global_options = pycolmap.GlobalPipelineOptions()
+    global_options.random_seed = options.seed
+    global_options.num_threads = options.threads
+    global_options.min_model_size = options.min_model_size
+    adjustment = global_options.mapper.bundle_adjustment
+    adjustment.refine_focal_length = options.refine_intrinsics
+    adjustment.refine_extra_params = options.refine_intrinsics
+    adjustment.refine_sensor_from_rig = False
+    return pycolmap.global_mapping(database, images, output, global_options)
+
+
+def _counters(bar: tqdm) -> tuple[Callable[[], None], Callable[[], None]]:  # type: ignore[type-arg]
+    """Callbacks that count registered images; a further model starts at its first pair."""
+
+    def advance(count: int) -> None:
+        bar.update(min(count, (bar.total or 0) - bar.n))
+
+    return lambda: advance(2), lambda: advance(1)

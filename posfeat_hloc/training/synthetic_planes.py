@@ -1,0 +1,233 @@
+"""Posed pairs rendered from single photographs: textured planes and boxes before a wall, with true depth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from posfeat_hloc.errors import ConfigurationError, DataError, ImageError
+from posfeat_hloc.images.decoding import list_images, read_image, resize
+from posfeat_hloc.rendering.textured_planes import Camera, Facet, rasterise, render
+from posfeat_hloc.training.posed_pairs import (
+    MAX_ROTATION,
+    SIZE,
+    Array,
+    Photograph,
+    PosedPair,
+    check_limits,
+    rotation_angle,
+    transfer,
+)
+
+
+@dataclass(frozen=True)
+class PlanesOptions:
+    """How the scenes look and how far apart their two views are.
+
+    Raises ConfigurationError for values that cannot be.
+    """
+
+    size: tuple[int, int] = SIZE
+    """(width, height) of the views in pixels."""
+    max_rotation: float = MAX_ROTATION
+    """Between the two cameras, in degrees."""
+    objects: tuple[int, int] = (2, 5)
+    """Fewest and most planes or boxes in front of the wall."""
+    boxes: float = 0.4
+    """Part of the objects that are boxes."""
+    field_of_view: tuple[float, float] = (40.0, 75.0)
+    """Horizontal, in degrees; drawn for each camera."""
+    baseline: tuple[float, float] = (0.08, 0.8)
+    """Shortest and longest, as a part of the depth of the point that both cameras look at."""
+    roll: float = 12.0
+    """Standard deviation of the turn about the optical axis, in degrees."""
+    min_overlap: float = 0.25
+    """Smallest part of either view that the other sees as well."""
+    max_photographs: int = 400
+    """Of a larger folder, this many are used; all are kept in memory, some 2 MB each."""
+
+    def __post_init__(self) -> None:
+        check_limits(self.size, self.max_rotation)
+        for name in ("objects", "field_of_view", "baseline"):
+            low, high = getattr(self, name)
+            if not 0 <= low <= high:
+                raise ConfigurationError(f"{name} {low:g} to {high:g}: must not be negative, the smaller one first")
+        if self.baseline[0] <= 0 or not 5 <= self.field_of_view[0] <= self.field_of_view[1] <= 100:
+            raise ConfigurationError("the baseline must be above 0 and the field of view 5 to 100 degrees")
+
+
+class PlanesSource:
+    """Scenes of photographs, each pair a new one. A view shows only photographs: light is not changed here.
+
+    Args:
+        folder: with photographs of any kind.
+        options: of scenes and views.
+        keep: which names to use (for a held-out split); all when None.
+
+    Attributes:
+        skipped: one message for each file that cannot be used.
+
+    Raises:
+        ConfigurationError: the folder does not exist or holds no image.
+        DataError: no image can be used.
+    """
+
+    TEXTURE = 1024
+    """Longer side of the photographs in memory, in pixels."""
+
+    def __init__(self, folder: Path, options: PlanesOptions, keep: Callable[[str], bool] | None = None) -> None:
+        self.folder = folder
+        self.options = options
+        self.skipped: list[str] = []
+        self.photographs: list[Photograph] = []
+        names = [name for name in list_images(folder) if keep is None or keep(name)]
+        if len(names) > options.max_photographs:  # evenly over the folder, the same ones every time
+            names = [names[i * len(names) // options.max_photographs] for i in range(options.max_photographs)]
+        for name in names:
+            try:
+                pixels = resize(read_image(folder / name).pixels, self.TEXTURE)
+            except ImageError as error:
+                self.skipped.append(str(error))
+                continue
+            if min(pixels.shape[:2]) < 64:
+                self.skipped.append(f"{folder / name}: smaller than 64 pixels")
+            else:
+                self.photographs.append(pixels)
+        if not self.photographs:
+            reason = f"; the first: {self.skipped[0]}" if self.skipped else ""
+            raise DataError(f"{folder}: none of the {len(names)} chosen photographs can be used{reason}")
+
+    def __len__(self) -> int:
+        return len(self.photographs)
+
+    @property
+    def description(self) -> str:
+        """One line for the log."""
+        skipped = f" (skipped: {len(self.skipped)} unusable files)" if self.skipped else ""
+        return f"{self.folder}: scenes from {len(self)} photographs{skipped}"
+
+    def sample(self, rng: np.random.Generator) -> PosedPair | None:
+        """Draw a scene and two views of it, with depth; None when the views overlap too little."""
+        options = self.options
+        cameras = random_cameras(rng, options)
+        facets = random_scene(rng, self.photographs, cameras[0], options)
+        turned = float(rotation_angle(cameras[1].R)) > options.max_rotation
+        if turned or not _fills(facets[0], cameras):
+            return None
+        depth0, depth1 = (rasterise(facets, camera)[0] for camera in cameras)
+        if overlap(cameras, (depth0, depth1)) < options.min_overlap:
+            return None
+        image0, image1 = (render(facets, camera) for camera in cameras)
+        return PosedPair(
+            image0, image1, cameras[0].K, cameras[1].K, cameras[1].R, cameras[1].t, depth0=depth0, depth1=depth1
+        )
+
+
+def random_cameras(rng: np.random.Generator, options: PlanesOptions) -> tuple[Camera, Camera]:
+    """Camera 0 at the origin, looking along z; camera 1 beside it, looking at about the same point."""
+    focus = np.array([0, 0, rng.uniform(0.5, 1.0)])
+    step = rng.normal(size=3) * [1, 0.5, 0.5]  # people walk around things more than they climb or approach
+    centre = step / np.linalg.norm(step) * rng.uniform(*options.baseline) * focus[2]
+    forward = focus + rng.normal(0, 0.06, size=3) - centre
+    forward /= np.linalg.norm(forward)
+    right = np.cross([0.0, 1.0, 0.0], forward)
+    right /= np.linalg.norm(right)
+    R = _roll(np.deg2rad(rng.normal(0, options.roll))) @ np.stack([right, np.cross(forward, right), forward])
+    K0, K1 = (_random_calibration(rng, options) for _ in range(2))
+    return Camera(K0, np.eye(3), np.zeros(3), options.size), Camera(K1, R, -R @ centre, options.size)
+
+
+def _random_calibration(rng: np.random.Generator, options: PlanesOptions) -> Array:
+    width = options.size[0]
+    focal = width / 2 / np.tan(np.deg2rad(rng.uniform(*options.field_of_view)) / 2)
+    x, y = (np.array(options.size) - 1) / 2 + rng.normal(0, 0.02, size=2) * width
+    return np.array([[focal, 0, x], [0, focal, y], [0, 0, 1]])
+
+
+def random_scene(
+    rng: np.random.Generator, photographs: list[Photograph], camera: Camera, options: PlanesOptions
+) -> list[Facet]:
+    """A slanted wall at depth 1, first, and planes and boxes between it and the camera."""
+    wall = photographs[rng.integers(len(photographs))]
+    half_height, half_width = np.array(wall.shape[:2]) / 2
+    reach = 1.2 * max(camera.size[0] / half_width, camera.size[1] / half_height) / 2 / camera.K[0, 0]
+    axes = _random_rotation(rng, tilt=20, roll=5)
+    facets = [
+        Facet(np.array([0, 0, 1.0]), axes[0] * reach * half_width, axes[1] * reach * half_height, wall, bounded=False)
+    ]
+    for _ in range(rng.integers(options.objects[0], options.objects[1] + 1)):
+        pixel = rng.uniform(0.08, 0.92, size=2) * camera.size
+        depth = rng.uniform(0.35, 0.9)
+        centre = depth * np.linalg.solve(camera.K, [*pixel, 1.0])
+        half = rng.uniform(0.1, 0.28, size=3) * depth * camera.size[0] / camera.K[0, 0]
+        photograph = photographs[rng.integers(len(photographs))]
+        if rng.random() < options.boxes:
+            sides = 0.7 * half[:, None] * _random_rotation(rng, tilt=55, roll=12)
+            facets += _box(rng, centre, sides, photograph)
+        else:
+            u, v, _ = half[:, None] * _random_rotation(rng, tilt=35, roll=12)
+            facets.append(Facet(centre, u, v, _random_crop(rng, photograph, half[0] / half[1])))
+    return facets
+
+
+def _box(rng: np.random.Generator, centre: Array, sides: Array, photograph: Photograph) -> list[Facet]:
+    """The six faces of a box with half sides ``(3, 3)``."""
+    faces = []
+    for i in range(3):
+        u, v = sides[(i + 1) % 3], sides[(i + 2) % 3]
+        for sign in (-1, 1):
+            crop = _random_crop(rng, photograph, float(np.linalg.norm(u) / np.linalg.norm(v)))
+            faces.append(Facet(centre + sign * sides[i], u, v, crop))
+    return faces
+
+
+def _random_crop(rng: np.random.Generator, photograph: Photograph, aspect: float) -> Photograph:
+    """A part of a photograph, a third of it or more along one side, of about the given width by height."""
+    height, width = photograph.shape[:2]
+    largest = min(width, height * aspect)
+    crop_width = largest * rng.uniform(0.35, 1.0)
+    w, h = max(16, round(crop_width)), max(16, round(crop_width / aspect))
+    w, h = min(w, width), min(h, height)
+    x, y = int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1))
+    return photograph[y : y + h, x : x + w]
+
+
+def _random_rotation(rng: np.random.Generator, tilt: float, roll: float) -> Array:
+    """Rows are the axes of an object: turned about x and y by up to ``tilt`` degrees, about z by a normal angle."""
+    about_x, about_y = np.deg2rad(rng.uniform(-tilt, tilt, size=2))
+    slant = cv2.Rodrigues(np.array([about_x, about_y, 0.0]))[0]
+    return np.asarray(_roll(np.deg2rad(rng.normal(0, roll))) @ slant.T, np.float64)
+
+
+def _roll(angle: float) -> Array:
+    return np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
+
+
+def _fills(wall: Facet, cameras: tuple[Camera, Camera]) -> bool:
+    """Whether the wall reaches beyond all corners of both views, and is nowhere seen at a very low angle."""
+    normal = np.cross(wall.u, wall.v) / (np.linalg.norm(wall.u) * np.linalg.norm(wall.v))
+    for camera in cameras:
+        width, height = camera.size
+        corners = np.array([[0, 0, 1], [width, 0, 1], [0, height, 1], [width, height, 1]])
+        rays = corners @ np.linalg.inv(camera.K).T @ camera.R
+        rays /= np.linalg.norm(rays, axis=1, keepdims=True)
+        if (rays @ normal).min() < np.sin(np.deg2rad(12)):
+            return False
+    return True
+
+
+def overlap(cameras: tuple[Camera, Camera], depths: tuple[NDArray[np.float32], NDArray[np.float32]]) -> float:
+    """The part of a view that the other sees as well, of the view with the smaller part; on every 8th pixel."""
+    width, height = cameras[0].size
+    x, y = np.meshgrid(np.arange(4, width, 8), np.arange(4, height, 8))
+    points = np.c_[x.ravel(), y.ravel()].astype(np.float64)
+    R, t = cameras[1].R, cameras[1].t
+    K0, K1 = cameras[0].K, cameras[1].K
+    seen1 = transfer(points, depths[0], depths[1], K0, K1, R, t)[1]
+    seen0 = transfer(points, depths[1], depths[0], K1, K0, R.T, -R.T @ t)[1]
+    return float(min(seen0.mean(), seen1.mean()))
