@@ -12,7 +12,7 @@ from pipelines.hpatches import extract_sequences, measure_features, results_fold
 from pipelines.tables import Column, Table, Value
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.evaluation.mma import MmaResult
-from posfeat_hloc.evaluation.pairs import strongest
+from posfeat_hloc.evaluation.pairs import strongest_features
 from posfeat_hloc.evaluation.plots import plot_sweep
 from posfeat_hloc.evaluation.published import published_cell
 from posfeat_hloc.evaluation.repeatability import repeatability
@@ -138,9 +138,9 @@ def _shares(
 ) -> list[float]:
     """Repeatability of each pair of a sequence."""
     first = sequence.images[0]
-    keypoints0 = strongest(store0.read(first), top_k).keypoints
+    keypoints0 = strongest_features(store0.read(first), top_k).keypoints
     return [
-        repeatability(keypoints0, strongest(store1.read(other), top_k).keypoints, homography,
+        repeatability(keypoints0, strongest_features(store1.read(other), top_k).keypoints, homography,
                       store0.image_size(first), store1.image_size(other), threshold)
         for other, homography in zip(sequence.images[1:], sequence.homographies, strict=True)
     ]  # fmt: skip

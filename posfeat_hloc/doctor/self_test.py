@@ -19,6 +19,7 @@ from posfeat_hloc.doctor.findings import Finding
 from posfeat_hloc.errors import MappingError
 from posfeat_hloc.evaluation.poses import PoseErrors, TrueCamera, pose_errors
 from posfeat_hloc.extract_features import extract
+from posfeat_hloc.geometry.rotations import look_at
 from posfeat_hloc.match_features import match
 from posfeat_hloc.rendering.textured_planes import Camera, Facet, render
 from posfeat_hloc.sfm.cameras import CameraOptions
@@ -74,10 +75,7 @@ def arc(views: int) -> list[Camera]:
     cameras = []
     for angle in np.linspace(-0.2, 0.2, views):
         centre = focus - 0.8 * np.array([np.sin(angle), 0.1 * np.cos(9 * angle), np.cos(angle)])
-        forward = (focus - centre) / np.linalg.norm(focus - centre)
-        right = np.cross([0.0, 1.0, 0.0], forward)
-        right /= np.linalg.norm(right)
-        R = np.stack([right, np.cross(forward, right), forward])
+        R = look_at(centre, focus)
         cameras.append(Camera(K, R, -R @ centre, SIZE))
     return cameras
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from posfeat_hloc.detection.spread import strongest
 from posfeat_hloc.extract_features import choose_device
 from posfeat_hloc.features import Features, Matches
 from posfeat_hloc.images.loader import fingerprint
@@ -65,7 +66,7 @@ def measure_pairs(
         check_suits(trained_for(matching), store.configuration, features)
         foreign = fingerprint(features)  # hloc's files hold no digests
         digests = {name: store.digest(name) or foreign for name in names}
-        read = lru_cache(maxsize=4)(lambda name: strongest(store.read(name), top_k))
+        read = lru_cache(maxsize=4)(lambda name: strongest_features(store.read(name), top_k))
         known = _read_record(record)
         results = []
         record.parent.mkdir(parents=True, exist_ok=True)
@@ -83,11 +84,11 @@ def measure_pairs(
     return results
 
 
-def strongest(features: Features, count: int | None) -> Features:
+def strongest_features(features: Features, count: int | None) -> Features:
     """The ``count`` keypoints with the highest scores, in their order; all of them when ``count`` is None."""
     if count is None or len(features) <= count:
         return features
-    kept = np.sort(np.argsort(-features.scores, kind="stable")[:count])
+    kept = np.sort(strongest(features.keypoints, features.scores, count))
     return Features(features.keypoints[kept], features.scores[kept], features.descriptors[kept])
 
 

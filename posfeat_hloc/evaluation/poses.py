@@ -11,6 +11,7 @@ import pycolmap
 from numpy.typing import NDArray
 
 from posfeat_hloc.errors import MappingError
+from posfeat_hloc.geometry.rotations import rotation_angle
 from posfeat_hloc.localization.submission import read_results
 from posfeat_hloc.sfm.reconstruction import read_model
 
@@ -88,7 +89,7 @@ def pose_errors(model: pycolmap.Reconstruction, truth: Mapping[str, TrueCamera])
     moved = similarity * estimated
     rotations = [images[name].cam_from_world().rotation.matrix() for name in names]
     turn = _nearest_rotation(sum(truth[n].rotation.T @ r for n, r in zip(names, rotations, strict=True)))
-    angles = [_angle(r @ turn.T @ truth[n].rotation.T) for n, r in zip(names, rotations, strict=True)]
+    angles = [rotation_angle(r @ turn.T @ truth[n].rotation.T) for n, r in zip(names, rotations, strict=True)]
     return PoseErrors(names, np.array(angles), np.linalg.norm(moved - true, axis=1))
 
 
@@ -129,7 +130,7 @@ def localization_errors(poses: Mapping[str, pycolmap.Rigid3d], truth: Mapping[st
     rotation, position = np.full(len(names), 180.0), np.full(len(names), np.inf)
     for i, name in enumerate(names):
         if name in poses:
-            rotation[i] = _angle(poses[name].rotation.matrix() @ truth[name].rotation.T)
+            rotation[i] = rotation_angle(poses[name].rotation.matrix() @ truth[name].rotation.T)
             position[i] = np.linalg.norm(poses[name].inverse().translation - truth[name].centre)
     return PoseErrors(names, rotation, position)
 
@@ -142,9 +143,3 @@ def recall(errors: PoseErrors, thresholds: Sequence[tuple[float, float]]) -> lis
 def _nearest_rotation(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     u, _, v = np.linalg.svd(matrix)
     return np.asarray(u @ np.diag([1, 1, np.sign(np.linalg.det(u @ v))]) @ v, np.float64)
-
-
-def _angle(rotation: NDArray[np.float64]) -> float:
-    """Degrees; by the sine as well, which is accurate where the arc cosine of the trace is not."""
-    sine = np.linalg.norm(rotation - rotation.T) / np.sqrt(8)
-    return float(np.degrees(np.arctan2(sine, (np.trace(rotation) - 1) / 2)))

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.evaluation.posed_lists import PosedImagePair
+from posfeat_hloc.geometry.rotations import rotation_angle
+from posfeat_hloc.geometry.two_view import epipolar_errors, essential_matrix
 
 ESTIMATORS = {
     "opencv-ransac": "OpenCV findEssentialMat, RANSAC (SuperGlue's)",
@@ -112,12 +114,7 @@ def pose_error(found: Pose | None, truth: PosedImagePair) -> tuple[float, float]
     if found is None:
         return float("inf"), float("inf")
     rotation, translation = found
-    return _rotation_angle(rotation @ truth.rotation.T), _direction_angle(translation, truth.translation)
-
-
-def _rotation_angle(rotation: NDArray[np.float64]) -> float:
-    sine = np.linalg.norm(rotation - rotation.T) / np.sqrt(8)  # accurate where the arc cosine is not
-    return float(np.degrees(np.arctan2(sine, (np.trace(rotation) - 1) / 2)))
+    return float(rotation_angle(rotation @ truth.rotation.T)), _direction_angle(translation, truth.translation)
 
 
 def _direction_angle(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
@@ -126,27 +123,20 @@ def _direction_angle(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     return min(angle, 180 - angle)
 
 
-def epipolar_errors(
+def squared_epipolar_errors(
     points0: NDArray[np.floating], points1: NDArray[np.floating], pair: PosedImagePair
 ) -> NDArray[np.float64]:
     """``(M,)`` squared distances to the epipolar lines, summed over both images, in normalised coordinates."""
-    rays0 = np.c_[_normalized(points0, pair.intrinsics0), np.ones(len(points0))]
-    rays1 = np.c_[_normalized(points1, pair.intrinsics1), np.ones(len(points1))]
-    x, y, z = pair.translation
-    essential = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]]) @ pair.rotation
-    lines1, lines0 = rays0 @ essential.T, rays1 @ essential
-    residuals = np.sum(rays1 * lines1, axis=1) ** 2
-    with np.errstate(divide="ignore", invalid="ignore"):  # a point at the epipole has no line
-        return np.asarray(
-            residuals * sum(1 / (lines[:, :2] ** 2).sum(axis=1) for lines in (lines0, lines1)), np.float64
-        )
+    planes = _normalized(points0, pair.intrinsics0), _normalized(points1, pair.intrinsics1)
+    error0, error1 = epipolar_errors(essential_matrix(pair.rotation, pair.translation), *planes)
+    return np.asarray(error0**2 + error1**2, np.float64)
 
 
 def precision(points0: NDArray[np.floating], points1: NDArray[np.floating], pair: PosedImagePair) -> float:
     """Share of matches that lie on their epipolar lines; 0 without matches (as SuperGlue)."""
     if len(points0) == 0:
         return 0.0
-    return float((epipolar_errors(points0, points1, pair) < PRECISION_THRESHOLD).mean())
+    return float((squared_epipolar_errors(points0, points1, pair) < PRECISION_THRESHOLD).mean())
 
 
 def pose_auc(errors: Sequence[float], thresholds: Sequence[float] = AUC_DEGREES) -> list[float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from copy import copy
 from dataclasses import dataclass
 
@@ -10,12 +9,11 @@ import numpy as np
 import pycolmap
 from numpy.typing import NDArray
 
+from posfeat_hloc.geometry.acontrario import POSE_SAMPLE, POSE_TRIALS, needed_pose_inliers
+
 Array = NDArray[np.float64]
 
-_TRIALS = 10_000  # COLMAP's limit of RANSAC trials
-_SAMPLE = 3  # matches that determine a pose, and fit it whatever they are
 _PLAUSIBLE = (0.1, 10.0, 1.0)  # focal length by image size, from and to, and distortion, as in COLMAP's mapper
-_FALSE_ALARMS = 0.01  # poses that matches at random may give in all trials together
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ def estimate_pose(
 
     With ``likely``, RANSAC samples from and counts these matches only, which takes far fewer trials where many of the
     others are wrong; the pose is then refined on all matches that it explains. All matches are sampled from where that
-    explains no more than chance would.
+    explains no more than random matches would.
 
     Args:
         points2d: ``(M, 2)`` pixels in COLMAP's convention.
@@ -58,7 +56,8 @@ def estimate_pose(
         likely: ``(M,)`` matches that are right more often than others.
 
     Returns:
-        None where no pose was found. A pose may still be one that chance gives; see :func:`needed_inliers`.
+        None where no pose was found. A pose may still be one that random matches give; see
+        :func:`posfeat_hloc.geometry.acontrario.needed_pose_inliers`.
     """
     how = _Method(calibrated, max_error, seed)
     if likely is not None and not likely.all():
@@ -79,12 +78,12 @@ class _Method:
 
     def sample(self, points2d: Array, points3d: Array, camera: pycolmap.Camera) -> PoseEstimate | None:
         """The pose that most matches fit, refined on them."""
-        if len(points2d) <= _SAMPLE:
+        if len(points2d) <= POSE_SAMPLE:
             return None
         camera = copy(camera)  # the library writes the focal length that it finds into its argument
         options = pycolmap.AbsolutePoseEstimationOptions()
         options.ransac.max_error = self.max_error
-        options.ransac.max_num_trials = _TRIALS
+        options.ransac.max_num_trials = POSE_TRIALS
         options.ransac.random_seed = self.seed
         options.estimate_focal_length = not self.calibrated and not camera.has_prior_focal_length
         found = pycolmap.estimate_and_refine_absolute_pose(points2d, points3d, camera, options, self._refinement())
@@ -93,10 +92,10 @@ class _Method:
         return PoseEstimate(found["cam_from_world"], np.asarray(found["inlier_mask"], bool), camera)
 
     def extend(self, first: PoseEstimate, points2d: Array, points3d: Array) -> PoseEstimate | None:
-        """A pose refined on more matches than it was found from; None where chance explains those that fit."""
+        """A pose refined on more matches than it was found from; None where random matches would fit as well."""
         camera = copy(first.camera)
         near = self._inliers(points2d, points3d, first.cam_from_world, camera)
-        if near.sum() < needed_inliers(len(near), self.max_error, (camera.width, camera.height)):
+        if near.sum() < needed_pose_inliers(len(near), self.max_error, (camera.width, camera.height)):
             return None
         found = pycolmap.refine_absolute_pose(
             first.cam_from_world, points2d, points3d, near, camera, self._refinement()
@@ -120,24 +119,3 @@ class _Method:
     def _is_plausible(self, pose: pycolmap.Rigid3d, camera: pycolmap.Camera) -> bool:
         known = self.calibrated or not camera.has_bogus_params(*_PLAUSIBLE)
         return known and bool(np.isfinite(pose.matrix()).all())
-
-
-def needed_inliers(matches: int, max_error: float, size: tuple[int, int]) -> int:
-    """How many inliers matches at random would not give, an a-contrario test (Moisan and Stival 2004).
-
-    A random match lies within ``max_error`` of its projection with probability ``p = pi max_error^2 / (w h)``, so that
-    beside the sample itself about a Poisson number of ``matches * p`` fit a pose by chance. Asked for are as many that
-    all trials of RANSAC together are expected to reach them in one query of a hundred.
-
-    Args:
-        matches: M.
-        max_error: of an inlier, in pixels.
-        size: (width, height) of the image.
-    """
-    mean = matches * min(1.0, math.pi * max_error**2 / (size[0] * size[1]))
-    if mean == 0:
-        return _SAMPLE + 1
-    count = math.floor(mean) + 1
-    while count - mean - count * math.log(count / mean) > math.log(_FALSE_ALARMS / _TRIALS):  # Chernoff's bound
-        count += 1
-    return _SAMPLE + count

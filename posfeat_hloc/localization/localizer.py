@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -32,6 +29,7 @@ from posfeat_hloc.matchers.descriptor_cache import CACHE_BYTES, DescriptorCache
 from posfeat_hloc.orientation.choice import stands_every_turn
 from posfeat_hloc.orientation.looks import has_these_weights
 from posfeat_hloc.orientation.upright import Upright
+from posfeat_hloc.runtime.timing import timed
 from posfeat_hloc.stores import FeatureStore
 
 _SHOWN = {1: 0, 6: 90, 3: 180, 8: 270}  # orientation of a picture without mirrors -> degrees clockwise
@@ -158,7 +156,7 @@ class Localizer:
         query = Query(name or "image", camera or guess_camera(size, focal_length), calibrated=camera is not None)
         view = UPRIGHT
         if self._upright is not None:
-            with _timed(seconds, "orient"):
+            with timed(seconds, "orient"):
                 view = self._upright.view(picture)
         result = self._attempt(query, picture, seconds, view)
         for quarters in TURNS if self.try_rotations else ():
@@ -172,13 +170,13 @@ class Localizer:
         self, query: Query, picture: DecodedImage, seconds: dict[str, float], view: View = UPRIGHT
     ) -> Localized:
         """The pose of a query from its picture as it is shown here."""
-        with _timed(seconds, "extract"):
+        with timed(seconds, "extract"):
             features = extract_shown(self._extractor, picture, self._conf["preprocessing"], view)
-        with _timed(seconds, "retrieve"):
+        with timed(seconds, "retrieve"):
             names = self.map.names
             if self._retrieval is not None:
                 names = self._retrieval.nearest(picture.turned(view.turn // 90).pixels, self.neighbors)
-        with _timed(seconds, "match"):
+        with timed(seconds, "match"):
             descriptors: NDArray[np.floating] = features.descriptors.astype(np.float16)  # as files store them
             if self._places:
                 turn = _SHOWN.get(picture.orientation, 0) + view.turn
@@ -187,7 +185,7 @@ class Localizer:
                 other: matchers.match_batch(self._matcher, [(descriptors, self._descriptors[other])], self._device)[0]
                 for other in names
             }
-        with _timed(seconds, "pose"):
+        with timed(seconds, "pose"):
             solved = PoseProblem.of(query, features.keypoints, found, self.map).solve(self.options)
             return replace(solved, turned=view.turn)
 
@@ -204,10 +202,3 @@ class Localizer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-@contextmanager
-def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    start = time.perf_counter()
-    yield
-    seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - start

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from posfeat_hloc.errors import MappingError
 from posfeat_hloc.features import Matches
-from posfeat_hloc.localization.absolute_pose import PoseEstimate, estimate_pose, needed_inliers
+from posfeat_hloc.geometry.acontrario import needed_pose_inliers
+from posfeat_hloc.localization.absolute_pose import PoseEstimate, estimate_pose
 from posfeat_hloc.localization.correspondences import covisibility_clusters, likeliest, merge, to_points
 from posfeat_hloc.localization.options import LocalizationOptions
 from posfeat_hloc.localization.queries import Query
@@ -122,7 +123,7 @@ def _judge(
         return replace(result, reason=f"no pose fits its {len(points)} matches with 3D points")
     support = len(np.unique(points[estimate.inliers]))
     result = replace(result, inliers=int(estimate.inliers.sum()))
-    needed = max(options.min_inliers, needed_inliers(len(points), options.max_error, size))
+    needed = max(options.min_inliers, needed_pose_inliers(len(points), options.max_error, size))
     if support < needed:
         reason = f"inliers at {support} 3D points among {len(points)} matches; {needed} are needed"
         return replace(result, reason=reason)

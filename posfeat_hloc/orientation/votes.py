@@ -13,7 +13,7 @@ import pycolmap
 from numpy.typing import NDArray
 
 from posfeat_hloc import matchers
-from posfeat_hloc.sfm.acontrario import log_chance, share_by_chance
+from posfeat_hloc.geometry.acontrario import log_nfa, random_inlier_ratio
 
 Array = NDArray[np.float64]
 
@@ -90,8 +90,8 @@ def vote(first: SmallFeatures, second: SmallFeatures, to_upright: tuple[Array, A
     found = pycolmap.estimate_fundamental_matrix(points0, points1, _ransac())
     if found is None:
         return NONE
-    share = share_by_chance(points0, points1, np.asarray(found["F"]), MAX_ERROR)
-    evidence = -log_chance(len(matched), int(found["num_inliers"]), share)
+    share = random_inlier_ratio(points0, points1, np.asarray(found["F"]), MAX_ERROR)
+    evidence = -log_nfa(len(matched), int(found["num_inliers"]), share)
     if evidence <= EVIDENCE:
         return Vote(evidence)
     fits = np.asarray(found["inlier_mask"], bool)

@@ -11,6 +11,7 @@ import numpy as np
 import pycolmap
 from numpy.typing import ArrayLike, NDArray
 
+from posfeat_hloc.geometry.rotations import look_at
 from posfeat_hloc.rendering.textured_planes import Camera, Facet, rasterise, render
 
 Array = NDArray[np.float64]
@@ -81,10 +82,7 @@ def random_pose(rng: np.random.Generator) -> pycolmap.Rigid3d:
 
 def pose_towards(centre: Array, target: Array, roll: float = 0.0) -> pycolmap.Rigid3d:
     """World to camera at ``centre`` looking at ``target``, ``(3,)`` each; y is down, ``roll`` in radians."""
-    forward = (target - centre) / np.linalg.norm(target - centre)
-    right = np.cross([np.sin(roll), np.cos(roll), 0.0], forward)
-    right /= np.linalg.norm(right)
-    rotation = np.stack([right, np.cross(forward, right), forward])
+    rotation = look_at(centre, target, (np.sin(roll), np.cos(roll), 0.0))
     return pycolmap.Rigid3d(pycolmap.Rotation3d(rotation), -rotation @ centre)
 
 

@@ -15,7 +15,7 @@ import pycolmap
 from posfeat_hloc.errors import MappingError
 from posfeat_hloc.runtime.output import writing_remedy
 from posfeat_hloc.runtime.progress import Bar, waiting
-from posfeat_hloc.sfm.acontrario import drop_chance_pairs
+from posfeat_hloc.sfm.acontrario import drop_random_pairs
 from posfeat_hloc.sfm.cameras import CameraOptions, assign_cameras
 from posfeat_hloc.sfm.pairs import Pair
 from posfeat_hloc.stores import FeatureStore, MatchStore
@@ -141,7 +141,7 @@ def verify(path: Path, seed: int = 0, threads: int = -1, max_error: float = 4.0,
         with waiting("verify", progress, total, partial(_verified, path)):
             pycolmap.geometric_verification(path, verifier_options=verifier, two_view_geometry_options=options)
         with pycolmap.Database.open(path) as db:
-            drop_chance_pairs(db, max_error, progress)
+            drop_random_pairs(db, max_error, progress)
 
 
 def _verified(path: Path) -> int:

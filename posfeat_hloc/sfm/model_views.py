@@ -7,7 +7,7 @@ import pycolmap
 from numpy.typing import NDArray
 
 from posfeat_hloc.errors import MappingError
-from posfeat_hloc.sfm.pose_verification import epipolar_errors, essential_matrix
+from posfeat_hloc.geometry.two_view import epipolar_errors, essential_matrix
 
 
 def registered_names(model: pycolmap.Reconstruction) -> list[str]:
@@ -54,7 +54,8 @@ def epipolar_distances(
         np.asarray(camera.cam_from_img(np.asarray(points, np.float64) + 0.5)).reshape(-1, 2)
         for camera, points in zip(cameras, (points0, points1), strict=True)
     ]
-    essential = essential_matrix(image1.cam_from_world() * image0.cam_from_world().inverse())
+    relative = image1.cam_from_world() * image0.cam_from_world().inverse()
+    essential = essential_matrix(relative.rotation.matrix(), relative.translation)
     error0, error1 = epipolar_errors(essential, *planes)
     return np.asarray(np.maximum(error0 * cameras[0].mean_focal_length(), error1 * cameras[1].mean_focal_length()))
 

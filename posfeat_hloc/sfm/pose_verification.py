@@ -10,6 +10,7 @@ import pycolmap
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from posfeat_hloc.geometry.two_view import epipolar_errors, essential_matrix
 from posfeat_hloc.sfm.pairs import Pair
 from posfeat_hloc.stores import FeatureStore
 
@@ -56,7 +57,7 @@ def verify_with_poses(
         points0, threshold0 = normalized(name0)
         points1, threshold1 = normalized(name1)
         relative = image1.cam_from_world() * image0.cam_from_world().inverse()
-        essential = essential_matrix(relative)
+        essential = essential_matrix(relative.rotation.matrix(), relative.translation)
         error0, error1 = epipolar_errors(essential, points0[matches[:, 0]], points1[matches[:, 1]])
         geometry = pycolmap.TwoViewGeometry()
         geometry.config = pycolmap.TwoViewGeometryConfiguration.CALIBRATED
@@ -64,33 +65,3 @@ def verify_with_poses(
         geometry.cam2_from_cam1 = relative
         geometry.inlier_matches = matches[(error0 <= threshold0) & (error1 <= threshold1)]
         database.write_two_view_geometry(image0.image_id, image1.image_id, geometry)
-
-
-def essential_matrix(cam1_from_cam0: pycolmap.Rigid3d) -> NDArray[np.float64]:
-    """E = [t]x R with t of unit length, so that ``x1^T E x0 = 0``; zeros where the cameras are at the same place."""
-    translation = np.asarray(cam1_from_cam0.translation)
-    x, y, z = translation / max(float(np.linalg.norm(translation)), np.finfo(np.float64).tiny)
-    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    return np.asarray(cross @ cam1_from_cam0.rotation.matrix(), np.float64)
-
-
-def epipolar_errors(
-    essential: NDArray[np.float64], points0: NDArray[np.float64], points1: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Distances of matched points to their epipolar lines.
-
-    Args:
-        essential: ``(3, 3)``, or a fundamental matrix.
-        points0, points1: ``(M, 2)`` on the planes at unit distance, or pixels.
-
-    Returns:
-        ``(M,)`` distances in image 0 and in image 1, in the units of the points; NaN where a point has no line: at the
-        epipole, between cameras at the same place, or where a distorted point cannot be undistorted.
-    """
-    homogeneous0 = np.pad(points0, ((0, 0), (0, 1)), constant_values=1)
-    homogeneous1 = np.pad(points1, ((0, 0), (0, 1)), constant_values=1)
-    lines1 = homogeneous0 @ essential.T
-    lines0 = homogeneous1 @ essential
-    residuals = np.abs((homogeneous1 * lines1).sum(axis=1))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return residuals / np.linalg.norm(lines0[:, :2], axis=1), residuals / np.linalg.norm(lines1[:, :2], axis=1)

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posfeat_hloc.errors import ConfigurationError, DataError, ImageError
+from posfeat_hloc.geometry.rotations import relative_pose
 from posfeat_hloc.images.decoding import read_image
 from posfeat_hloc.training.posed_pairs import (
     MAX_ROTATION,
@@ -29,7 +30,6 @@ from posfeat_hloc.training.posed_pairs import (
     check_limits,
     fit_calibration,
     fit_image,
-    relative_pose,
     usable,
 )
 

@@ -9,11 +9,10 @@ import numpy as np
 import pycolmap
 from numpy.typing import NDArray
 
+from posfeat_hloc.geometry.two_view import epipolar_errors, fundamental_matrix
 from posfeat_hloc.images.decoding import read_image
 from posfeat_hloc.sfm.model_views import epipolar_distances
-from posfeat_hloc.sfm.pose_verification import epipolar_errors
 from posfeat_hloc.sfm.reconstruction import read_model
-from posfeat_hloc.training.posed_pairs import fundamental
 from posfeat_hloc.training.view_pack import PackedPair, PackWriter
 
 Array = NDArray[np.float64]
@@ -86,7 +85,7 @@ def _model_pair(
     t = np.asarray(relative.translation)
     if np.linalg.norm(t) < 1e-9:
         return None
-    matrix = fundamental(calibrations[0], calibrations[1], relative.rotation.matrix(), t)
+    matrix = fundamental_matrix(calibrations[0], calibrations[1], relative.rotation.matrix(), t)
     near &= epipolar_errors(matrix, stored[0], stored[1])[1] < 3 * INLIER  # lens distortion bends lines
     if near.sum() < 20:
         return None

@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from posfeat_hloc.errors import PosfeatError, TrainingError
+from posfeat_hloc.geometry.two_view import fundamental_matrix
 from posfeat_hloc.training.color_jitter import colour_jitter
-from posfeat_hloc.training.posed_pairs import PosedPair, fundamental
+from posfeat_hloc.training.posed_pairs import PosedPair
 from posfeat_hloc.training.views import RandomMix, change_light
 
 
@@ -106,7 +107,7 @@ class PosedDataset(Dataset["Batch | PosfeatError"]):
 def as_batch(pair: PosedPair, points: tuple[np.ndarray, np.ndarray] | None = None) -> Batch:
     """A batch of one pair, with true correspondences ``(N, 2)`` in either image where there are some."""
     points0, points1 = points or (np.zeros((0, 2)), np.zeros((0, 2)))
-    matrix = fundamental(pair.K0, pair.K1, pair.R, pair.t)
+    matrix = fundamental_matrix(pair.K0, pair.K1, pair.R, pair.t)
     return Batch(
         torch.from_numpy(pair.image0.transpose(2, 0, 1).copy())[None],
         torch.from_numpy(pair.image1.transpose(2, 0, 1).copy())[None],

@@ -14,6 +14,7 @@ import pycolmap
 from numpy.typing import NDArray
 
 from posfeat_hloc.errors import ConfigurationError, ImageError, MappingError
+from posfeat_hloc.geometry.rotations import relative_pose
 from posfeat_hloc.images.decoding import read_image
 from posfeat_hloc.sfm.reconstruction import read_model
 from posfeat_hloc.training.posed_pairs import (
@@ -25,7 +26,6 @@ from posfeat_hloc.training.posed_pairs import (
     check_limits,
     fit_calibration,
     fit_image,
-    relative_pose,
     usable,
 )
 from posfeat_hloc.training.views import inside

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.geometry.rotations import rotation_angle
 from posfeat_hloc.training.views import Source, inside
 
 Array = NDArray[np.float64]
@@ -75,38 +76,6 @@ class PairSource(Source[PosedPair], Protocol):
     @property
     def description(self) -> str:
         """One line for the log: what is drawn from, and how much was left out and why."""
-
-
-def fundamental(K0: Array, K1: Array, R: Array, t: Array) -> Array:
-    """The ``(3, 3)`` matrix with ``x1^T F x0 = 0`` for homogeneous pixels, of Frobenius norm 1.
-
-    Args:
-        K0, K1: ``(3, 3)`` intrinsics in pixels.
-        R, t: ``(3, 3)`` and ``(3,)``, ``x1 = R x0 + t``.
-
-    Raises:
-        ConfigurationError: t is zero; cameras at one place have no epipolar geometry.
-    """
-    length = np.linalg.norm(t)
-    if not length > 0:
-        raise ConfigurationError("a pair of cameras without baseline has no epipolar geometry; leave it out")
-    x, y, z = t / length
-    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    matrix = np.linalg.inv(K1).T @ cross @ R @ np.linalg.inv(K0)
-    return np.asarray(matrix / np.linalg.norm(matrix), np.float64)
-
-
-def relative_pose(R0: Array, t0: Array, R1: Array, t1: Array) -> tuple[Array, Array]:
-    """From camera 0 to camera 1, of world-to-camera poses ``(..., 3, 3)`` and ``(..., 3)``."""
-    R = R1 @ np.swapaxes(R0, -1, -2)
-    return R, t1 - (R @ t0[..., None])[..., 0]
-
-
-def rotation_angle(R: Array) -> Array:
-    """Angles of rotations ``(..., 3, 3)`` in degrees, ``(...)``; accurate near 0 and 180 as well."""
-    sine = np.linalg.norm(R - np.swapaxes(R, -1, -2), axis=(-2, -1)) / np.sqrt(8)
-    cosine = (np.trace(R, axis1=-2, axis2=-1) - 1) / 2
-    return np.asarray(np.degrees(np.arctan2(sine, cosine)), np.float64)
 
 
 def usable(

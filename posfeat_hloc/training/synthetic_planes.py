@@ -11,18 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posfeat_hloc.errors import ConfigurationError, DataError, ImageError
+from posfeat_hloc.geometry.rotations import look_at, rotation_angle
 from posfeat_hloc.images.decoding import list_images, read_image, resize
 from posfeat_hloc.rendering.textured_planes import Camera, Facet, rasterise, render
-from posfeat_hloc.training.posed_pairs import (
-    MAX_ROTATION,
-    SIZE,
-    Array,
-    Photograph,
-    PosedPair,
-    check_limits,
-    rotation_angle,
-    transfer,
-)
+from posfeat_hloc.training.posed_pairs import MAX_ROTATION, SIZE, Array, Photograph, PosedPair, check_limits, transfer
 
 
 @dataclass(frozen=True)
@@ -133,11 +125,8 @@ def random_cameras(rng: np.random.Generator, options: PlanesOptions) -> tuple[Ca
     focus = np.array([0, 0, rng.uniform(0.5, 1.0)])
     step = rng.normal(size=3) * [1, 0.5, 0.5]  # people walk around things more than they climb or approach
     centre = step / np.linalg.norm(step) * rng.uniform(*options.baseline) * focus[2]
-    forward = focus + rng.normal(0, 0.06, size=3) - centre
-    forward /= np.linalg.norm(forward)
-    right = np.cross([0.0, 1.0, 0.0], forward)
-    right /= np.linalg.norm(right)
-    R = _roll(np.deg2rad(rng.normal(0, options.roll))) @ np.stack([right, np.cross(forward, right), forward])
+    target = focus + rng.normal(0, 0.06, size=3)
+    R = _roll(np.deg2rad(rng.normal(0, options.roll))) @ look_at(centre, target)
     K0, K1 = (_random_calibration(rng, options) for _ in range(2))
     return Camera(K0, np.eye(3), np.zeros(3), options.size), Camera(K1, R, -R @ centre, options.size)
 

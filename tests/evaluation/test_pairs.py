@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from posfeat_hloc.errors import StoreError
-from posfeat_hloc.evaluation.pairs import measure_pairs, strongest
+from posfeat_hloc.evaluation.pairs import measure_pairs, strongest_features
 from posfeat_hloc.features import Features
 from posfeat_hloc.stores import FeatureStore
 
@@ -86,9 +86,9 @@ def test_images_without_features_are_named(store, tmp_path):
 
 def test_the_strongest_keypoints_keep_their_order():
     features = random_features(0)
-    kept = strongest(features, 6)
+    kept = strongest_features(features, 6)
     expected = [i for i in range(20) if (features.scores > features.scores[i]).sum() < 6]
     np.testing.assert_array_equal(kept.keypoints, features.keypoints[expected])
     np.testing.assert_array_equal(kept.descriptors, features.descriptors[expected])
-    assert strongest(features, None) is features
-    assert strongest(features, 20) is features
+    assert strongest_features(features, None) is features
+    assert strongest_features(features, 20) is features

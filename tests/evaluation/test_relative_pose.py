@@ -10,11 +10,11 @@ from posfeat_hloc.evaluation.posed_lists import PosedImagePair
 from posfeat_hloc.evaluation.relative_pose import (
     ESTIMATORS,
     EstimatorOptions,
-    epipolar_errors,
     estimate_pose,
     pose_auc,
     pose_error,
     precision,
+    squared_epipolar_errors,
 )
 from tests.rendering import arc, calibration
 
@@ -82,12 +82,12 @@ def test_errors_are_the_angles_that_were_put_in():
 
 def test_exact_matches_lie_on_their_epipolar_lines_and_others_as_far_as_they_were_moved():
     points0, points1 = projections(30)
-    np.testing.assert_allclose(epipolar_errors(points0, points1, PAIR), 0, atol=1e-20)
+    np.testing.assert_allclose(squared_epipolar_errors(points0, points1, PAIR), 0, atol=1e-20)
     assert precision(points0, points1, PAIR) == 1
     moved = points1 + np.array([0.0, 5.0])
     x, y, z = TRANSLATION
     essential = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]]) @ ROTATION
-    for p0, p1, error in zip(points0, moved, epipolar_errors(points0, moved, PAIR), strict=True):
+    for p0, p1, error in zip(points0, moved, squared_epipolar_errors(points0, moved, PAIR), strict=True):
         r0, r1 = np.linalg.solve(K0, [*p0, 1]), np.linalg.solve(K1, [*p1, 1])
         line1, line0 = essential @ r0, essential.T @ r1
         expected = (r1 @ line1) ** 2 / (line1[0] ** 2 + line1[1] ** 2) + (r0 @ line0) ** 2 / (

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 
-from posfeat_hloc.localization.absolute_pose import estimate_pose, needed_inliers
+from posfeat_hloc.geometry.acontrario import needed_pose_inliers
+from posfeat_hloc.localization.absolute_pose import estimate_pose
 from tests.localization.scenes import FOCAL, camera, look, pose_error
 
 SIZE = (1000, 800)
@@ -25,29 +24,7 @@ def test_matches_at_random_stay_below_what_is_needed():
         for _ in range(3):
             pixels, points = rng.uniform(0, SIZE, (count, 2)), rng.uniform([-3, -2, 5], [3, 2, 9], (count, 3))
             found = estimate_pose(pixels, points, camera())
-            assert found is None or found.inliers.sum() < needed_inliers(count, 12, SIZE)
-
-
-@pytest.mark.parametrize("matches", [1, 10, 300, 5000, 200_000])
-def test_needed_inliers_bound_the_tail_of_the_poisson_distribution(matches):
-    mean = matches * math.pi * 144 / 800_000
-    needed = needed_inliers(matches, 12, SIZE)
-
-    def tail(count):  # P(X >= count), summed term by term
-        logs = [k * math.log(mean) - mean - math.lgamma(k + 1) for k in range(count, count + 400)]
-        return sum(math.exp(value) for value in logs)
-
-    assert tail(needed - 3) <= 1e-6
-    assert tail(max(1, needed - 3 - 4 - needed // 20)) > 1e-6 or matches < 20  # and not by far
-    assert needed > 3
-
-
-def test_needed_inliers_grow_with_matches_and_tolerance():
-    assert sorted(needed_inliers(n, 12, SIZE) for n in (0, 10, 100, 1000, 10**6)) == [
-        needed_inliers(n, 12, SIZE) for n in (0, 10, 100, 1000, 10**6)
-    ]
-    assert needed_inliers(500, 4, SIZE) < needed_inliers(500, 12, SIZE)
-    assert needed_inliers(50, 12, (5, 5)) > 50  # in an image smaller than the tolerance nothing is evidence
+            assert found is None or found.inliers.sum() < needed_pose_inliers(count, 12, SIZE)
 
 
 def test_few_matches_give_no_pose():

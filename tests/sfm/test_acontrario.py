@@ -1,19 +1,14 @@
-"""Pairs that pass COLMAP's verification by chance alone."""
+"""Pairs of unrelated images that pass COLMAP's verification."""
 
 from __future__ import annotations
 
-import math
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pycolmap
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from posfeat_hloc.features import Features, Matches
-from posfeat_hloc.sfm.acontrario import log_chance, share_by_chance
 from posfeat_hloc.sfm.database import build_database, describe_database, verify
 from posfeat_hloc.stores import FeatureStore, MatchStore
 from tests.sfm.worlds import FOCAL, World, turned
@@ -22,39 +17,6 @@ from tests.sfm.worlds import SIZE as VIEW
 SIZE = (1200, 800)
 ROWS = np.array([[0.0, 0, 0], [0, 0, -1], [0, 1, 0]])
 """Fundamental matrix of a camera that moved sideways: epipolar lines are rows."""
-
-
-@given(st.integers(8, 60), st.integers(0, 60), st.fractions(Fraction(1, 100), Fraction(9, 10)))
-def test_expected_geometries_by_exact_sums(matches: int, inliers: int, share: Fraction) -> None:
-    inliers = min(inliers, matches)
-    found = log_chance(matches, inliers, float(share))
-    if inliers <= 7:
-        assert found == math.inf  # any seven matches have a geometry
-        return
-    others = matches - 7
-    tail = sum(math.comb(others, k) * share**k * (1 - share) ** (others - k) for k in range(inliers - 7, others + 1))
-    assert found == pytest.approx(math.log(3 * math.comb(matches, 7) * tail), abs=1e-6)
-
-
-def test_what_two_photographs_without_anything_in_common_gave() -> None:
-    """58 inliers of 1623 matches, 1.4 % of random ones fit; 125 of 1736 at 1.9 % are of two views of one street."""
-    assert log_chance(1623, 58, 0.0138) > 20
-    assert log_chance(1736, 125, 0.0194) < -20
-
-
-def test_the_share_of_random_matches_that_fit_rows() -> None:
-    rng = np.random.default_rng(1)
-    first, second = rng.uniform(0, SIZE, size=(2, 3000, 2))
-    # Sampson's error is the difference of the rows by the square root of two
-    half = 4 * math.sqrt(2) / SIZE[1]
-    assert share_by_chance(first, second, ROWS, 4.0) == pytest.approx(2 * half - half**2, rel=0.15)
-    second[:, 1] = first[:, 1]  # all true, which exchanged matches do not show
-    assert share_by_chance(first, second, ROWS, 4.0) == pytest.approx(2 * half - half**2, rel=0.15)
-
-
-def test_a_few_matches_are_not_compared_with_themselves() -> None:
-    points = np.array([[10.0, 0], [500, 200], [900, 400], [1000, 600]])
-    assert share_by_chance(points, points, ROWS, 4.0) < 1e-3
 
 
 def database(folder: Path, second: np.ndarray, first: np.ndarray) -> Path:

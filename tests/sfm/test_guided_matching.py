@@ -7,8 +7,8 @@ import pycolmap
 import pytest
 
 from posfeat_hloc.features import Features
+from posfeat_hloc.geometry.two_view import epipolar_errors, essential_matrix
 from posfeat_hloc.sfm.guided_matching import BAND, View, epipolar_planes, match_guided, view_of
-from posfeat_hloc.sfm.pose_verification import epipolar_errors, essential_matrix
 from posfeat_hloc.stores import FeatureStore, MatchStore
 from tests.rendering import arc, view_from
 
@@ -65,7 +65,9 @@ def test_a_tolerance_is_some_deviations_from_the_epipolar_line() -> None:
         _, turned = epipolar_planes(first, view_of(model, model.images[2], moved, 1.5))
         on_plane = [np.asarray(camera.cam_from_img(np.asarray(p, np.float64) + 0.5)) for p in (pixels, moved)]
         start = np.asarray(camera.cam_from_img(project(model, 1, points) + 0.5))
-        _, error = epipolar_errors(essential_matrix(relative), start, on_plane[1])
+        _, error = epipolar_errors(
+            essential_matrix(relative.rotation.matrix(), relative.translation), start, on_plane[1]
+        )
         expected = error / camera.cam_from_img_threshold(1.5) / BAND * planes1.tolerances.numpy()
         found = (turned.angles - planes1.angles).abs().numpy()
         np.testing.assert_allclose(found, expected, rtol=0.1, atol=2e-5)

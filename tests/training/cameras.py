@@ -3,7 +3,8 @@
 import cv2
 import numpy as np
 
-from posfeat_hloc.training.posed_pairs import PosedPair, fundamental
+from posfeat_hloc.geometry.two_view import fundamental_matrix
+from posfeat_hloc.training.posed_pairs import PosedPair
 
 
 def turn(x: float, y: float, z: float) -> np.ndarray:
@@ -22,7 +23,7 @@ def project(K: np.ndarray, R: np.ndarray, t: np.ndarray, points: np.ndarray) -> 
 
 def epipolar_distances(pair: PosedPair, pixels0: np.ndarray, pixels1: np.ndarray) -> np.ndarray:
     """Distance of each pixel of image 1 to the epipolar line of its partner."""
-    F = fundamental(pair.K0, pair.K1, pair.R, pair.t)
+    F = fundamental_matrix(pair.K0, pair.K1, pair.R, pair.t)
     distances = []
     for p, q in zip(pixels0, pixels1, strict=True):
         line = F @ [*p, 1]

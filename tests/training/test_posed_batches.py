@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from posfeat_hloc.errors import ImageError
+from posfeat_hloc.geometry.two_view import fundamental_matrix
 from posfeat_hloc.training.posed_batches import Batch, PosedDataset, as_batch, batches
-from posfeat_hloc.training.posed_pairs import PosedPair, fundamental
+from posfeat_hloc.training.posed_pairs import PosedPair
 from posfeat_hloc.training.views import RandomMix
 from tests.training.scenes import SIZE, mix, photographs
 
@@ -54,7 +55,7 @@ def test_images_geometry_and_points_belong_together(source: RandomMix[PosedPair]
     batch = PosedDataset(source, seed=0, colour=0, points=200).draw(5)
     assert batch.images0.shape == (1, 3, SIZE[1], SIZE[0])
     assert batch.images0[0, 1, 7, 30] == pair.image0[7, 30, 1]
-    np.testing.assert_allclose(batch.fundamental[0], fundamental(pair.K0, pair.K1, pair.R, pair.t), rtol=1e-5)
+    np.testing.assert_allclose(batch.fundamental[0], fundamental_matrix(pair.K0, pair.K1, pair.R, pair.t), rtol=1e-5)
     points0, points1 = (np.c_[p[0].numpy(), np.ones(len(p[0]))] for p in (batch.points0, batch.points1))
     assert len(points0) > 30
     lines = points0 @ batch.fundamental[0].double().numpy().T

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from posfeat_hloc.errors import ConfigurationError, ImageError, MappingError
+from posfeat_hloc.geometry.rotations import rotation_angle
 from posfeat_hloc.training.posed_colmap import ColmapPairOptions, ColmapPairSource, _count_common
-from posfeat_hloc.training.posed_pairs import rotation_angle
 from tests.training.cameras import epipolar_distances, marked, project, spot
 
 OPTIONS = ColmapPairOptions(size=(96, 72), min_covisible=10, max_rotation=180)

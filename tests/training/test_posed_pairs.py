@@ -6,17 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from posfeat_hloc.errors import ConfigurationError
-from posfeat_hloc.training.posed_pairs import (
-    PosedPair,
-    check_limits,
-    fit_calibration,
-    fit_image,
-    fundamental,
-    relative_pose,
-    rotation_angle,
-    transfer,
-    usable,
-)
+from posfeat_hloc.geometry.two_view import fundamental_matrix
+from posfeat_hloc.training.posed_pairs import PosedPair, check_limits, fit_calibration, fit_image, transfer, usable
 from posfeat_hloc.training.views import RandomMix
 from tests.training.cameras import epipolar_distances, marked, project, spot, turn
 
@@ -36,27 +27,12 @@ def test_points_lie_on_their_epipolar_lines(seed: int) -> None:
     assert epipolar_distances(pair, pixels0, pixels1).max() < 1e-6
     assert epipolar_distances(pair.swapped(), pixels1, pixels0).max() < 1e-6
     assert np.median(epipolar_distances(pair, pixels0, pixels1[::-1])) > 1
-    assert np.linalg.norm(fundamental(K0, K1, R, 50 * t)) == pytest.approx(1)
+    assert np.linalg.norm(fundamental_matrix(K0, K1, R, 50 * t)) == pytest.approx(1)
 
 
 def test_cameras_at_one_place_are_refused() -> None:
     with pytest.raises(ConfigurationError, match="without baseline"):
-        fundamental(K0, K1, turn(0, 5, 0), np.zeros(3))
-
-
-def test_relative_poses_carry_points_from_camera_to_camera() -> None:
-    rng = np.random.default_rng(0)
-    R0, R1 = (np.array([turn(*rng.normal(0, 40, 3)) for _ in range(5)]) for _ in range(2))
-    t0, t1, X = rng.normal(size=(5, 3)), rng.normal(size=(5, 3)), rng.normal(size=3)
-    R, t = relative_pose(R0, t0, R1, t1)
-    for i in range(5):
-        np.testing.assert_allclose(R[i] @ (R0[i] @ X + t0[i]) + t[i], R1[i] @ X + t1[i], atol=1e-12)
-
-
-@pytest.mark.parametrize("angle", [0.0, 1e-6, 30.0, 90.0, 179.9999, 180.0])
-def test_angles_of_rotations(angle: float) -> None:
-    axis = np.array([0.6, 0, 0.8])
-    assert float(rotation_angle(turn(*(angle * axis)))) == pytest.approx(angle, abs=1e-9)
+        fundamental_matrix(K0, K1, turn(0, 5, 0), np.zeros(3))
 
 
 def test_turned_pairs_and_pairs_without_baseline_are_left_out_and_counted() -> None:

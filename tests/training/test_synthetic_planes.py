@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 from posfeat_hloc.errors import ConfigurationError, DataError
+from posfeat_hloc.geometry.rotations import rotation_angle
 from posfeat_hloc.rendering.textured_planes import Camera, Facet, rasterise, render
-from posfeat_hloc.training.posed_pairs import PosedPair, rotation_angle
+from posfeat_hloc.training.posed_pairs import PosedPair
 from posfeat_hloc.training.synthetic_planes import PlanesOptions, PlanesSource, overlap, random_cameras, random_scene
 from tests.rendering import texture
 from tests.training.cameras import epipolar_distances, project, turn

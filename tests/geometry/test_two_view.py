@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posfeat_hloc.sfm.pose_verification import epipolar_errors, essential_matrix
+from posfeat_hloc.geometry.two_view import epipolar_errors, essential_matrix
 
 
 def relative_pose(rng):
@@ -17,6 +17,10 @@ def relative_pose(rng):
         turn[i, j], turn[j, i] = -np.sin(angle), np.sin(angle)
         rotation = turn @ rotation
     return pycolmap.Rigid3d(pycolmap.Rotation3d(rotation), rng.normal(size=3) * 2)
+
+
+def parts(pose):
+    return pose.rotation.matrix(), pose.translation
 
 
 def distance_to_drawn_line(pose, point, other):
@@ -32,7 +36,7 @@ def test_errors_are_distances_to_the_lines_drawn_from_two_depths(seed):
     rng = np.random.default_rng(seed)
     pose = relative_pose(rng)
     points0, points1 = rng.uniform(-0.5, 0.5, (2, 6, 2))
-    errors0, errors1 = epipolar_errors(essential_matrix(pose), points0, points1)
+    errors0, errors1 = epipolar_errors(essential_matrix(*parts(pose)), points0, points1)
     for i in range(6):
         assert errors1[i] == pytest.approx(distance_to_drawn_line(pose, points0[i], points1[i]), rel=1e-4, abs=1e-9)
         assert errors0[i] == pytest.approx(
@@ -46,6 +50,6 @@ def test_true_matches_have_no_error_and_cameras_at_one_place_no_lines():
     points = rng.uniform([-1, -1, 4], [1, 1, 8], (5, 3))
     seen = pose * points
     points0, points1 = points[:, :2] / points[:, 2:], seen[:, :2] / seen[:, 2:]
-    np.testing.assert_allclose(epipolar_errors(essential_matrix(pose), points0, points1), 0, atol=1e-12)
+    np.testing.assert_allclose(epipolar_errors(essential_matrix(*parts(pose)), points0, points1), 0, atol=1e-12)
     same_place = pycolmap.Rigid3d(pose.rotation, np.zeros(3))
-    assert np.isnan(epipolar_errors(essential_matrix(same_place), points0, points1)).all()
+    assert np.isnan(epipolar_errors(essential_matrix(*parts(same_place)), points0, points1)).all()
