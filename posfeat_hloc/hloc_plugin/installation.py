@@ -9,7 +9,8 @@ from types import ModuleType
 
 from posfeat_hloc.errors import HlocError
 
-SOURCE = "git+https://github.com/cvg/Hierarchical-Localization.git"
+SOURCE = "git+https://github.com/cvg/Hierarchical-Localization.git@c13273bd0ecc2917a35910fd843712a1c6243193"
+"""The commit of hloc that this package is tested with; ``requirements-hloc.txt`` names it, too."""
 TESTED = "1.5"
 WITHOUT_HLOC = (
     "`python -m posfeat_hloc extract` and `match`, and the commands in `pipelines`, work without hloc and write the "

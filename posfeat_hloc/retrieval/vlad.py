@@ -1,7 +1,8 @@
 """VLAD over dense patch descriptors (Jegou et al. 2010, with Arandjelovic and Zisserman's intra-normalisation, 2013).
 
 An image is described by the differences of its local descriptors to the nearest words of a vocabulary, added up word by
-word. The vocabulary is learnt from the collection: one of other scenes ranks much worse (``benchmarks/retrieval.md``).
+word. The vocabulary is learnt from the collection: one of other scenes ranks much worse
+(``benchmarks/results/retrieval.md``).
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from posfeat_hloc.sfm.reconstruction import (
 from posfeat_hloc.stores import FeatureStore, MatchStore
 
 ROUNDS = 5
-"""Of adjustment, completion and filtering, at most; two leave positions a quarter further off (benchmarks/speed.md)."""
+"""Of adjustment, completion and filtering; two give 25 % larger position errors (benchmarks/results/speed.md)."""
 
 LEAST_CHANGE = 0.0005
 """Share of observations that completion and filtering change, below which no further round follows."""

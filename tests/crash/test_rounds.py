@@ -1,4 +1,4 @@
-"""A few of the rounds of benchmarks/crash_rounds.py, and disks and folders that refuse."""
+"""A few of the rounds of `python -m tests.crash`, and disks and folders that refuse."""
 
 from __future__ import annotations
 

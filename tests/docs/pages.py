@@ -7,7 +7,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).parents[2]
 PAGES = sorted(
     path
-    for folder in (".", "docs", "benchmarks", "weights")
+    for folder in (".", "docs", "benchmarks/results", "weights")
     for path in (REPOSITORY / folder).glob("*.md")
     if path.name != "CHANGELOG.md"
 )

@@ -9,6 +9,8 @@ import pytest
 
 from tests.docs.pages import PAGES, REPOSITORY, blocks, commands, label
 
+PACKAGES = {"posfeat_hloc", "tests.crash", "tests.fuzzing"}
+"""Commands that are the ``__main__`` of a package."""
 FOREIGN = {"pytest", "pdoc", "hloc"}
 """Modules of others, whose options are theirs to check."""
 SCRIPTS_WITHOUT_OPTIONS = {
@@ -69,7 +71,7 @@ def parse(monkeypatch, capsys):
             patch.setattr(sys, "argv", words)
             try:
                 if words[0] == "-m":
-                    module = importlib.import_module(name + (".__main__" if name == "posfeat_hloc" else ""))
+                    module = importlib.import_module(name + (".__main__" if name in PACKAGES else ""))
                     module.main(words[2:])
                 else:
                     runpy.run_path(str(REPOSITORY / name), run_name="__main__")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -28,23 +28,30 @@ ROOT = Path(requirements.__file__).parents[2]
 PACKAGE = Requirement("stranger", "stranger-lib>=2.3,<5", ("4.2.1", "3.9"))
 
 
-def keyword(name: str) -> object:
-    """An argument of ``setup()`` in ``setup.py``."""
-    path = ROOT / "setup.py"
+def project() -> dict[str, Any]:
+    """The table ``[project]`` of ``pyproject.toml``."""
+    tomllib = pytest.importorskip("tomllib", reason="tomllib is part of Python 3.11")
+    path = ROOT / "pyproject.toml"
     if not path.exists():
-        pytest.skip("setup.py is not beside an installed package")
-    calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
-    found = [k.value for call in calls for k in call.keywords if k.arg == name]
-    return ast.literal_eval(found[0])
+        pytest.skip("pyproject.toml is not beside an installed package")
+    metadata: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))["project"]
+    return metadata
 
 
-def test_the_table_is_what_setup_installs() -> None:
-    assert sorted(r.install for r in REQUIREMENTS) == keyword("install_requires")
-    assert PYTHON.install == f"python{keyword('python_requires')}"
+def test_the_table_is_what_pip_installs() -> None:
+    assert sorted(r.install for r in REQUIREMENTS) == project()["dependencies"]
+    assert PYTHON.install == f"python{project()['requires-python']}"
+
+
+def test_no_dependency_is_a_direct_url() -> None:
+    """PyPI accepts no package with such a dependency."""
+    extras = project()["optional-dependencies"]
+    assert {"hloc", "report", "test"} - extras.keys() == {"hloc"}
+    assert not [name for names in [project()["dependencies"], *extras.values()] for name in names if "@" in name]
 
 
 def test_tested_versions_are_those_of_the_constraints() -> None:
-    keyword("name")  # skips where there are no such files
+    project()  # skips where there are no such files
     pinned: dict[str, list[str]] = {}
     for line in (ROOT / "constraints.txt").read_text().splitlines():
         if not line.startswith("#"):

@@ -1,4 +1,4 @@
-"""A few damaged inputs for every reader; benchmarks/fuzz.py tries as many as one likes."""
+"""A few damaged inputs for every reader; `python -m tests.fuzzing` tries as many as one likes."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ from posfeat_hloc.training.run_folder import RunFolder
 from tests.fuzzing.isolated import outcome_of, try_inputs, write_input
 from tests.fuzzing.readers import Reader, all_readers
 from tests.fuzzing.text_readers import readers as text_readers
+
+pytestmark = pytest.mark.fuzz
 
 READERS = all_readers()
 TEXTS = {reader.name: reader for reader in text_readers() if reader.name not in ("scene_info", "summary of a map")}

@@ -17,7 +17,7 @@ import pytest
 import posfeat_hloc
 from posfeat_hloc import confs
 from posfeat_hloc.errors import HlocError
-from posfeat_hloc.hloc_plugin import registration
+from posfeat_hloc.hloc_plugin import installation, registration
 from tests.fake_hloc import FILES, fake_hloc  # noqa: F401
 
 Fake = Callable[..., ModuleType]
@@ -198,6 +198,13 @@ def test_without_hloc_the_message_says_what_to_install_and_what_works(monkeypatc
     monkeypatch.setitem(sys.modules, "hloc", None)
     with pytest.raises(HlocError, match=r"not installed: pip install .*Hierarchical-Localization.*-m posfeat_hloc"):
         posfeat_hloc.register()
+
+
+def test_the_commit_in_messages_is_that_of_the_requirements() -> None:
+    path = Path(posfeat_hloc.__file__).parents[1] / "requirements-hloc.txt"
+    if not path.exists():
+        pytest.skip("requirements-hloc.txt is not beside an installed package")
+    assert path.read_text(encoding="utf-8").splitlines()[-1] == f"hloc @ {installation.SOURCE}"
 
 
 @pytest.mark.parametrize(

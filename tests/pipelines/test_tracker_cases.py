@@ -1,6 +1,6 @@
 """Situations that users of other tools reported to public trackers, each with the right outcome.
 
-``benchmarks/robustness.md`` lists them with the reports.
+``benchmarks/results/robustness.md`` lists them with the reports.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Damaged inputs for everything that reads a file of the user's, for as long as one likes.
 
-    python -m benchmarks.fuzz --seconds 120
-    python -m benchmarks.fuzz --reader image --seed 1 --seconds 60
-    python -m benchmarks.fuzz --reader image --show 4711        # write input 4711 to the folder fuzz-input
+    python -m tests.fuzzing --seconds 120
+    python -m tests.fuzzing --reader image --seed 1 --seconds 60
+    python -m tests.fuzzing --reader image --show 4711        # write input 4711 to the folder fuzz-input
 
 A reader must succeed or raise an error with a message; another exception, more than five seconds, more than 2 GB or the
 end of the process is a finding, named with the number of its first input.

@@ -1,6 +1,6 @@
 """Every stage of the pipelines stopped at random moments (SIGKILL, some Ctrl-C), run again, and compared.
 
-    python -m benchmarks.crash_rounds --rounds 100
+    python -m tests.crash --rounds 100
 
 A round stops a run one to three times at moments drawn over the stage's duration, then lets it end. It is survived when
 Ctrl-C gave exit code 130 and a message, the last run ended well, left nothing behind, and made what an undisturbed run
