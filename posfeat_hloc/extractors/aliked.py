@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from posfeat_hloc.errors import ConfigurationError
-from posfeat_hloc.extractors import ALL_KEYPOINTS, check_images
+from posfeat_hloc.extractors import ALL_KEYPOINTS
+from posfeat_hloc.extractors.single_image import SingleImageExtractor, features_by_score
 from posfeat_hloc.features import Features
 from posfeat_hloc.weights.kornia_networks import load_aliked
 
@@ -32,11 +33,10 @@ class Options:
     """A keypoint is the maximum of the window of this radius, in pixels, and as far from the border."""
 
 
-class Extractor:
+class Extractor(SingleImageExtractor):
     """Peaks of ALIKED's score map, placed to a fraction of a pixel, with the descriptors there."""
 
-    grayscale = False
-    detection_noise = 1.0
+    min_size = MIN_SIZE
 
     def __init__(self, options: Options, device: torch.device) -> None:
         if options.threshold < 0:
@@ -50,16 +50,6 @@ class Extractor:
         self.dimension = int(self.network.get_parameter("desc_head.agg_weights").shape[-1])
         self.network.to(device)
 
-    def __call__(self, images: Tensor) -> list[Features]:
-        """Extract features of ``(B, 3, H, W)`` images, one after the other; one shorter than 8 pixels has none."""
-        check_images(images, self.grayscale)
-        return [self._extract(image[None].to(self.device)) for image in images]
-
-    @torch.inference_mode()
     def _extract(self, image: Tensor) -> Features:
-        if min(image.shape[-2:]) < MIN_SIZE:
-            return Features.empty(self.dimension)
         found = self.network(image)[0]
-        order = found.keypoint_scores.argsort(descending=True, stable=True)
-        columns = (found.keypoints, found.keypoint_scores, found.descriptors)
-        return Features(*(column[order].float().cpu().numpy() for column in columns))
+        return features_by_score(found.keypoints, found.keypoint_scores, found.descriptors)

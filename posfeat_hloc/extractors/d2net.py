@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from posfeat_hloc.detection.channel_maxima import channel_maxima
 from posfeat_hloc.detection.d2d import TERMS, score_map
 from posfeat_hloc.errors import ConfigurationError
-from posfeat_hloc.extractors import check_images
+from posfeat_hloc.extractors.single_image import SingleImageExtractor, features_by_score
 from posfeat_hloc.features import Features
 from posfeat_hloc.networks.d2net import DIMENSION, MIN_SIZE, map_to_pixels, resize_map
 from posfeat_hloc.networks.interpolation import interpolate_cells
@@ -45,7 +45,7 @@ class Options:
     channels equal, so that maxima are found that are none."""
 
 
-class Extractor:
+class Extractor(SingleImageExtractor):
     """Local maxima of the map's strongest channels, with the descriptors there.
 
     The authors map positions from a level of the pyramid to the image by the ratio of their sizes; here they go the way
@@ -53,7 +53,7 @@ class Extractor:
     towards the right and the bottom, so by up to 1.4 px in that corner (1.26 px was the most seen in a photograph).
     """
 
-    grayscale = False
+    dimension = DIMENSION
     detection_noise = 1.4
     """About the reprojection error of its points in D2D Table 2."""
 
@@ -70,12 +70,6 @@ class Extractor:
         self.network, self.weights_sha256 = load_d2net(options.weights)
         self.network.to(device)
 
-    def __call__(self, images: Tensor) -> list[Features]:
-        """Extract features of ``(B, 3, H, W)`` images, one after the other; one shorter than 8 pixels has none."""
-        check_images(images, self.grayscale)
-        return [self._extract(image[None].to(self.device)) for image in images]
-
-    @torch.inference_mode()
     def _extract(self, image: Tensor) -> Features:
         height, width = image.shape[-2:]
         banned: Tensor | None = None
@@ -101,10 +95,9 @@ class Extractor:
             descriptors = F.normalize(interpolate_cells(dense, cells[good]), dim=1)
             found.append((keypoints, maxima.values[y, x][good] / number, descriptors))
         if not found:
-            return Features.empty(DIMENSION)
+            return Features.empty(self.dimension)
         keypoints, scores, descriptors = (torch.cat(parts) for parts in zip(*found, strict=True))
-        best = scores.argsort(descending=True, stable=True)[: self.options.max_keypoints]
-        return Features(*(part[best].cpu().numpy() for part in (keypoints, scores, descriptors)))
+        return features_by_score(keypoints, scores, descriptors, self.options.max_keypoints)
 
     def _levels(self, image: Tensor) -> Iterator[tuple[Tensor, tuple[int, int]]]:
         """The map ``(512, h, w)`` of each level, to which that of the level before is added, and the level's size."""

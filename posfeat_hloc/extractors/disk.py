@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from posfeat_hloc.errors import ConfigurationError
-from posfeat_hloc.extractors import check_images
+from posfeat_hloc.extractors.single_image import SingleImageExtractor, features_by_score
 from posfeat_hloc.features import Features
 from posfeat_hloc.networks.precision import inference_precision
 from posfeat_hloc.weights.loading import load_disk
@@ -38,11 +38,10 @@ class Options:
     """``fp32``, ``bf16``, or ``auto``: bf16 where the hardware computes it, which exchanges many keypoints."""
 
 
-class Extractor:
+class Extractor(SingleImageExtractor):
     """Peaks of DISK's heat map, with the descriptors there."""
 
-    grayscale = False
-    detection_noise = 1.0
+    min_size, dimension = MIN_SIZE, DIMENSION
 
     def __init__(self, options: Options, device: torch.device) -> None:
         if options.window < 1 or options.window % 2 == 0:
@@ -52,21 +51,11 @@ class Extractor:
         self.network, self.weights_sha256 = load_disk(options.weights)
         self.network.to(device)
 
-    def __call__(self, images: Tensor) -> list[Features]:
-        """Extract features of ``(B, 3, H, W)`` images, one after the other; one shorter than 17 pixels has none."""
-        check_images(images, self.grayscale)
-        return [self._extract(image[None].to(self.device)) for image in images]
-
-    @torch.inference_mode()
     def _extract(self, image: Tensor) -> Features:
         opt = self.options
-        if min(image.shape[-2:]) < MIN_SIZE:
-            return Features.empty(DIMENSION)
         with inference_precision(self.device, opt.precision):
             found = self.network(image, opt.max_keypoints, opt.window, opt.threshold, pad_if_not_divisible=True)[0]
-        order = found.detection_scores.argsort(descending=True, stable=True)
-        columns = (found.keypoints, found.detection_scores, found.descriptors)
-        return Features(*(column[order].float().cpu().numpy() for column in columns))
+        return features_by_score(found.keypoints, found.detection_scores, found.descriptors)
 
 
 def dense_descriptors(network: DISK, image: Tensor) -> Tensor:

@@ -41,7 +41,7 @@ class Extractor:
             raise ConfigurationError("keypoints must be the model of a conf: {'name': ..., <option>: <value>, ...}")
         self.options = options
         self.detector = extractors.create(dict(options.keypoints), str(device))
-        self.descriptor = dense.create(
+        self.descriptor = dense.DenseDescriptor(
             dense.DenseOptions(options.descriptor, options.weights, options.precision, options.memory), device
         )
         self.grayscale = self.detector.grayscale and self.descriptor.grayscale

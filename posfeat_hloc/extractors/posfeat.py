@@ -13,7 +13,7 @@ from posfeat_hloc.detection.peaks import SUBPIXEL, find_peaks, refine
 from posfeat_hloc.detection.sampling import read_descriptors
 from posfeat_hloc.detection.spread import candidates, spread
 from posfeat_hloc.errors import ConfigurationError
-from posfeat_hloc.extractors import check_images
+from posfeat_hloc.extractors.single_image import SingleImageExtractor
 from posfeat_hloc.features import Features
 from posfeat_hloc.networks.fuse_conv_bn import fold_batch_norms
 from posfeat_hloc.networks.posfeat import CONVENTIONS
@@ -64,11 +64,10 @@ class Options:
     the same result. What grows with the image comes on top, at most 110 bytes a pixel."""
 
 
-class Extractor:
+class Extractor(SingleImageExtractor):
     """Peaks of the keypoint head's score map, with the description network's descriptors there."""
 
-    grayscale = False
-    detection_noise = 1.0
+    dimension = DIMENSION
     light = True
 
     def __init__(self, options: Options, device: torch.device) -> None:
@@ -88,18 +87,12 @@ class Extractor:
         self.convention = options.convention or loaded.convention
         self.weights_sha256 = loaded.sha256
 
-    def __call__(self, images: Tensor) -> list[Features]:
-        """Extract features of ``(B, 3, H, W)`` images, one after the other: memory does not grow with B."""
-        check_images(images, self.grayscale)
-        return [self._extract(image[None]) for image in images]
-
-    @torch.inference_mode()
     def _extract(self, image: Tensor) -> Features:
         opt = self.options
         height, width = image.shape[-2:]
-        image = (crop(image) if opt.quirks else pad(image)).to(self.device)
+        image = crop(image) if opt.quirks else pad(image)
         if image.numel() == 0:
-            return Features.empty(DIMENSION)
+            return Features.empty(self.dimension)
         memory = opt.memory << 20
         with inference_precision(self.device, opt.precision):
             local_map, small = describe(self.backbone, image, memory)

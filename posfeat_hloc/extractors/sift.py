@@ -69,7 +69,7 @@ class Extractor:
             )
         if options.descriptor == "posfeat" or (options.descriptor != "rootsift" and options.reading == "map"):
             chosen = dense.DenseOptions(options.descriptor, options.weights, options.precision, options.memory)
-            self.descriptor = dense.create(chosen, device)
+            self.descriptor = dense.DenseDescriptor(chosen, device)
             self.min_size = self.descriptor.min_size
         elif options.descriptor != "rootsift":
             self.descriptor = _PatchDescriptor(options, device)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from posfeat_hloc.detection.d2d import TERMS, adapted_threshold, score_map
 from posfeat_hloc.detection.peaks import greedy_peaks
 from posfeat_hloc.errors import ConfigurationError
-from posfeat_hloc.extractors import check_images
+from posfeat_hloc.extractors.single_image import SingleImageExtractor
 from posfeat_hloc.features import Features
 from posfeat_hloc.networks.precision import inference_precision
 from posfeat_hloc.networks.superpoint import DIMENSION, MIN_SIZE, SAMPLING, STRIDE, read_map
@@ -54,11 +54,11 @@ class Options:
     """``fp32``, ``bf16``, or ``auto``: bf16 where the hardware computes it, which exchanges some keypoints."""
 
 
-class Extractor:
+class Extractor(SingleImageExtractor):
     """Peaks of the detector's score map, with the descriptors there."""
 
     grayscale = True
-    detection_noise = 1.0
+    min_size, dimension = MIN_SIZE, DIMENSION
 
     def __init__(self, options: Options, device: torch.device) -> None:
         for name, allowed in (("sampling", SAMPLING), ("d2d", D2D), ("terms", TERMS)):
@@ -71,16 +71,8 @@ class Extractor:
         self.network, self.weights_sha256 = load_superpoint(options.weights)
         self.network.to(device)
 
-    def __call__(self, images: Tensor) -> list[Features]:
-        """Extract features of ``(B, 1, H, W)`` images, one after the other; one shorter than 8 pixels has none."""
-        check_images(images, self.grayscale)
-        return [self._extract(image[None].to(self.device)) for image in images]
-
-    @torch.inference_mode()
     def _extract(self, image: Tensor) -> Features:
         opt = self.options
-        if min(image.shape[-2:]) < MIN_SIZE:
-            return Features.empty(DIMENSION)
         with inference_precision(self.device, opt.precision):
             maps = self.network(image)
         scores, threshold = maps.scores[0], opt.threshold

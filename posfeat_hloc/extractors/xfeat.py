@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from posfeat_hloc.extractors import ALL_KEYPOINTS, check_images
+from posfeat_hloc.extractors import ALL_KEYPOINTS
+from posfeat_hloc.extractors.single_image import SingleImageExtractor, features_by_score
 from posfeat_hloc.features import Features
 from posfeat_hloc.weights.kornia_networks import load_xfeat
 
@@ -27,11 +28,10 @@ class Options:
     """The value of the keypoint map must be higher; the score is this value times the reliability."""
 
 
-class Extractor:
+class Extractor(SingleImageExtractor):
     """Peaks of XFeat's keypoint map, with the descriptors there. They lie on pixels of the resized image."""
 
-    grayscale = False
-    detection_noise = 1.0
+    dimension = 64
     light = True
 
     def __init__(self, options: Options, device: torch.device) -> None:
@@ -39,11 +39,6 @@ class Extractor:
         self.device = device
         self.network, self.weights_sha256 = load_xfeat(options.weights)
         self.network.to(device)
-
-    def __call__(self, images: Tensor) -> list[Features]:
-        """Extract features of ``(B, 3, H, W)`` images, one after the other."""
-        check_images(images, self.grayscale)
-        return [self._extract(image[None].to(self.device)) for image in images]
 
     def _extract(self, image: Tensor) -> Features:
         opt = self.options
@@ -53,5 +48,4 @@ class Extractor:
         ratio = size / (size // STEP * STEP).clamp_min(STEP)
         # kornia multiplies the indices of pixels by the ratio; their centres lie half a pixel further on
         keypoints = found["keypoints"] + 0.5 * ratio - 0.5
-        columns = (keypoints, found["scores"], found["descriptors"])
-        return Features(*(column.float().cpu().numpy() for column in columns))
+        return features_by_score(keypoints, found["scores"], found["descriptors"])

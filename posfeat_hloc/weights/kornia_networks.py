@@ -6,10 +6,11 @@ from typing import Any
 
 import kornia
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from posfeat_hloc import weights
 from posfeat_hloc.errors import WeightsError
+from posfeat_hloc.weights.loading import load_strictly
 
 ALIKED_FORMS: dict[tuple[int, int], str] = {(8, 16): "aliked-t16", (16, 16): "aliked-n16", (16, 32): "aliked-n32"}
 """Channels of the first convolution and sampling positions of a descriptor -> kornia's name of the form.
@@ -35,7 +36,7 @@ def load_aliked(name_or_path: str, threshold: float, radius: int, max_keypoints:
         raise WeightsError(f"{name_or_path}: these are not the weights of ALIKED ({', '.join(ALIKED_FORMS.values())})")
     network = _of_kornia("ALIKED")(form, max_keypoints, threshold, radius)
     grid = {name: tensor for name, tensor in network.state_dict().items() if name.startswith("dkd.")}  # no weights
-    _load_strictly(network, checkpoint.tensors | grid, name_or_path, "ALIKED")
+    load_strictly(network, checkpoint.tensors | grid, name_or_path, "ALIKED")
     return network.eval(), checkpoint.sha256
 
 
@@ -50,7 +51,7 @@ def load_xfeat(name_or_path: str) -> tuple[Any, str]:
     """
     checkpoint = weights.load(name_or_path)
     network = _of_kornia("XFeat")()
-    _load_strictly(network.net, checkpoint.tensors, name_or_path, "XFeat")
+    load_strictly(network.net, checkpoint.tensors, name_or_path, "XFeat")
     return network.eval(), checkpoint.sha256
 
 
@@ -71,7 +72,7 @@ def load_lightglue(name_or_path: str, form: str, depth: float, width: float, thr
     network = _of_kornia("LightGlue")(features=None, **shape, **options)
     thresholds = {name: tensor for name, tensor in network.named_buffers() if name == "confidence_thresholds"}
     tensors = _lightglue_names(checkpoint.tensors)
-    _load_strictly(network, tensors | thresholds, name_or_path, f"LightGlue for {form}")
+    load_strictly(network, tensors | thresholds, name_or_path, f"LightGlue for {form}")
     return network.eval(), checkpoint.sha256
 
 
@@ -110,11 +111,3 @@ def _of_kornia(name: str) -> type:
             "3.11 or newer: pip install 'kornia>=0.9'"
         )
     return found
-
-
-def _load_strictly(network: nn.Module, tensors: dict[str, Tensor], source: str, what: str) -> None:
-    as_float = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
-    try:
-        network.load_state_dict(as_float, strict=True, assign=True)
-    except RuntimeError as error:
-        raise WeightsError(f"{source}: these are not the weights of {what} ({error})") from error

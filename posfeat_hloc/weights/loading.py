@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from kornia.feature import DISK
@@ -19,6 +21,8 @@ from posfeat_hloc.networks.resunet import ResUNet, trunk_of
 from posfeat_hloc.networks.small import TRUNK as SMALL
 from posfeat_hloc.networks.small import SmallHead, SmallUNet
 from posfeat_hloc.networks.superpoint import SuperPoint
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def load_l2net(
@@ -80,7 +84,7 @@ def load_posfeat(name_or_path: str, trunk: str | None = None, with_head: bool = 
     parts: dict[str, dict[str, Tensor]] = {"backbone": {}, "localheader": {}}
     for name, tensor in checkpoint.tensors.items():
         part, _, rest = name.partition(".")
-        parts[part][rest.removeprefix("module.")] = tensor.float() if tensor.is_floating_point() else tensor
+        parts[part][rest.removeprefix("module.")] = tensor
     first = parts["backbone"].get("layer1.0.conv1.weight")
     found = trunk_of(parts["backbone"], 0 if first is None else len(first))
     if checkpoint.metadata.get("trunk") == SMALL:
@@ -94,9 +98,9 @@ def load_posfeat(name_or_path: str, trunk: str | None = None, with_head: bool = 
     with torch.device("meta"):  # no time is lost on random weights
         network = PoSFeat(found)
     backbone, head = network.backbone, network.localheader if with_head else None
-    _load_strictly(backbone, parts["backbone"], name_or_path, f"PoSFeat's backbone on {found}")
+    load_strictly(backbone, parts["backbone"], name_or_path, f"PoSFeat's backbone on {found}")
     if head is not None:
-        _load_strictly(head, parts["localheader"], name_or_path, "PoSFeat's keypoint head")
+        load_strictly(head, parts["localheader"], name_or_path, "PoSFeat's keypoint head")
         head.eval()
     convention = checkpoint.metadata.get("convention", "published")
     if convention not in CONVENTIONS:
@@ -115,12 +119,6 @@ def load_caps(name_or_path: str) -> tuple[ResUNet, str]:
     Raises:
         WeightsError: the weights are missing, or those of another network.
     """
-    if name_or_path == "caps" and not Path(name_or_path).exists():
-        raise WeightsError(
-            "CAPS's weights do not come with this package: get the pretrained model (MIT licence) to which "
-            "https://github.com/qianqianwang68/caps links and pass --weights with its path (in a conf: the option "
-            "'weights')"
-        )
     checkpoint = weights.load(name_or_path)
     tensors = {name.removeprefix("net."): t for name, t in checkpoint.tensors.items() if name.startswith("net.")}
     first = tensors.get("layer1.0.conv1.weight")
@@ -129,60 +127,39 @@ def load_caps(name_or_path: str) -> tuple[ResUNet, str]:
         raise WeightsError(f"{name_or_path}: these are not the weights of CAPS (tensors net.* of a ResNet's U-Net)")
     with torch.device("meta"):
         network = ResUNet(trunk)
-    _load_strictly(network, _as_float(tensors), name_or_path, f"CAPS on {trunk}")
-    return network.eval(), checkpoint.sha256
+    return load_strictly(network, tensors, name_or_path, f"CAPS on {trunk}").eval(), checkpoint.sha256
 
 
 def load_superpoint(name_or_path: str) -> tuple[SuperPoint, str]:
-    """SuperPoint in evaluation mode, and the SHA-256 of its weights.
-
-    Args:
-        name_or_path: ``"superpoint"``, the authors' file, which is downloaded, or the path of a checkpoint.
-
-    Raises:
-        WeightsError: the weights are missing, or those of another network.
-    """
-    checkpoint = weights.load(name_or_path)
-    with torch.device("meta"):
-        network = SuperPoint()
-    _load_strictly(network, _as_float(checkpoint.tensors), name_or_path, "SuperPoint")
-    return network.eval(), checkpoint.sha256
+    """SuperPoint by ``"superpoint"``, the authors' downloaded file, or by a path; see :func:`load_network`."""
+    return load_network(SuperPoint, name_or_path, "SuperPoint")
 
 
 def load_d2net(name_or_path: str) -> tuple[D2Net, str]:
-    """D2-Net in evaluation mode, and the SHA-256 of its weights.
-
-    Args:
-        name_or_path: the path of a checkpoint, the authors' or one of their training code.
-
-    Raises:
-        WeightsError: the weights are missing, or those of another network.
-    """
-    if name_or_path == "d2net" and not Path(name_or_path).exists():
-        raise WeightsError(
-            "D2-Net's weights do not come with this package: get d2_tf.pth (The Clear BSD License) from "
-            "https://dusmanu.com/files/d2-net/d2_tf.pth and pass --weights d2_tf.pth (in a conf: the option 'weights')"
-        )
-    checkpoint = weights.load(name_or_path)
-    with torch.device("meta"):
-        network = D2Net()
-    _load_strictly(network, _as_float(checkpoint.tensors), name_or_path, "D2-Net")
-    return network.eval(), checkpoint.sha256
+    """D2-Net by the path of a checkpoint, the authors' or one of their training code; see :func:`load_network`."""
+    return load_network(D2Net, name_or_path, "D2-Net")
 
 
 def load_disk(name_or_path: str) -> tuple[DISK, str]:
-    """kornia's DISK in evaluation mode, and the SHA-256 of its weights.
+    """kornia's DISK by ``"disk-depth"`` or ``"disk-epipolar"``, the authors', or a path; see :func:`load_network`."""
+    return load_network(DISK, name_or_path, "DISK")
+
+
+def load_network(make: Callable[[], Network], name_or_path: str, what: str) -> tuple[Network, str]:
+    """A network in evaluation mode, and the SHA-256 of its weights.
 
     Args:
-        name_or_path: ``"disk-depth"`` or ``"disk-epipolar"``, the authors' files, or the path of a checkpoint.
+        make: the network without weights.
+        name_or_path: see :func:`posfeat_hloc.weights.load`.
+        what: it is called in messages.
 
     Raises:
         WeightsError: the weights are missing, or those of another network.
     """
     checkpoint = weights.load(name_or_path)
-    network = DISK()
-    _load_strictly(network, _as_float(checkpoint.tensors), name_or_path, "DISK")
-    return network.eval(), checkpoint.sha256
+    with torch.device("meta"):  # no time is lost on random weights
+        network = make()
+    return load_strictly(network, checkpoint.tensors, name_or_path, what).eval(), checkpoint.sha256
 
 
 def save_posfeat(path: Path, network: PoSFeat, convention: str, metadata: dict[str, str] | None = None) -> str:
@@ -198,12 +175,15 @@ def save_posfeat(path: Path, network: PoSFeat, convention: str, metadata: dict[s
     return weights.save(path, network.state_dict(), (metadata or {}) | known)
 
 
-def _as_float(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+def load_strictly(network: Network, tensors: dict[str, Tensor], source: str, what: str) -> Network:
+    """Put all weights in place, as float32.
 
-
-def _load_strictly(network: nn.Module, tensors: dict[str, Tensor], source: str, what: str) -> None:
+    Raises:
+        WeightsError: a tensor is missing, has another shape, or belongs to no part of the network.
+    """
+    as_float = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
     try:
-        network.load_state_dict(tensors, strict=True, assign=True)
+        network.load_state_dict(as_float, strict=True, assign=True)
     except RuntimeError as error:
         raise WeightsError(f"{source}: these are not the weights of {what} ({error})") from error
+    return network

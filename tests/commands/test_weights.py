@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -45,10 +46,13 @@ def server(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server
     """A server of that checkpoint, known as ``hardnet++``; an empty cache."""
     with web_server(checkpoint.read_bytes()) as running:
         entry = weights.Public(running.url("HardNet%2B%2B.pth"), weights.git_blob(checkpoint), "MIT licence")
-        monkeypatch.setattr(weights, "PUBLIC", {"hardnet++": entry})
-        monkeypatch.setattr(weights, "BUNDLED", {name: weights.BUNDLED[name] for name in ("hardnet", "sosnet")})
+        bundled = {name: weights.BUNDLED[name] for name in ("hardnet", "sosnet")}
         monkeypatch.setattr("torch.hub.get_dir", lambda: str(checkpoint.parent / "hub"))
-        yield running
+        with (
+            patch.dict(weights.PUBLIC, {"hardnet++": entry}, clear=True),
+            patch.dict(weights.BUNDLED, bundled, clear=True),
+        ):
+            yield running
 
 
 def test_names_begin_with_an_architecture() -> None:

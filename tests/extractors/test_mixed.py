@@ -142,7 +142,7 @@ def test_grey_images_stay_as_they_are(folder: Path) -> None:
     image = as_tensor(textured_image(60, 66, seed=4))
     options = Options({"name": "sift"}, "hardnet", path_of(folder, "hardnet"), precision="fp32")
     found = Extractor(options, CPU)(image)[0]
-    read = dense.create(dense.DenseOptions("hardnet", path_of(folder, "hardnet"), "fp32"), CPU)
+    read = dense.DenseDescriptor(dense.DenseOptions("hardnet", path_of(folder, "hardnet"), "fp32"), CPU)
     np.testing.assert_array_equal(found.descriptors, read(image[0], torch.from_numpy(found.keypoints)))
 
 
@@ -150,7 +150,7 @@ def test_caps_joins_both_maps_with_corner_pixels_on_corner_cells(folder: Path) -
     """Against grid_sample as torch 1.2 had it: pixels over (size - 1) to [-1, 1], corners aligned."""
     image = colour_image(58, 71, 2)[0]
     keypoints = torch.tensor([[0.0, 0.0], [70.0, 57.0], [12.3, 40.6], [35.0, 28.5]])
-    read = dense.create(dense.DenseOptions("caps", path_of(folder, "caps"), "fp32"), CPU)
+    read = dense.DenseDescriptor(dense.DenseOptions("caps", path_of(folder, "caps"), "fp32"), CPU)
     found = read(image, keypoints)
     state = weights.load(path_of(folder, "caps")).tensors
     fine, _, coarse = maps_by_hand({name[4:]: tensor for name, tensor in state.items()}, image[None])

@@ -2,8 +2,10 @@
 
 import os
 from collections import OrderedDict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from torch import Tensor
 
 from posfeat_hloc import weights
 from posfeat_hloc.errors import WeightsError
+from posfeat_hloc.weights import files
 from posfeat_hloc.weights.loading import load_l2net
 from tests.networks.test_l2net import as_tensor, calibrated_network, textured_image
 
@@ -125,13 +128,13 @@ def test_a_hostile_pickle_is_refused_and_not_executed(tmp_path: Path, zipped: bo
 
 
 @pytest.fixture
-def bundled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def bundled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A package that ships one file of weights under the name ``mine``."""
     path = tmp_path / "mine.safetensors"
     digest = weights.save(path, calibrated_network().published(), {"window": "21"})
-    monkeypatch.setattr(weights, "BUNDLED", {"mine": weights.Bundled("mine.safetensors", digest)})
-    monkeypatch.setattr(weights, "weights_folder", lambda: tmp_path)
-    return path
+    monkeypatch.setattr(files, "weights_folder", lambda: tmp_path)
+    with patch.dict(weights.BUNDLED, {"mine": weights.Bundled("mine.safetensors", digest)}, clear=True):
+        yield path
 
 
 def test_bundled_weights_load_by_name(bundled: Path) -> None:

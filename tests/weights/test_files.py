@@ -3,6 +3,7 @@
 import hashlib
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from safetensors.torch import load_file
 
 from posfeat_hloc import weights
 from posfeat_hloc.errors import WeightsError
+from posfeat_hloc.weights import files
 
 
 def tensors() -> dict[str, torch.Tensor]:
@@ -97,10 +99,10 @@ def test_a_path_may_begin_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert weights.load("~/mine.safetensors").metadata == {"found": "yes"}
 
 
-def test_unknown_names_list_the_bundled_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_names_list_the_bundled_ones() -> None:
     known = {name: weights.Bundled(f"{name}.safetensors", "") for name in ("second", "first")}
-    monkeypatch.setattr(weights, "BUNDLED", known)
-    with pytest.raises(WeightsError, match=r"'third': neither a file nor a known name; bundled are first, second"):
+    message = r"'third': neither a file nor a known name; bundled are first, second"
+    with patch.dict(weights.BUNDLED, known, clear=True), pytest.raises(WeightsError, match=message):
         weights.load("third")
 
 
@@ -153,9 +155,9 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path, ending: str) ->
 
 
 def test_the_installed_folder_goes_before_the_checkouts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = tmp_path / "posfeat_hloc" / "weights" / "__init__.py"
+    module = tmp_path / "posfeat_hloc" / "weights" / "files.py"
     module.parent.mkdir(parents=True)
-    monkeypatch.setattr(weights, "__file__", str(module))
+    monkeypatch.setattr(files, "__file__", str(module))
     assert weights.weights_folder() == tmp_path / "weights"
     installed = tmp_path / "posfeat_hloc" / "_weights"
     installed.mkdir()
@@ -226,17 +228,16 @@ def test_the_hash_of_git(tmp_path: Path) -> None:
     assert weights.git_blob(path) == "ce013625030ba8dba906f756967f9e9ca394464a"
 
 
-def test_a_file_that_is_in_no_repository_is_known_by_its_sha256(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_is_in_no_repository_is_known_by_its_sha256(tmp_path: Path) -> None:
     path = tmp_path / "hello"
     path.write_bytes(b"hello\n")
     digest = "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03"
-    monkeypatch.setattr(weights, "PUBLIC", {"hello": weights.Public(f"file://{path}", digest, "free")})
-    assert weights.is_published(path, "hello")
-    assert (weights.PUBLIC["hello"].digest_kind, weights.PUBLIC["hello"].digest_of(path)) == ("sha256", digest)
-    path.write_bytes(b"hello")
-    assert not weights.is_published(path, "hello")
+    public = weights.Public(f"file://{path}", digest, "free")
+    with patch.dict(weights.PUBLIC, {"hello": public}, clear=True):
+        assert weights.is_published(path, "hello")
+        assert (public.digest_kind, public.digest_of(path)) == ("sha256", digest)
+        path.write_bytes(b"hello")
+        assert not weights.is_published(path, "hello")
 
 
 def test_names_of_public_weights_say_the_network() -> None:
