@@ -32,12 +32,12 @@ def prose(text: str) -> str:
 
 
 def commands(text: str) -> list[list[str]]:
-    """What follows ``python`` in the bash blocks of a page, and in code between words that begins with ``python``.
+    """What follows ``python`` or ``posfeat-hloc`` in the bash blocks of a page and in code between words.
 
     Comments, redirections and what a shell puts between commands are left out.
     """
     found = []
-    inline = [code for code in re.findall(r"`(python [^`]*)`", prose(text)) if len(code.split()) > 2]
+    inline = [code for code in re.findall(r"`((?:python|posfeat-hloc) [^`]*)`", prose(text)) if len(code.split()) > 2]
     for script in blocks(text, "bash") + inline:
         words: list[str] = []
         lexer = shlex.shlex(_on_one_line(script), posix=True, punctuation_chars=True)
@@ -71,4 +71,6 @@ def _after_python(words: list[str]) -> list[list[str]]:
         words = words[1:]
     if words[:1] == ["torchrun"] and "-m" in words:
         return [words[words.index("-m") :]]
+    if words[:1] == ["posfeat-hloc"]:
+        return [["-m", "posfeat_hloc", *words[1:]]]
     return [words[1:]] if words[:1] == ["python"] else []

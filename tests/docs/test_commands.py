@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import re
 import runpy
 import sys
 
@@ -11,7 +12,7 @@ from tests.docs.pages import PAGES, REPOSITORY, blocks, commands, label
 
 PACKAGES = {"posfeat_hloc", "tests.crash", "tests.fuzzing"}
 """Commands that are the ``__main__`` of a package."""
-FOREIGN = {"pytest", "pdoc", "hloc"}
+FOREIGN = {"pytest", "hloc"}
 """Modules of others, whose options are theirs to check."""
 SCRIPTS_WITHOUT_OPTIONS = {
     "examples/hloc_style.py",
@@ -131,5 +132,7 @@ Then `python -m pipelines.localize --map outputs`, and `python -m pipelines.noth
 def test_the_pages_hold_commands():
     """The search above finds what a reader sees."""
     text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    seen = sum(line.lstrip().startswith("python -m") for block in blocks(text, "bash") for line in block.splitlines())
-    assert len(commands(text)) >= seen > 20
+    lines = [line for block in blocks(text, "bash") for line in block.splitlines()]
+    seen = sum(re.match(r"(python -m|posfeat-hloc) ", line) is not None for line in lines)
+    assert len(commands(text)) >= seen > 10
+    assert commands("```bash\nposfeat-hloc doctor --here\n```\n") == [["-m", "posfeat_hloc", "doctor", "--here"]]

@@ -170,3 +170,11 @@ def test_python_code_refers_to_what_exists(page):
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "examples").glob("*.py")), ids=lambda path: path.name)
 def test_examples_refer_to_what_exists(path):
     assert problems(path.read_text(encoding="utf-8")) == []
+
+
+def test_readme_is_short_and_its_first_commands_set_everything_up():
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    assert len(text.split()) <= 1000
+    first = blocks(text, "bash")[0].splitlines()
+    assert first[0].startswith('pip install -c constraints.txt ".[report]" && ')
+    assert "--demo" in first[1]
