@@ -23,12 +23,12 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 from keypoint_choice import posed_pairs
 
-from pipelines.feature_list import choose_features
 from posfeat_hloc import confs, extractors, matchers
 from posfeat_hloc.evaluation.homography import matching_accuracy, mma_score, project
 from posfeat_hloc.evaluation.relative_pose import EstimatorOptions, estimate_pose, pose_auc, pose_error
 from posfeat_hloc.evaluation.sequences import find_sequences
 from posfeat_hloc.extract_features import choose_device
+from posfeat_hloc.extractors.choice import choose_features
 from posfeat_hloc.features import Features
 from posfeat_hloc.images.decoding import list_images, read_image
 from posfeat_hloc.images.loader import picture_tensor

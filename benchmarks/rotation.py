@@ -20,15 +20,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.sfm import arguments, sfm
-from pipelines.summary import Run
 from posfeat_hloc import confs
 from posfeat_hloc.errors import MappingError, PosfeatError
 from posfeat_hloc.evaluation.poses import TrueCamera, pose_errors
 from posfeat_hloc.images.decoding import list_images, read_image, resize
 from posfeat_hloc.orientation import MODES
 from posfeat_hloc.orientation.looks import clockwise
+from posfeat_hloc.runtime.options import OrientationMode
+from posfeat_hloc.sfm.options import SfmOptions
+from posfeat_hloc.sfm.pipeline import reconstruct
 from posfeat_hloc.sfm.reconstruction import read_model
+from posfeat_hloc.sfm.summary import SfmResult
 
 BESIDE = {"quarter": "upright", "any": "square"}
 """What turned photographs are compared with."""
@@ -41,23 +43,15 @@ class Task:
     images: Path
     output: Path
     feature: str
-    orientation: str
+    orientation: OrientationMode
     max_keypoints: int
 
-    def run(self) -> Run:
+    def run(self) -> SfmResult:
         """Reconstruct, or take what is there."""
-        options = [
-            "--images",
-            self.images,
-            "--output",
-            self.output,
-            "--feature",
-            self.feature,
-            "--quiet",
-            "--no-report",
-        ]
-        options += ["--orientation", self.orientation, "--max-keypoints", self.max_keypoints, "--camera", "image"]
-        return sfm(arguments([str(option) for option in options]))
+        options = SfmOptions(
+            feature=self.feature, orientation=self.orientation, max_keypoints=self.max_keypoints, camera="image"
+        )  # fmt: skip
+        return reconstruct(self.images, self.output, options)
 
 
 def turned(pixels: NDArray[np.uint8], how: str, angle: float) -> NDArray[np.uint8]:
@@ -106,7 +100,7 @@ def errors(model: Path, truth: Path, angles: dict[str, float]) -> str:
     return f"{100 * np.median(found.position) / extent:.3f} %, {np.median(found.rotation):.3f}°"
 
 
-def row(title: str, task: Task, run: Run, error: str) -> str:
+def row(title: str, task: Task, run: SfmResult, error: str) -> str:
     """A line of the table."""
     best = run.models[0] if run.models else None
     counts = (
@@ -140,7 +134,7 @@ def compare(images: Path, args: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """Print a table in Markdown on standard error, where the summaries of the runs do not go."""
+    """Print a table in Markdown on standard error."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--images", type=Path, nargs="+", required=True, metavar="DIR", help="one folder a scene")

@@ -16,18 +16,20 @@ from copy import deepcopy
 from pathlib import Path
 
 from pipelines.argument_types import add_network_options, add_orientation, add_pose_options, positive, thresholds
-from pipelines.colmap_log import send_colmap_log_to
-from pipelines.report import add_report_option, write_page
-from pipelines.sfm_options import configurations
 from posfeat_hloc import confs
 from posfeat_hloc.aachen.estimate import as_table, estimate
 from posfeat_hloc.aachen.layout import PROTOCOLS, VERSIONS, Dataset, open_dataset
 from posfeat_hloc.aachen.protocols import ProtocolOptions, run_protocol
+from posfeat_hloc.cli.arguments import chosen
 from posfeat_hloc.cli.exit_codes import exit_code
+from posfeat_hloc.cli.page import add_report_option, write_page
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.evaluation.poses import THRESHOLDS, read_true_poses
 from posfeat_hloc.localization.options import LocalizationOptions
+from posfeat_hloc.runtime.colmap_log import send_colmap_log_to
 from posfeat_hloc.runtime.output import only_writer, write_atomically
+from posfeat_hloc.sfm.options import FeatureOptions
+from posfeat_hloc.sfm.settings import configurations
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -70,7 +72,7 @@ def aachen(args: argparse.Namespace) -> bool:
 
 def protocol_options(args: argparse.Namespace) -> ProtocolOptions:
     """The options that the command line asks for."""
-    feature, matcher = configurations(args)
+    feature, matcher = configurations(chosen(args, FeatureOptions))
     return ProtocolOptions(
         feature=args.feature,
         feature_conf=feature,

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import train
-from pipelines.feature_list import FeatureChoice
 from pipelines.hpatches import measure_features, results_folder
-from pipelines.tables import Column, Table, Value
 from posfeat_hloc import confs, weights
 from posfeat_hloc.errors import ConfigurationError, WeightsError
 from posfeat_hloc.evaluation.mma import GROUPS, MmaResult
 from posfeat_hloc.evaluation.published import published_cell
 from posfeat_hloc.evaluation.sequences import find_sequences
+from posfeat_hloc.evaluation.tables import Column, Table, Value
+from posfeat_hloc.extractors.choice import FeatureChoice
 from posfeat_hloc.networks.small import TRUNK as SMALL
 
 LINE_POINTS = (75, 100, 125)

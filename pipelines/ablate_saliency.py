@@ -7,9 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from pipelines.feature_list import FeatureChoice, choose_features
 from pipelines.hpatches import extract_sequences, measure_features, results_folder
-from pipelines.tables import Column, Table, Value
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.evaluation.mma import MmaResult
 from posfeat_hloc.evaluation.pairs import strongest_features
@@ -17,6 +15,8 @@ from posfeat_hloc.evaluation.plots import plot_sweep
 from posfeat_hloc.evaluation.published import published_cell
 from posfeat_hloc.evaluation.repeatability import repeatability
 from posfeat_hloc.evaluation.sequences import ImageSequence, find_sequences
+from posfeat_hloc.evaluation.tables import Column, Table, Value
+from posfeat_hloc.extractors.choice import FeatureChoice, choose_features
 from posfeat_hloc.stores import FeatureStore
 
 D2D_FEATURES = ("d2d-hardnet", "d2d-sosnet", "d2d-superpoint")

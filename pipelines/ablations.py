@@ -19,9 +19,8 @@ from pathlib import Path
 
 from pipelines import ablate_posfeat as posfeat
 from pipelines import ablate_saliency as saliency
-from pipelines.argument_types import positive
+from pipelines.argument_types import add_feature_options, add_matching_options, positive
 from pipelines.extraction_time import extraction_time
-from pipelines.feature_list import add_feature_options, add_matching_options
 from pipelines.hpatches import add_dataset_options
 from posfeat_hloc.cli.exit_codes import exit_code
 from posfeat_hloc.evaluation.repeatability import THRESHOLD

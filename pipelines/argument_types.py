@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 
 from posfeat_hloc import confs, weights
 from posfeat_hloc.evaluation.poses import Threshold
@@ -70,3 +71,22 @@ def add_orientation(parser: argparse._ActionsContainer) -> None:
         help="how photographs are held, for their features; cameras and keypoints stay in the pixels as stored. exif: "
         "by EXIF alone; auto: also turned where others show that a photograph lies on its side; none: as "
         "stored (default: %(default)s)")  # fmt: skip
+
+
+def add_feature_options(parser: argparse.ArgumentParser, default: Sequence[str] = (confs.DEFAULT_FEATURE,)) -> None:
+    """``--features``, ``--weights`` and what else decides which keypoints are matched, and where."""
+    add = parser.add_argument
+    add("--features", nargs="+", default=list(default), metavar="FEATURE",
+        help=f"NAME, one of {', '.join(confs.extractors)}; NAME:OPTION=VALUE[:OPTION=VALUE...] with other options of "
+        "the extractor or resize_max; FILE.h5 with features that are there already, ours or hloc's "
+        f"(default: {' '.join(default)})")  # fmt: skip
+    add("--weights", nargs="+", default=[], metavar="FEATURE=FILE", help="other weights for a feature's network")
+    add_matching_options(parser)
+
+
+def add_matching_options(parser: argparse.ArgumentParser) -> None:
+    """``--top-k``, ``--device`` and ``--quiet``."""
+    add = parser.add_argument
+    add("--top-k", type=positive, metavar="K", help="match the K keypoints with the highest scores (default: all)")
+    add("--device", default="auto", help="torch device: auto, cpu, cuda, cuda:1, ... (default: %(default)s)")
+    add("--quiet", action="store_true", help="no progress bars")

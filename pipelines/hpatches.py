@@ -16,19 +16,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipelines.feature_list import FeatureChoice, add_feature_options, choose_features, feature_file
-from pipelines.report import add_report_option, write_page
-from pipelines.summary import counted
-from pipelines.tables import Column, Table, Value
+from pipelines.argument_types import add_feature_options
 from posfeat_hloc import __version__, confs
 from posfeat_hloc.cli.exit_codes import exit_code
+from posfeat_hloc.cli.page import add_report_option, write_page
 from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.evaluation.feature_files import feature_file
 from posfeat_hloc.evaluation.homography import THRESHOLDS, mma_score
 from posfeat_hloc.evaluation.mma import GROUPS, MmaResult, evaluate_mma
 from posfeat_hloc.evaluation.plots import plot_mma
 from posfeat_hloc.evaluation.published import MMA_SOURCE, published_mma
 from posfeat_hloc.evaluation.sequences import SequenceSet, find_sequences
+from posfeat_hloc.evaluation.tables import Column, Table, Value
+from posfeat_hloc.extractors.choice import FeatureChoice, choose_features
 from posfeat_hloc.runtime.output import write_atomically
+from posfeat_hloc.runtime.skipped import counted
 
 HERE = "measured here"
 _NAMED = 5  # of the sequences that are missing
@@ -75,7 +77,7 @@ def measure_features(
     """Label -> accuracy of each feature, extracted and matched where an earlier run did not do it.
 
     Args:
-        args: the options of :func:`add_dataset_options` and of :func:`pipelines.feature_list.add_feature_options`.
+        args: the options of :func:`add_dataset_options` and of :func:`pipelines.argument_types.add_feature_options`.
         choices: features.
         found: sequences; those with an unreadable image are taken out.
         output: folder for ``features/`` and ``measured/``.

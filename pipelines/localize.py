@@ -18,9 +18,9 @@ from pathlib import Path
 
 from pipelines.argument_types import add_orientation, add_pose_options, positive, thresholds
 from pipelines.localize_summary import LocalizationRun, as_json, as_text
-from pipelines.report import add_report_option, write_page
 from posfeat_hloc import confs, extractors
 from posfeat_hloc.cli.exit_codes import exit_code
+from posfeat_hloc.cli.page import add_report_option, write_page
 from posfeat_hloc.cluster import FORMS, connect
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.evaluation.poses import THRESHOLDS, TrueCamera, localization_errors, read_true_poses

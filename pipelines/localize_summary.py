@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pycolmap
 
-from pipelines.summary import listing
 from posfeat_hloc import __version__
 from posfeat_hloc.evaluation.poses import PoseErrors, recall
 from posfeat_hloc.localization.results_log import Localized
 from posfeat_hloc.localization.sparse_map import SparseMap
+from posfeat_hloc.runtime.skipped import listing
 from posfeat_hloc.runtime.timing import timed
 
 Thresholds = Sequence[tuple[float, float]]

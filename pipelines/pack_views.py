@@ -22,7 +22,6 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from posfeat_hloc import confs, extractors, matchers
 from posfeat_hloc.cli.exit_codes import exit_code
@@ -31,6 +30,7 @@ from posfeat_hloc.extract_features import choose_device
 from posfeat_hloc.features import Features
 from posfeat_hloc.images.decoding import list_images, read_image
 from posfeat_hloc.runtime.output import only_writer
+from posfeat_hloc.runtime.progress import Bar
 from posfeat_hloc.training.view_pack import PackedPair, PackWriter, read_pack
 
 Array = NDArray[np.float64]
@@ -70,7 +70,7 @@ def pack(args: argparse.Namespace) -> bool:
         for folder in [*args.fixed, *args.sessions]:
             assert extractor is not None
             indices = _add_folder(writer, folder)
-            features = [_features(extractor, writer.stored(i)) for i in tqdm(indices, desc=folder.name, unit="image")]
+            features = [_features(extractor, writer.stored(i)) for i in Bar(indices, desc=folder.name, unit="image")]
             add = _add_fixed if folder in args.fixed else _add_sessions
             print(f"{folder.name}: {add(writer, indices, features)} pairs of {len(indices)} photographs", flush=True)
     whole = read_pack(args.output)

@@ -20,7 +20,6 @@ import torch
 from numpy.typing import NDArray
 
 from pipelines.argument_types import positive
-from pipelines.feature_list import choose_features
 from posfeat_hloc import confs, extractors, matchers
 from posfeat_hloc.cli.exit_codes import exit_code
 from posfeat_hloc.errors import ConfigurationError
@@ -29,6 +28,7 @@ from posfeat_hloc.evaluation.homography import match_errors
 from posfeat_hloc.evaluation.saliency_maps import on_pixels, saliency_maps
 from posfeat_hloc.evaluation.sequences import read_homography
 from posfeat_hloc.extract_features import extract_pixels
+from posfeat_hloc.extractors.choice import choose_features
 from posfeat_hloc.images.decoding import DecodedImage, read_image, resize
 from posfeat_hloc.networks.l2net import MIN_SIZE
 from posfeat_hloc.sfm.model_views import epipolar_distances, landmarks, registered_names

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.feature_list import FeatureChoice, add_feature_options, choose_features, feature_file
-from pipelines.tables import Column, Table
+from pipelines.argument_types import add_feature_options
 from posfeat_hloc import confs
 from posfeat_hloc.cli.exit_codes import exit_code
 from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.evaluation.feature_files import feature_file
 from posfeat_hloc.evaluation.pairs import Measured, measure_pairs
 from posfeat_hloc.evaluation.posed_lists import PosedImagePair, read_posed_pairs
 from posfeat_hloc.evaluation.relative_pose import (
@@ -32,6 +32,8 @@ from posfeat_hloc.evaluation.relative_pose import (
     pose_error,
     precision,
 )
+from posfeat_hloc.evaluation.tables import Column, Table
+from posfeat_hloc.extractors.choice import FeatureChoice, choose_features
 from posfeat_hloc.features import Features, Matches
 
 

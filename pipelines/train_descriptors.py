@@ -19,7 +19,6 @@ from typing import Any
 
 import torch
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from posfeat_hloc import weights
 from posfeat_hloc.cli.exit_codes import exit_code
@@ -31,6 +30,7 @@ from posfeat_hloc.networks.precision import inference_precision
 from posfeat_hloc.networks.small import TRUNK as SMALL
 from posfeat_hloc.networks.small import SmallHead
 from posfeat_hloc.runtime.output import only_writer
+from posfeat_hloc.runtime.progress import Bar
 from posfeat_hloc.training.dense_networks import DenseNetwork, L2NetMaps, PoSFeatMaps
 from posfeat_hloc.training.descriptors import DescriptorOptions, DescriptorTrainer, TeacherMaps
 from posfeat_hloc.training.keypoint_ranking import RankingOptions, RankingTrainer
@@ -172,7 +172,7 @@ def describe_all(disk: Any, shelf: Shelf, stride: int) -> TeacherMaps:
     side = shelf.canvases.shape[2] // stride
     count = len(shelf.canvases)
     maps = torch.empty((count, side, side, 128), dtype=torch.float16, device=shelf.device)
-    for i in tqdm(range(count), desc="teacher", unit="image", mininterval=5):
+    for i in Bar(range(count), desc="teacher", unit="image", mininterval=5):
         with inference_precision(shelf.device, "auto"):
             dense = disk.heatmap_and_dense_descriptors(shelf.canvases[i : i + 1].float() / 255)[1]
         sampled = F.normalize(dense[0, :, ::stride, ::stride].float(), dim=0)

@@ -14,7 +14,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from posfeat_hloc import weights
 from posfeat_hloc.cli.exit_codes import exit_code
@@ -22,6 +21,7 @@ from posfeat_hloc.errors import ConfigurationError, ImageError, PosfeatError
 from posfeat_hloc.images.decoding import list_images, read_image, resize
 from posfeat_hloc.networks.l2net import OFFSET, STRIDE
 from posfeat_hloc.runtime.output import only_writer, write_atomically
+from posfeat_hloc.runtime.progress import Bar
 from posfeat_hloc.training.colmap_views import ColmapOptions, ColmapSource
 from posfeat_hloc.training.patch_descriptors import PatchTrainer, TrainOptions
 from posfeat_hloc.training.synthetic_homographies import SyntheticOptions, SyntheticSource
@@ -108,11 +108,11 @@ def read_photos(folders: list[Path]) -> list[tuple[str, Image]]:
     """Names and grey photographs of at most 1024 pixels; files that cannot be read are named and left out."""
     photos: list[tuple[str, Image]] = []  # two folders may use the same name
     for folder in folders:
-        for name in tqdm(list_images(folder), desc=f"read {folder.name}", unit="image"):
+        for name in Bar(list_images(folder), desc=f"read {folder.name}", unit="image"):
             try:
                 photos.append((name, resize(read_image(folder / name, grayscale=True).pixels, 1024)))
             except ImageError as error:
-                tqdm.write(f"skipped: {error}")
+                Bar.write(f"skipped: {error}")
     return photos
 
 

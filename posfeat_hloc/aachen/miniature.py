@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pycolmap
 from PIL import Image
-from tqdm import tqdm
 
 from posfeat_hloc.aachen.posed_collection import LAYOUTS, TrueQuery, build_model, write_dataset
 from posfeat_hloc.errors import ConfigurationError
@@ -22,6 +21,7 @@ from posfeat_hloc.rendering.town_square import (
     town_square,
     visible_points,
 )
+from posfeat_hloc.runtime.progress import Bar
 
 _NEAREST = 8.0  # metres: nearer walls are blurred, as their textures have no more detail
 
@@ -82,7 +82,7 @@ def make_miniature(
     names += [f"query/night/nexus5x/IMG_night_{i:04d}.jpg" for i in range(options.queries)]
     images, observations, queries = [], [], []
     colours = np.full((len(points), 3), 128, np.uint8)
-    for number, name in enumerate(tqdm(names, desc="render", unit="image", disable=not progress)):
+    for number, name in enumerate(Bar(names, desc="render", unit="image", disable=not progress)):
         camera = _camera(options.size, is_query=name.startswith("query"), upright=number % 3 == 2)
         pose = random_pose(rng)
         picture = photograph(facets, camera, pose)

@@ -27,10 +27,10 @@ from pathlib import Path
 import numpy as np
 import pycolmap
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from posfeat_hloc.aachen.colmap_binary import PosedImage, write_cameras, write_images, write_point
 from posfeat_hloc.errors import MappingError
+from posfeat_hloc.runtime.progress import Bar
 
 _PROBE = 1000  # points that decide where places are counted from
 
@@ -171,7 +171,7 @@ def convert_nvm(path: Path, cameras: Mapping[str, pycolmap.Camera], output: Path
         probe = list(islice(stream, _PROBE))
         relative = _relative_to_principal_point(probe, nvm.images, own)
         shifts = [(c.principal_point_x, c.principal_point_y) if relative else (0.0, 0.0) for c in own]
-        bar = tqdm(chain(probe, stream), desc="convert", unit="point", total=nvm.num_points, disable=not progress)
+        bar = Bar(chain(probe, stream), desc="convert", unit="point", total=nvm.num_points, disable=not progress)
         for number, point in enumerate(bar, start=1):
             track = []
             for i, x, y in zip(point.images, point.x, point.y, strict=True):

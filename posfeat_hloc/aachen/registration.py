@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pycolmap
-from tqdm import tqdm
 
 from posfeat_hloc.errors import MappingError
 from posfeat_hloc.localization.queries import Query
+from posfeat_hloc.runtime.progress import Bar
 from posfeat_hloc.sfm.database import MIN_MATCHES, verify
 from posfeat_hloc.sfm.pairs import Pair
 from posfeat_hloc.sfm.reconstruction import read_model
@@ -60,7 +60,7 @@ def register_queries(
         pycolmap.set_random_seed(seed)
         mapper = pycolmap.IncrementalMapper(cache)
         mapper.begin_reconstruction(reconstruction)
-        for name in tqdm(names, desc="register", unit="query", disable=not progress):
+        for name in Bar(names, desc="register", unit="query", disable=not progress):
             mapper.register_next_image(_options(seed, threads), ids[name])
         mapper.end_reconstruction(False)
     except (RuntimeError, ValueError, IndexError) as error:
@@ -107,7 +107,7 @@ def _write_database(
             counts[name] = len(keypoints)
             if len(keypoints):
                 db.write_keypoints(image_id, keypoints + np.float32(0.5))
-        for name0, name1 in tqdm(pairs, desc="import", unit="pair", disable=not progress):
+        for name0, name1 in Bar(pairs, desc="import", unit="pair", disable=not progress):
             indices = match_store.read(name0, name1, counts[name0]).pairs()
             if len(indices) >= MIN_MATCHES:
                 db.write_matches(ids[name0], ids[name1], indices.astype(np.uint32))

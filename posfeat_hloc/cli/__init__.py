@@ -1,1 +1,1 @@
-"""The command line: arguments in, library calls, a summary out; no algorithm is here."""
+"""The command line: a module for each command, loaded when it is asked for. No algorithm lives here."""

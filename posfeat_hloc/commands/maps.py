@@ -8,20 +8,22 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.argument_types import add_network_options, positive
-from pipelines.colmap_log import send_colmap_log_to
-from pipelines.sfm_options import configurations
-from pipelines.summary import listing
 from posfeat_hloc import confs
+from posfeat_hloc.cli.arguments import chosen
 from posfeat_hloc.errors import ConfigurationError, MappingError
 from posfeat_hloc.localization.map_folder import recorded_command
+from posfeat_hloc.runtime.colmap_log import send_colmap_log_to
 from posfeat_hloc.runtime.output import only_writer, write_atomically
+from posfeat_hloc.runtime.skipped import listing
 from posfeat_hloc.sfm.alignment import align_to_model, align_to_positions, read_camera_positions
 from posfeat_hloc.sfm.extension import ExtensionOptions
 from posfeat_hloc.sfm.known_poses import FORMS
 from posfeat_hloc.sfm.map_at_known_poses import REFINEMENTS, TriangulateOptions, triangulate_images
 from posfeat_hloc.sfm.merge import merge_models
+from posfeat_hloc.sfm.options import FeatureOptions
 from posfeat_hloc.sfm.reconstruction import ModelSummary, find_model, read_model, summarize, write_model
 from posfeat_hloc.sfm.register import RegisterOptions, register_images
+from posfeat_hloc.sfm.settings import configurations
 
 
 def add_triangulate(command: argparse.ArgumentParser) -> None:
@@ -101,7 +103,7 @@ def _add_computation(command: argparse.ArgumentParser) -> None:
 
 def _triangulate(args: argparse.Namespace) -> bool:
     """Make a map at known poses, and say what it holds."""
-    feature, matcher = configurations(args)
+    feature, matcher = configurations(chosen(args, FeatureOptions))
     options = TriangulateOptions(
         feature, matcher, args.pairs, args.neighbors, refine=args.refine, masks=args.masks, device=args.device,
         seed=args.seed, threads=args.threads, progress=not args.quiet,

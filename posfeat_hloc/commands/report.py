@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from importlib.util import find_spec
 from pathlib import Path
 
+from posfeat_hloc.cli.page import HINT, missing
 from posfeat_hloc.errors import ConfigurationError
-
-NEEDED = ("jinja2", "matplotlib", "plotly")
-HINT = 'pip install ".[report]"'
 
 
 def add_report(command: argparse.ArgumentParser) -> None:
@@ -27,8 +24,3 @@ def report(args: argparse.Namespace) -> bool:
 
     print(write_report(args.output, args.images))
     return True
-
-
-def missing() -> list[str]:
-    """Packages that the page needs and that are not installed."""
-    return [name for name in NEEDED if find_spec(name) is None]

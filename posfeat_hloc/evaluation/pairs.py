@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from posfeat_hloc.detection.spread import strongest
 from posfeat_hloc.extract_features import choose_device
 from posfeat_hloc.features import Features, Matches
 from posfeat_hloc.images.loader import fingerprint
 from posfeat_hloc.matchers import check_suits, create, match, trained_for
+from posfeat_hloc.runtime.progress import Bar
 from posfeat_hloc.sfm.pairs import Pair
 from posfeat_hloc.stores import FeatureStore
 
@@ -73,7 +73,7 @@ def measure_pairs(
         with record.open("a", encoding="utf-8") as file:
             if file.tell() > 0:
                 file.write("\n")  # the last line may have been cut off
-            for number, (a, b) in enumerate(tqdm(pairs, desc=label, unit="pair", disable=not progress)):
+            for number, (a, b) in enumerate(Bar(pairs, desc=label, unit="pair", disable=not progress)):
                 key = _key([a, b, digests[a], digests[b], settings[number], matcher, top_k])
                 if key not in known:
                     sizes = (store.image_size(a), store.image_size(b))

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pycolmap
@@ -20,9 +21,10 @@ from posfeat_hloc.images.loader import fingerprint
 from posfeat_hloc.images.masks import Masks
 from posfeat_hloc.runtime.resume import Made
 from posfeat_hloc.sfm.model_views import registered_names
+from posfeat_hloc.sfm.options import ExportFormat
 from posfeat_hloc.sfm.reconstruction import read_model
 
-FORMATS = ("text", "ply", "transforms", "undistorted")
+FORMATS = get_args(ExportFormat)
 """``text``: COLMAP's model as text. ``ply``: its points with their colours, for viewers. ``transforms``: cameras and
 points as nerfstudio reads them. ``undistorted``: photographs without distortion and the model that belongs to them, for
 Gaussian splatting and dense stereo."""

@@ -20,7 +20,6 @@ import numpy as np
 import pycolmap
 from numpy.typing import NDArray
 from PIL import Image
-from tqdm import tqdm
 
 from posfeat_hloc.errors import MappingError
 from posfeat_hloc.export.upright import Array
@@ -28,6 +27,7 @@ from posfeat_hloc.images.decoding import read_image
 from posfeat_hloc.images.high_bit_depth import ranges_of
 from posfeat_hloc.images.masks import Masks
 from posfeat_hloc.images.value_range import ValueRange
+from posfeat_hloc.runtime.progress import Bar
 from posfeat_hloc.sfm.reconstruction import write_model
 
 _KEPT = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
@@ -103,9 +103,7 @@ def write_undistorted(
                           ranges.get(image.name))  # fmt: skip
 
     with ThreadPoolExecutor(_WORKERS) as pool:
-        bar = tqdm(
-            pool.map(write, registered), "undistort", len(registered), unit="image", disable=not options.progress
-        )
+        bar = Bar(pool.map(write, registered), "undistort", len(registered), unit="image", disable=not options.progress)
         for _ in bar:
             pass
     for image in registered:

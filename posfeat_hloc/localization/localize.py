@@ -10,8 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from tqdm import tqdm
-
 from posfeat_hloc import confs
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.localization.options import LocalizationOptions
@@ -19,6 +17,7 @@ from posfeat_hloc.localization.pose_problem import PoseProblem
 from posfeat_hloc.localization.queries import Query
 from posfeat_hloc.localization.results_log import Localized, Log
 from posfeat_hloc.localization.sparse_map import SparseMap
+from posfeat_hloc.runtime.progress import Bar
 from posfeat_hloc.sfm.pairs import Pair
 from posfeat_hloc.stores import FeatureStore, MatchStore
 
@@ -84,7 +83,7 @@ def localize(
                 checked.update(images)
                 yield _problem(query, len(retrieved.get(query.name, [])), images, sparse, query_store, match_store)
 
-        with tqdm(total=len(queries), desc="localize", unit="query", disable=not progress) as bar:
+        with Bar(total=len(queries), desc="localize", unit="query", disable=not progress) as bar:
             for key, found in _solve_all(problems(), options, records, cluster):
                 found = replace(found, turned=query_store.view(found.name).turn)
                 records.add(key, found)  # without the fallback, which another run may not ask for

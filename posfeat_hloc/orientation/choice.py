@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from posfeat_hloc.errors import ConfigurationError, StoreError
 from posfeat_hloc.features import UPRIGHT, View
@@ -16,6 +16,7 @@ from posfeat_hloc.images.loader import ImageInputs
 from posfeat_hloc.images.masks import Masks
 from posfeat_hloc.orientation.election import Election
 from posfeat_hloc.orientation.looks import Look, Looks, clockwise, write_frame
+from posfeat_hloc.runtime.options import OrientationMode
 from posfeat_hloc.runtime.resume import hash_of
 from posfeat_hloc.stores import FeatureStore
 from posfeat_hloc.stores.hdf5 import read_text, write_text
@@ -23,7 +24,7 @@ from posfeat_hloc.stores.hdf5 import read_text, write_text
 if TYPE_CHECKING:
     from posfeat_hloc.cluster import Cluster
 
-MODES = ("auto", "exif", "none")
+MODES = get_args(OrientationMode)
 """``auto``: as the EXIF tag says, and as the images agree on; ``exif``: as the tag says; ``none``: as stored."""
 
 _VOTED = "voted"

@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pycolmap
 from PIL import Image
-from tqdm import tqdm
 
 from posfeat_hloc.aachen.miniature import save
-from posfeat_hloc.evaluation.poses import PoseErrors, TrueCamera
+from posfeat_hloc.errors import MappingError
+from posfeat_hloc.evaluation.poses import PoseErrors, TrueCamera, pose_errors
 from posfeat_hloc.rendering.town_square import photograph, pose_towards, town_square
+from posfeat_hloc.runtime.progress import Bar
+from posfeat_hloc.sfm.reconstruction import read_model
 
 VIEWS = 10
 SIZE = (640, 480)
@@ -24,7 +26,7 @@ def write_photographs(folder: Path, progress: bool = True) -> dict[str, TrueCame
     """Render what is not there yet, always the same pictures; returns the true cameras by name, in metres."""
     facets = None
     poses = _poses()
-    for name, pose in tqdm(poses.items(), desc="render", unit="image", disable=not progress):
+    for name, pose in Bar(poses.items(), desc="render", unit="image", disable=not progress):
         if (folder / name).exists():
             continue
         facets = facets or town_square(np.random.default_rng(7), texels=_TEXELS)
@@ -42,6 +44,14 @@ def relative_errors(errors: PoseErrors, truth: dict[str, TrueCamera]) -> dict[st
         "median_rotation": float(np.median(errors.rotation)),
         "median_position": float(np.median(errors.position)) / path,
     }
+
+
+def compare(model: Path, truth: dict[str, TrueCamera]) -> dict[str, float] | None:
+    """Median errors of a model; None where it holds too few images to align."""
+    try:
+        return relative_errors(pose_errors(read_model(model), truth), truth)
+    except MappingError:
+        return None
 
 
 def _poses() -> dict[str, pycolmap.Rigid3d]:

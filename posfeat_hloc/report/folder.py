@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.errors import ConfigurationError, Option
 
 KINDS = {
     "sfm": "reconstruction",
@@ -117,5 +117,7 @@ def _images(folder: RunFolder, given: Path | None) -> Path | None:
         return path
     if folder.kind == "sfm":
         where = f"at {path}" if path else "known"
-        folder.notes.append(f"The photographs are not {where}: pictures are left out. Name their folder by --images.")
+        folder.notes.append(
+            f"The photographs are not {where}: pictures are left out. Name their folder by {Option('images')}."
+        )
     return None

@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from posfeat_hloc.errors import StoreError
+from posfeat_hloc.errors import Option, StoreError
 from posfeat_hloc.report.charts import bars
 from posfeat_hloc.report.content import Block, Facts, Section, Text
 from posfeat_hloc.report.folder import RunFolder
@@ -34,7 +34,9 @@ def repeat_section(folder: RunFolder) -> Section:
     if "seed" in folder.command:
         facts.append(("seed", str(folder.command["seed"])))
         if folder.command.get("threads", 1) != 1:
-            facts.append(("to the last digit", "add --threads 1: the seed alone leaves the order of sums open"))
+            facts.append(
+                ("to the last digit", f"add {Option('threads', 1)}: the seed alone leaves the order of sums open")
+            )
     if facts:
         blocks.append(Facts(facts))
     if (features := folder.file("features.h5")) is not None:
@@ -55,10 +57,10 @@ def command_line(kind: str, command: dict[str, Any]) -> str:
     if command.get("video") or command.get("demo"):  # the images are the run's own
         command = {**command, "images": command.get("photos")}
     command = {name: value for name, value in command.items() if name != "photos"}
-    parts = [f"python -m pipelines.{kind}"]
+    parts = [f"posfeat-hloc {kind}"]
     for name, value in command.items():
         option = "--" + name.replace("_", "-")
-        if value is None or value is False or name == "quiet":
+        if value is None or value is False or value == [] or name == "quiet":
             continue
         if value is True:
             parts.append(option)

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from posfeat_hloc import extractors
 from posfeat_hloc.errors import ConfigurationError, ImageError
@@ -165,7 +164,7 @@ def _choose_vocabulary(
 def _pictures(read: Callable[[str], Loaded], names: Sequence[str], progress: bool) -> Iterator[Tensor]:
     """Some of the images, decoded when they are asked for; unreadable ones are left out."""
     chosen = names[:: -(-len(names) // _LEARN_FROM) or 1]
-    for _, loaded in tqdm(
+    for _, loaded in Bar(
         prefetch(read, chosen), desc="vocabulary", unit="image", total=len(chosen), disable=not progress
     ):
         if not isinstance(loaded, ImageError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import ctypes
 import os
 import platform
@@ -19,7 +18,7 @@ def memory_size(text: str) -> int:
     """Bytes that an option such as ``500M``, ``2G`` or ``1.5G`` means (multiples of 1024)."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
     if found is None or float(found[1]) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not an amount of memory like 500M or 2G")
+        raise ValueError(f"{text!r} is not an amount of memory like 500M or 2G")
     return int(float(found[1]) * (1 << _UNITS[found[2].upper()]))
 
 

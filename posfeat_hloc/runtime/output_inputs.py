@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.errors import ConfigurationError, Option
 from posfeat_hloc.runtime.output import write_atomically
 
 _FILE = "inputs.json"
@@ -34,8 +34,9 @@ def claim(folder: Path, inputs: Sequence[Path | str]) -> None:
         first = Path(given[0])
         better = folder.with_name(f"{first.parent.name}-{first.stem}" if first.is_absolute() else f"{folder.name}-2")
         raise ConfigurationError(
-            f"{folder}: holds results of {there[0]}, and this run is of {given[0]}; choose another folder, such as "
-            f"--output {better}, or delete this one"
+            f"{folder}: holds results of {there[0]}, and this run is of {given[0]}; choose another folder, such as ",
+            Option("output", better),
+            ", or delete this one",
         )
     if recorded != given:
         write_atomically(path, json.dumps(given, indent=2, ensure_ascii=False) + "\n")
@@ -46,4 +47,4 @@ def _read(path: Path) -> list[str]:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return []
-    return [str(item) for item in found] if isinstance(found, list) else []
+    return [str(item).removeprefix("--") for item in found] if isinstance(found, list) else []  # "--demo" before

@@ -6,21 +6,43 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from tqdm import tqdm
+
+from posfeat_hloc.runtime.reporter import Progress, listener
 
 WORTH_TELLING = 60.0
 """Seconds left at the first tenth from which on they are told in a line of their own."""
 
 
 class Bar(tqdm):  # type: ignore[misc]
-    """tqdm's bar; after the first tenth it writes a line with the time that the rest takes, where it is long."""
+    """tqdm's bar; after the first tenth it writes a line with the time that the rest takes, where it is long.
+
+    Whether it is shown or not, it tells the reporter of the pipeline that is at work.
+    """
 
     _told = False
 
+    def __init__(self, *args: Any, desc: str = "", unit: str = "it", **options: Any) -> None:
+        super().__init__(*args, desc=desc, unit=unit, **options)
+        self._reporter, self._what = listener(), (desc, unit)
+
+    def __iter__(self) -> Iterator[Any]:
+        if not self.disable:
+            yield from super().__iter__()
+            return
+        for item in self.iterable:
+            yield item
+            self.update()
+
     def update(self, n: float | None = 1) -> bool | None:
         """Count ``n`` more."""
+        if self.disable:
+            self.n += n or 0
         shown = super().update(n)
+        stage, unit = self._what
+        self._reporter.advanced(Progress(stage, self.n, self.total, unit))
         if not self._told and not self.disable and self.total and 10 * self.n >= self.total:
             self._told = True
             left = (time.time() - self.start_t) / self.n * (self.total - self.n)

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import get_args
 
 import pycolmap
 from PIL import Image
@@ -16,8 +17,9 @@ from posfeat_hloc.images.decoding import read_size
 from posfeat_hloc.images.formats import colmap_reads, open_image
 from posfeat_hloc.sfm.calibration import Calibration, calibration_of, check_parameters, only_size
 from posfeat_hloc.sfm.diagnosis.camera_check import FOCAL_RANGE
+from posfeat_hloc.sfm.options import CameraMode
 
-MODES = ("auto", "single", "folder", "image")
+MODES = get_args(CameraMode)
 
 PANORAMA = "EQUIRECTANGULAR"
 """The model of panoramas, whose only parameters are the sides of the picture."""

@@ -20,9 +20,6 @@ from posfeat_hloc.sfm.model_views import registered_names
 from posfeat_hloc.sfm.pairs import Pair, unique_pairs
 from posfeat_hloc.stores import FeatureStore
 
-COARSE = 2048
-"""Keypoints of an image that the coarse model is made from."""
-
 NEIGHBORS = 20
 """Images that an image is matched with in the fine stage, at least, where so many see the same."""
 

@@ -8,9 +8,9 @@ from functools import lru_cache
 import numpy as np
 import pycolmap
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from posfeat_hloc.geometry.two_view import epipolar_errors, essential_matrix
+from posfeat_hloc.runtime.progress import Bar
 from posfeat_hloc.sfm.pairs import Pair
 from posfeat_hloc.stores import FeatureStore
 
@@ -49,7 +49,7 @@ def verify_with_poses(
         pixels = np.asarray(database.read_keypoints(image.image_id), np.float64)[:, :2]
         return np.asarray(camera.cam_from_img(pixels)), camera.cam_from_img_threshold(max_error * noise)
 
-    for name0, name1 in tqdm(pairs, desc="verify", unit="pair", disable=not progress):
+    for name0, name1 in Bar(pairs, desc="verify", unit="pair", disable=not progress):
         image0, image1 = images[name0], images[name1]
         if not database.exists_matches(image0.image_id, image1.image_id):
             continue

@@ -6,20 +6,20 @@ import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pycolmap
-from tqdm import tqdm
 
 from posfeat_hloc.errors import ConfigurationError, MappingError
 from posfeat_hloc.runtime.output import writing_remedy
-from posfeat_hloc.runtime.progress import waiting
+from posfeat_hloc.runtime.progress import Bar, waiting
 from posfeat_hloc.sfm.model_integrity import check_lengths
+from posfeat_hloc.sfm.options import Mapper
 from posfeat_hloc.sfm.point_colors import colour_points, readable_colours
 
 MAPPED_BY = 3
 """Grows when mapping here changes, so that models are made anew."""
-MAPPERS = ("incremental", "global", "hierarchical")
+MAPPERS = get_args(Mapper)
 
 
 @dataclass(frozen=True)
@@ -245,7 +245,7 @@ def _run_incremental(
     """
     with pycolmap.Database.open(database) as db:
         total = db.num_images()
-    with tqdm(total=total, desc="map", unit="image", disable=not progress) as bar:
+    with Bar(total=total, desc="map", unit="image", disable=not progress) as bar:
         first, following = _counters(bar)
 
         def run(folder: Path, start: Path | str = "") -> dict[int, pycolmap.Reconstruction]:
@@ -304,7 +304,7 @@ def _run_global(
     return pycolmap.global_mapping(database, images, output, global_options)
 
 
-def _counters(bar: tqdm) -> tuple[Callable[[], None], Callable[[], None]]:  # type: ignore[type-arg]
+def _counters(bar: Bar) -> tuple[Callable[[], None], Callable[[], None]]:  # type: ignore[type-arg]
     """Callbacks that count registered images; a further model starts at its first pair."""
 
     def advance(count: int) -> None:

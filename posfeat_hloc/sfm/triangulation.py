@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pycolmap
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from posfeat_hloc.errors import ConfigurationError, MappingError, StoreError
+from posfeat_hloc.runtime.progress import Bar
 from posfeat_hloc.sfm.colmap_messages import colmap_messages
 from posfeat_hloc.sfm.database import MIN_MATCHES, verify
 from posfeat_hloc.sfm.pairs import Pair, unique_pairs
@@ -167,7 +167,7 @@ def import_matches(
     Raises:
         StoreError: matches are missing, or name keypoints that are not there.
     """
-    for name0, name1 in tqdm(pairs, desc="import", unit="pair", disable=not progress):
+    for name0, name1 in Bar(pairs, desc="import", unit="pair", disable=not progress):
         count0, count1 = counts[name0], counts[name1]
         indices = matches.read(name0, name1, count0).pairs()
         if len(indices) and (indices.max(axis=0) >= (count0, count1)).any():

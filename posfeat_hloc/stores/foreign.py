@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import h5py
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from posfeat_hloc.errors import ImageError, StoreError
 from posfeat_hloc.images.decoding import read_size
+from posfeat_hloc.runtime.progress import Bar
 
 if TYPE_CHECKING:
     from posfeat_hloc.stores.features import FeatureStore
@@ -33,7 +33,7 @@ def say_once(path: Path, text: str, kind: str) -> None:
     """Print a note about a file on stderr, once for each kind of note, without breaking a progress bar."""
     if (path, kind) not in _SAID:
         _SAID.add((path, kind))
-        tqdm.write(f"note: {path}: {text}", file=sys.stderr)
+        Bar.write(f"note: {path}: {text}", file=sys.stderr)
 
 
 def why_incomplete(group: h5py.Group) -> str:

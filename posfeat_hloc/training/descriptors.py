@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from posfeat_hloc.errors import ConfigurationError, TrainingError
 from posfeat_hloc.networks.precision import inference_precision
 from posfeat_hloc.runtime.memory import keep_large_blocks
+from posfeat_hloc.runtime.progress import Bar
 from posfeat_hloc.training.dense_networks import DenseNetwork
 from posfeat_hloc.training.description_loss import description_loss
 from posfeat_hloc.training.line_to_window import LineToWindowOptions, line_to_window, query_points
@@ -168,7 +168,7 @@ class DescriptorTrainer:
             self.folder.log({"step": 0} | metrics)
         total: dict[str, Any] = {}
         counted, start = 0, time.perf_counter()
-        with tqdm(total=opt.steps, initial=self.step, disable=not progress, desc="train", unit="step") as bar:
+        with Bar(total=opt.steps, initial=self.step, disable=not progress, desc="train", unit="step") as bar:
             while self.step < opt.steps:
                 for name, value in self.train_step().items():
                     total[name] = total.get(name, 0) + value

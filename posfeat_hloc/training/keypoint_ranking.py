@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from posfeat_hloc.networks.precision import inference_precision
 from posfeat_hloc.networks.small import log_curvatures, positive, to_grey
+from posfeat_hloc.runtime.progress import Bar
 from posfeat_hloc.training.dense_networks import PoSFeatMaps
 from posfeat_hloc.training.relight import relight
 from posfeat_hloc.training.run_folder import RunFolder
@@ -144,7 +144,7 @@ class RankingTrainer:
         metrics = self.validate()
         self.folder.log({"step": self.step} | metrics)
         start = time.perf_counter()
-        with tqdm(total=opt.steps, initial=self.step, disable=not progress, desc="train", unit="step") as bar:
+        with Bar(total=opt.steps, initial=self.step, disable=not progress, desc="train", unit="step") as bar:
             while self.step < opt.steps:
                 loss = self.train_step()
                 self.step += 1

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.networks.l2net import PATCH_SIZE, L2Net, read_map
 from posfeat_hloc.networks.precision import inference_precision
+from posfeat_hloc.runtime.progress import Bar
 from posfeat_hloc.training.losses import distance_matrix, hardest_in_batch_loss, second_order_similarity
 from posfeat_hloc.training.run_folder import RunFolder
 from posfeat_hloc.training.views import RandomMix, ViewPair
@@ -103,7 +103,7 @@ class PatchTrainer:
     def run(self, progress: bool = True) -> L2Net:
         """Train up to the last step and return the network in evaluation mode."""
         opt = self.options
-        with tqdm(total=opt.steps, initial=self.step, disable=not progress, desc="train", unit="step") as bar:
+        with Bar(total=opt.steps, initial=self.step, disable=not progress, desc="train", unit="step") as bar:
             while self.step < opt.steps:
                 start = time.perf_counter()
                 loss = self.train_step()

@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from tqdm import tqdm
 
 from posfeat_hloc.errors import ConfigurationError, TrainingError
 from posfeat_hloc.networks.posfeat import PoSFeat
 from posfeat_hloc.networks.precision import inference_precision
 from posfeat_hloc.runtime.memory import keep_large_blocks
+from posfeat_hloc.runtime.progress import Bar
 from posfeat_hloc.training.distillation import Teacher
 from posfeat_hloc.training.posed_batches import Batch, PosedDataset, batches
 from posfeat_hloc.training.posed_pairs import PosedPair
@@ -197,7 +197,7 @@ class PoSFeatTrainer:
             self.processes.rank,
             self.processes.count,
         )
-        with tqdm(total=opt.steps, initial=self.step, disable=not (progress and chief), desc=opt.stage) as bar:
+        with Bar(total=opt.steps, initial=self.step, disable=not (progress and chief), desc=opt.stage) as bar:
             while self.step < opt.steps:
                 start = time.perf_counter()
                 report = self._train_step(objective, [next(stream) for _ in range(opt.accumulate)])

@@ -11,9 +11,8 @@ from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-from tqdm import tqdm
-
 from posfeat_hloc.runtime.locks import HeldLock
+from posfeat_hloc.runtime.progress import Bar
 
 TIMEOUT = 30.0
 """Seconds without an answer after which a connection counts as broken."""
@@ -76,7 +75,7 @@ def _fetch_rest(url: str, partial: Path, name: str, progress: bool) -> None:
         total = start + int(length) if length else None
         with (
             open(partial, "r+b" if start else "wb") as file,
-            tqdm(
+            Bar(
                 desc=name, total=total, initial=start, unit="B", unit_scale=True, disable=not progress, ncols=79
             ) as bar,
         ):

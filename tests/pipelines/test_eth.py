@@ -1,4 +1,4 @@
-"""The command on a rendered scene with true cameras, and how it calls pipelines.sfm."""
+"""The command on a rendered scene with true cameras, and how it reconstructs."""
 
 import csv
 import shutil
@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines import eth, sfm
-from pipelines.summary import Run
+from pipelines import eth
 from posfeat_hloc.errors import MappingError
 from posfeat_hloc.sfm import dense_stereo
 from posfeat_hloc.sfm.reconstruction import ModelSummary, read_model
+from posfeat_hloc.sfm.summary import SfmResult
 from tests.rendering import HEIGHT, WIDTH, calibration, write_scene
 
 
@@ -92,41 +92,41 @@ def test_running_again_keeps_the_model_and_says_what_the_database_lists(finished
 def fake_sfm(monkeypatch, failing=()):
     commands = []
 
-    def run(args):
-        commands.append(args)
-        if args.feature in failing:
+    def run(images, output, options, reporter):
+        commands.append((images, output, options))
+        if options.feature in failing:
             raise MappingError("it broke")
-        return Run(images=4, models=[ModelSummary("nowhere", 4, 10, 50, 5.0, 5.0, 0.5)])
+        return SfmResult(images=4, models=[ModelSummary("nowhere", 4, 10, 50, 5.0, 5.0, 0.5)])
 
-    monkeypatch.setattr(sfm, "sfm", run)
+    monkeypatch.setattr("posfeat_hloc.evaluation.eth.reconstruct", run)
     return commands
 
 
-def test_options_reach_pipelines_sfm(fountain, tmp_path, monkeypatch):
+def test_options_reach_the_reconstructions(fountain, tmp_path, monkeypatch):
     commands = fake_sfm(monkeypatch)
     shutil.copytree(fountain / "images", tmp_path / "sets/a/images")
     shutil.copytree(fountain / "images", tmp_path / "sets/b/images")
     arguments = ["--dataset", str(tmp_path / "sets"), "--output", str(tmp_path / "out")]
     features = ["--features", "sift", "d2d-hardnet", "--weights", "d2d-hardnet=w.pth"]
     assert eth.main([*arguments, *features, "--max-keypoints", "99", "--exhaustive-up-to", "3"]) == 0
-    assert [(c.images.parent.name, c.feature, c.weights) for c in commands] == [
+    assert [(images.parent.name, c.feature, c.weights) for images, _, c in commands] == [
         ("a", "sift", None), ("a", "d2d-hardnet", "w.pth"), ("b", "sift", None), ("b", "d2d-hardnet", "w.pth")
     ]  # fmt: skip
-    assert {c.max_keypoints for c in commands} == {99}
-    assert {c.pairs for c in commands} == {"retrieval"}
-    assert commands[1].output == tmp_path / "out/a/d2d-hardnet"
+    assert {c.max_keypoints for _, _, c in commands} == {99}
+    assert {c.pairs for _, _, c in commands} == {"retrieval"}
+    assert commands[1][1] == tmp_path / "out/a/d2d-hardnet"
     commands.clear()
     features = ["--features", "d2d-hardnet", "d2d-hardnet:resize_max=3072", "--weights", "d2d-hardnet=w.pth"]
     assert eth.main([*arguments, *features]) == 0
-    assert [(c.feature, c.weights, c.output.name) for c in commands[:2]] == [
+    assert [(c.feature, c.weights, output.name) for _, output, c in commands[:2]] == [
         ("d2d-hardnet", "w.pth", "d2d-hardnet"),
         ("d2d-hardnet:resize_max=3072", "w.pth", "d2d-hardnet_resize_max=3072"),
     ]
     commands.clear()
     assert eth.main([*arguments, "--features", "sift", "--exhaustive-up-to", "4"]) == 0
-    assert {c.pairs for c in commands} == {"exhaustive"}
+    assert {c.pairs for _, _, c in commands} == {"exhaustive"}
     assert eth.main([*arguments, "--features", "sift", "--pairs", "sequential"]) == 0
-    assert commands[-1].pairs == "sequential"
+    assert commands[-1][2].pairs == "sequential"
 
 
 def test_one_failure_does_not_stop_the_others(fountain, tmp_path, monkeypatch, capsys):
@@ -147,7 +147,7 @@ def test_one_failure_does_not_stop_the_others(fountain, tmp_path, monkeypatch, c
 
 
 def test_sets_without_a_model_or_with_too_few_poses_keep_their_row(fountain, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(sfm, "sfm", lambda args: Run(images=4))
+    monkeypatch.setattr("posfeat_hloc.evaluation.eth.reconstruct", lambda *_: SfmResult(images=4))
     command = ["--dataset", str(fountain), "--output", str(tmp_path), "--features", "sift"]
     assert eth.main(command) == 1
     row = rows(tmp_path / "eth.csv")[0]
@@ -161,21 +161,22 @@ def test_sets_without_a_model_or_with_too_few_poses_keep_their_row(fountain, tmp
 def test_wrong_folders_and_options_end_with_a_message(fountain, tmp_path, capsys):
     (tmp_path / "notes").mkdir()
     (tmp_path / "bad/images").mkdir(parents=True)
+    with pytest.raises(SystemExit):
+        eth.main(["--dataset", str(fountain), "--feature", "sift"])
+    assert "--feature sift" in capsys.readouterr().err.splitlines()[-1]
     assert eth.main(["--dataset", str(tmp_path / "nowhere")]) == 1
     assert eth.main(["--dataset", str(tmp_path)]) == 1
-    assert eth.main(["--dataset", str(fountain), "--feature", "sift"]) == 1
     assert eth.main(["--dataset", str(fountain), "--weights", "sift=w.pth"]) == 1
     shutil.copytree(fountain / "images", tmp_path / "bad/images", dirs_exist_ok=True)
     (tmp_path / "bad/database.db").write_text("not SQLite" * 100)
     assert eth.main(["--dataset", str(tmp_path / "bad")]) == 1
     lines = capsys.readouterr().err.strip().splitlines()
-    assert len(lines) == 5
+    assert len(lines) == 4
     assert "no such folder; expected <set>/images/" in lines[0]
     assert "expected <set>/images/" in lines[1]
     assert "found bad, notes" in lines[1]
-    assert "--feature: use --dataset and --features" in lines[2]
-    assert "sift is not among --features" in lines[3]
-    assert "bad/database.db: is not a COLMAP database" in lines[4]
+    assert "--weights 'sift=w.pth': sift is not among the features" in lines[2]
+    assert "bad/database.db: is not a COLMAP database" in lines[3]
 
 
 def test_dense_points_are_made_once_for_a_model(tmp_path, monkeypatch):

@@ -1,8 +1,8 @@
 import pytest
 
-from pipelines.feature_list import choose_features
 from posfeat_hloc import confs
 from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.extractors.choice import choose_features
 
 
 def test_options_weights_and_files():
@@ -34,7 +34,7 @@ def test_options_weights_and_files():
         (["sift:fast"], [], "'fast' is not OPTION=VALUE"),
         (["sift"], ["w.pth"], "give FEATURE=FILE"),
         (["sift"], ["sift=w.pth"], "sift has no weights"),
-        (["sift"], ["d2d-hardnet=w.pth"], "d2d-hardnet is not among --features"),
+        (["sift"], ["d2d-hardnet=w.pth"], "d2d-hardnet is not among the features"),
     ],
 )
 def test_what_cannot_be_read_is_named(features, weights, message):

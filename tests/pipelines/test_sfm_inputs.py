@@ -13,10 +13,12 @@ import pycolmap
 import pytest
 from PIL import Image
 
-from pipelines import sfm, sfm_pairs
-from pipelines.summary import Run
+from pipelines import sfm
 from posfeat_hloc.evaluation.poses import TrueCamera, pose_errors
 from posfeat_hloc.extract_features import ExtractionReport
+from posfeat_hloc.sfm import pair_choice
+from posfeat_hloc.sfm.job import Job
+from posfeat_hloc.sfm.options import SfmOptions, complete
 from posfeat_hloc.sfm.reconstruction import read_model
 from tests.images.video.scenes import write_video
 from tests.rendering import HEIGHT, WIDTH, View, arc, render, write_scene
@@ -189,28 +191,32 @@ def test_loops_are_closed_by_similarity(tmp_path: Path, monkeypatch: pytest.Monk
         orders = [sorted(range(10), key=lambda j, i=i: abs(places[i] - places[j])) for i in range(10)]  # type: ignore[misc]
         return [(names[i], names[j]) for i, order in enumerate(orders) for j in [j for j in order if j != i][:count]]
 
-    monkeypatch.setattr(sfm_pairs, "describe_images", lambda *_, **__: ExtractionReport(extracted=names))
-    monkeypatch.setattr(sfm_pairs, "retrieve", retrieve)
-    options = ["--images", str(tmp_path), "--pairs", "sequential", "--overlap", "2", "--neighbors", "1", "--quiet"]
-    alone = sfm_pairs.choose_pairs(sfm.arguments(options), names, names, tmp_path, Run(), None)
+    monkeypatch.setattr(pair_choice, "describe_images", lambda *_, **__: ExtractionReport(extracted=names))
+    monkeypatch.setattr(pair_choice, "retrieve", retrieve)
+
+    def job(usable: list[str], loops: bool) -> Job:
+        options = SfmOptions(pairs="sequential", overlap=2, neighbors=1, loop_closure=loops)
+        return Job(tmp_path, tmp_path, options, usable=usable)
+
+    alone = pair_choice.choose_pairs(job(names, False), names)
     assert (len(alone), asked) == (9 + 8, [])
-    done = Run()
-    closing = sfm.arguments([*options, "--loop-closure"])
-    found = sfm_pairs.choose_pairs(closing, names, names, tmp_path, done, None)
+    closing = job(names, True)
+    found = pair_choice.choose_pairs(closing, names)
     assert found[: len(alone)] == alone
     loops = {frozenset(int(name[0]) for name in pair) for pair in found[len(alone) :]}
     # the turning point is in the overlap, so its images meet the next best
     assert loops == {frozenset(pair) for pair in ((0, 9), (1, 8), (2, 7), (3, 6), (4, 7), (5, 2))}
     assert asked == [1 + 2 * 2]  # so many that one is left without the neighbours in time
-    assert set(done.seconds) == {"retrieve"}
-    few = sfm_pairs.choose_pairs(closing, names[:3], names[:3], tmp_path, Run(), None)
+    assert set(closing.result.seconds) == {"retrieve"}
+    few = pair_choice.choose_pairs(job(names[:3], True), names[:3])
     assert (len(few), len(asked)) == (3, 1)  # nothing is far apart
 
 
-def test_defaults_are_those_of_the_input(tmp_path: Path) -> None:
-    photographs = sfm.arguments(["--images", "x"])
+def test_defaults_are_those_of_the_input() -> None:
+    photographs = complete(SfmOptions(), Path("x"))
     assert (photographs.pairs, photographs.camera, photographs.loop_closure) == (None, "auto", False)  # by their number
-    video = sfm.arguments(["--video", "x.mp4"])
+    walk = (Path("x.mp4"),)
+    video = complete(SfmOptions(video=walk), None)
     assert (video.pairs, video.camera, video.loop_closure) == ("sequential", "folder", True)
-    assert not sfm.arguments(["--video", "x.mp4", "--no-loop-closure"]).loop_closure
-    assert not sfm.arguments(["--video", "x.mp4", "--pairs", "exhaustive", "--camera", "auto"]).loop_closure
+    assert not complete(SfmOptions(video=walk, loop_closure=False), None).loop_closure
+    assert not complete(SfmOptions(video=walk, pairs="exhaustive", camera="auto"), None).loop_closure

@@ -5,19 +5,26 @@ from __future__ import annotations
 import json
 import shlex
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from pipelines import sfm
-from pipelines.sfm_inputs import image_names
-from pipelines.sfm_meant import pairs_meant
-from pipelines.sfm_pairs import default_pairs
-from pipelines.sfm_start import choose_and_tell, only_size_without_exif
-from pipelines.summary import Run, counted, listing
-from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.cli.arguments import flag
+from posfeat_hloc.cli.main import parsed
+from posfeat_hloc.cli.sfm import pairs_meant
+from posfeat_hloc.errors import ConfigurationError, wording
 from posfeat_hloc.report.reproducibility import command_line
+from posfeat_hloc.runtime.reporter import Terminal
+from posfeat_hloc.runtime.skipped import counted, listing
+from posfeat_hloc.sfm.camera_choice import choose_cameras, only_size_without_exif
+from posfeat_hloc.sfm.inputs import image_names
+from posfeat_hloc.sfm.job import Job
+from posfeat_hloc.sfm.options import SfmOptions
+from posfeat_hloc.sfm.pair_choice import choose_default_pairs, default_pairs
+from posfeat_hloc.sfm.pipeline import start
 
 Output = pytest.CaptureFixture[str]
 
@@ -32,17 +39,21 @@ def write(folder: Path, *names: str, size: tuple[int, int] = (40, 30), focal: fl
     return folder
 
 
+def arguments(*given: str) -> Any:
+    return parsed(["sfm", *given])[1]
+
+
 def test_a_folder_alone_is_the_images() -> None:
-    assert sfm.arguments(["photos"]) == sfm.arguments(["--images", "photos"])
+    assert arguments("photos").images == arguments("--images", "photos").images == Path("photos")
     with pytest.raises(ConfigurationError, match="a second folder"):
-        sfm.arguments(["photos", "--images", "more"])
+        arguments("photos", "--images", "more")
 
 
 def test_a_video_as_images_is_the_video(tmp_path: Path, capsys: Output) -> None:
     clip = tmp_path / "Clip.MP4"
     clip.touch()
-    found = sfm.arguments(["--images", str(clip)])
-    assert (found.video, found.pairs, found.camera) == ([clip], "sequential", "folder")
+    found = arguments("--images", str(clip)).options
+    assert (found.video, found.pairs, found.camera) == ((clip,), "sequential", "folder")
     assert capsys.readouterr().out == f"note: {clip} is taken as --video\n"
 
 
@@ -67,7 +78,7 @@ def test_other_files_as_images_are_refused_with_the_cure(name: str, cure: str, t
 def test_no_input_and_two_are_refused() -> None:
     for given, told in (([], "no input"), (["--demo", "--images", "x"], "renders its own")):
         with pytest.raises(ConfigurationError, match=told):
-            sfm.arguments(given)
+            arguments(*given)
 
 
 @pytest.mark.parametrize(
@@ -91,15 +102,16 @@ def test_pairs_that_are_nothing_get_a_suggestion(tmp_path: Path) -> None:
 
 
 def test_camera_models_in_small_letters() -> None:
-    assert sfm.arguments(["x", "--camera-model", "pinhole"]).camera_model == "PINHOLE"
+    assert arguments("x", "--camera-model", "pinhole").options.camera_model == "PINHOLE"
 
 
 def test_photographs_and_videos_share_a_folder_of_the_run(tmp_path: Path) -> None:
-    found = sfm.arguments(["--images", "photos", "--video", "walk.mp4", "--output", str(tmp_path)])
-    assert (found.photos, found.images, found.camera) == (Path("photos"), tmp_path / "images", "auto")
-    assert sfm.Settings.of(found).camera.videos == ("walk",)
-    line = shlex.split(command_line("sfm", vars(found)))
-    assert sfm.arguments(line[3:]) == found
+    found = arguments("--images", "photos", "--video", "walk.mp4", "--output", str(tmp_path))
+    job = start(found.images, found.output, found.options)
+    assert (job.photos, job.images, job.options.camera) == (Path("photos"), tmp_path / "images", "auto")
+    assert job.settings.camera.videos == ("walk",)
+    again = parsed(shlex.split(command_line("sfm", job.record))[1:])[1]
+    assert (again.images, again.output, again.options) == (found.images, found.output, found.options)
 
 
 def test_more_than_200_images_are_paired_by_similarity() -> None:
@@ -107,7 +119,7 @@ def test_more_than_200_images_are_paired_by_similarity() -> None:
     chosen, why = default_pairs(1500)
     assert chosen == "retrieval"
     assert why.startswith("1500 images have 1 124 250 pairs")
-    assert "--pairs exhaustive" in why
+    assert "pairs=exhaustive" in why
 
 
 @pytest.mark.parametrize(
@@ -123,20 +135,21 @@ def test_camera_single_is_suggested_before_the_run(
     names = [f"{i}.jpg" for i in range(len(sizes))]
     for i, (name, size) in enumerate(zip(names, sizes, strict=True)):
         write(tmp_path / "photos", name, size=size, focal=focal if i == 1 else None)
-    run, args = Run(), sfm.arguments([str(tmp_path / "photos")])
-    choose_and_tell(args, names, run)
-    assert args.pairs == "exhaustive"
-    assert (only_size_without_exif(args.images, names) is not None) == told
-    assert ("--camera single" in capsys.readouterr().out) == told
-    assert len(run.told) == told
-    choose_and_tell(sfm.arguments([str(tmp_path / "photos"), "--camera", "single"]), names, run)
-    assert len(run.told) == told
+    for given, expected in ((None, told), ("image", False)):
+        job = start(tmp_path / "photos", tmp_path, SfmOptions(camera=given), Terminal())  # type: ignore[arg-type]
+        with wording(flag):
+            choose_default_pairs(job, names)
+            choose_cameras(job, names)
+        assert job.options.pairs == "exhaustive"
+        assert (only_size_without_exif(job.images, names) is not None) == told
+        assert ("--camera single" in capsys.readouterr().out) == expected
+        assert len(job.result.told) == expected
 
 
 def test_a_list_of_images_chooses_and_complains(tmp_path: Path, capsys: Output) -> None:
     photos, chosen = write(tmp_path / "photos", "a.jpg", "b.jpg", "c.jpg"), tmp_path / "list.txt"
     chosen.write_text("c.jpg\n\na.jpg\nc.jpg\n")
-    assert image_names(sfm.arguments([str(photos), "--image-list", str(chosen)])) == ["a.jpg", "c.jpg"]
+    assert image_names(Job(photos, tmp_path, SfmOptions(image_list=chosen))) == ["a.jpg", "c.jpg"]
     chosen.write_text("c.jpg\nphotos/a.jpg\n")
     assert sfm.main([str(photos), "--image-list", str(chosen), "--output", str(tmp_path / "out")]) == 1
     assert "'photos/a.jpg' is not in" in (error := capsys.readouterr().err)

@@ -1,19 +1,20 @@
-"""The confs that a command line of pipelines.sfm asks for."""
+"""The confs that the options of a reconstruction ask for."""
 
 from dataclasses import fields
 from importlib import import_module
 
 import pytest
 
-from pipelines.sfm_options import configurations, parser
+from pipelines import sfm
 from posfeat_hloc import confs, extractors
+from posfeat_hloc.sfm.options import SfmOptions
+from posfeat_hloc.sfm.settings import configurations
 
 
 @pytest.mark.parametrize("name", confs.extractors)
 def test_every_feature_takes_a_number_of_keypoints(name: str) -> None:
     before = extractors.keypoint_limit(confs.extractors[name]["model"])
-    args = parser(None).parse_args(["--images", "x", "--feature", name, "--max-keypoints", "77", "--max-size", "640"])
-    feature, _ = configurations(args)
+    feature, _ = configurations(SfmOptions(feature=name, max_keypoints=77, max_size=640))
     assert extractors.keypoint_limit(feature["model"]) == 77
     assert feature["preprocessing"]["resize_max"] == 640
     known = {
@@ -25,7 +26,7 @@ def test_every_feature_takes_a_number_of_keypoints(name: str) -> None:
 
 def test_a_feature_with_other_options() -> None:
     text = "d2d-hardnet:resize_max=3072:terms=absolute"
-    feature, matcher = configurations(parser(None).parse_args(["--images", "x", "--feature", text]))
+    feature, matcher = configurations(SfmOptions(feature=text))
     expected = confs.extractors["d2d-hardnet"]
     assert feature["model"] == expected["model"] | {"terms": "absolute"}
     assert feature["preprocessing"] == expected["preprocessing"] | {"resize_max": 3072}
@@ -38,5 +39,5 @@ def test_a_feature_with_other_options() -> None:
 )
 def test_what_is_no_feature(text: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        parser(None).parse_args(["--images", "x", "--feature", text])
+        sfm.main(["--images", "x", "--feature", text])
     assert message in capsys.readouterr().err

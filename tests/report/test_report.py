@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 import shutil
+from argparse import Namespace
 
 import numpy as np
 import pytest
@@ -13,12 +14,14 @@ pytest.importorskip("plotly", reason='the report needs pip install ".[report]"')
 pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
 
-from pipelines import report as hook
 from pipelines import sfm
 from posfeat_hloc.__main__ import main
+from posfeat_hloc.cli import page as hook
+from posfeat_hloc.cli.main import parsed
 from posfeat_hloc.features import Features
 from posfeat_hloc.report.page import write_report
 from posfeat_hloc.report.reproducibility import command_line
+from posfeat_hloc.sfm.pipeline import start
 from posfeat_hloc.stores import FeatureStore
 from tests.rendering import write_scene
 
@@ -99,7 +102,7 @@ def test_photographs_that_have_moved(run, output):
     summary["command"]["images"] = "/nowhere/photos"
     (output / "summary.json").write_text(json.dumps(summary))
     text = text_of(page_of(output))
-    assert "The photographs are not at /nowhere/photos: pictures are left out. Name their folder by --images." in text
+    assert "The photographs are not at /nowhere/photos: pictures are left out. Name their folder by images." in text
     assert "Match graph" in text
     assert "Photographs and keypoints" in text_of(page_of(output, run / "photos"))
 
@@ -172,15 +175,16 @@ def test_a_hundred_photographs_stay_below_ten_megabytes(tmp_path):
 def test_the_command_says_what_was_done():
     given = ["--images", "my photos", "--pairs", "sequential", "--camera", "single", "--camera-model", "PINHOLE"]
     given += ["--camera-params", "500,500.5,320,240", "--max-size", "800"]
-    args = sfm.arguments(given)
-    line = shlex.split(command_line("sfm", vars(args)))
-    assert line[:3] == ["python", "-m", "pipelines.sfm"]
-    assert sfm.arguments(line[3:]) == args
+    args = parsed(["sfm", *given])[1]
+    line = shlex.split(command_line("sfm", start(args.images, args.output, args.options).record))
+    assert line[:2] == ["posfeat-hloc", "sfm"]
+    again = parsed(line[1:])[1]
+    assert (again.images, again.output, again.options) == (args.images, args.output, args.options)
 
 
 def test_what_is_missing_is_said_in_one_line(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("posfeat_hloc.commands.report.NEEDED", ("jinja2", "no_such_package"))
-    hook.write_page(tmp_path, sfm.arguments(["--images", "x"]))
+    monkeypatch.setattr("posfeat_hloc.cli.page.NEEDED", ("jinja2", "no_such_package"))
+    hook.write_page(tmp_path, Namespace(no_report=False))
     said = capsys.readouterr().out
     assert said == '  report              none: no_such_package not installed (pip install ".[report]")\n'
     assert main(["report", str(tmp_path)]) == 1
@@ -188,13 +192,13 @@ def test_what_is_missing_is_said_in_one_line(tmp_path, monkeypatch, capsys):
 
 
 def test_a_run_ends_with_its_page(output, capsys):
-    hook.write_page(output, sfm.arguments(["--images", "x"]))
+    hook.write_page(output, Namespace(no_report=False))
     assert capsys.readouterr().out == f"  report              {output / 'report.html'}\n"
     assert (output / "report.html").stat().st_size > 4e6
 
 
 def test_a_page_that_fails_does_not_spoil_the_run(tmp_path, monkeypatch, capsys):
-    hook.write_page(tmp_path / "none", sfm.arguments(["--images", "x"]))
+    hook.write_page(tmp_path / "none", Namespace(no_report=False))
     assert "report              none: ConfigurationError" in capsys.readouterr().out
-    hook.write_page(tmp_path, sfm.arguments(["--images", "x", "--no-report"]))
+    hook.write_page(tmp_path, Namespace(no_report=True))
     assert capsys.readouterr().out == ""

@@ -21,7 +21,7 @@ def test_other_inputs_are_refused_with_both_paths(tmp_path: Path) -> None:
     claim(output, [first])
     with pytest.raises(ConfigurationError, match=rf"holds results of {first}, and this run is of {second}") as caught:
         claim(output, [second])
-    assert f"--output {tmp_path / 'outputs/b-images'}" in str(caught.value)
+    assert f"output={tmp_path / 'outputs/b-images'}" in str(caught.value)
     with pytest.raises(ConfigurationError, match=f"results of {first}, and this run is of --demo"):
         claim(output, ["--demo"])
 

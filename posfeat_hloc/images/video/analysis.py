@@ -12,10 +12,10 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from posfeat_hloc.errors import ImageError
 from posfeat_hloc.images.decoding import resize
+from posfeat_hloc.runtime.progress import Bar
 
 Picture = NDArray[np.uint8]
 
@@ -53,7 +53,7 @@ def analyse(path: Path, progress: bool = True) -> Analysis:
     before: Picture | None = None
     with open_video(path) as video:
         expected = max(0, int(video.get(cv2.CAP_PROP_FRAME_COUNT)))
-        with tqdm(total=expected or None, desc=f"watch {path.name}", unit="frame", disable=not progress) as bar:
+        with Bar(total=expected or None, desc=f"watch {path.name}", unit="frame", disable=not progress) as bar:
             for frame in frames_of(video):
                 picture = resize(np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY), np.uint8), _SIZE)
                 sharpness.append(float(cv2.Laplacian(picture, cv2.CV_64F).var()))

@@ -16,6 +16,7 @@ import numpy as np
 import pycolmap
 
 from posfeat_hloc.confs import RESIZE_MAX
+from posfeat_hloc.errors import Option
 from posfeat_hloc.sfm.acontrario import keeps_lines_straight
 from posfeat_hloc.sfm.diagnosis.geometric_checks import chain_disagreement, focal_factor, rotation_deviation
 from posfeat_hloc.sfm.diagnosis.image_checks import FLAT, MASKED, Pictures
@@ -36,7 +37,6 @@ from posfeat_hloc.sfm.diagnosis.reasons import (
     SURE_FOCAL,
     Reason,
 )
-from posfeat_hloc.sfm.diagnosis.remedies import Remedy
 from posfeat_hloc.sfm.match_graph import MatchGraph
 
 _STRONGEST = 10  # pairs of an image that are looked at
@@ -53,7 +53,7 @@ class Doctor:
     Args:
         graph: of the database.
         models: the largest first.
-        command: options of ``pipelines.sfm``, by which a measurement becomes advice.
+        command: recorded options of the reconstruction, by which a measurement becomes advice.
         pictures: where pictures and masks are.
 
     Attributes:
@@ -121,15 +121,15 @@ class Doctor:
             return Reason("blank picture", f"grey values differ by {contrast:.1f} of 255; {count} keypoints")
         return Reason("too few keypoints", f"{count}, where the median image has {middle:g}", self._larger(name))
 
-    def _larger(self, name: str) -> tuple[Remedy, ...]:
+    def _larger(self, name: str) -> tuple[Option, ...]:
         """More pixels, where the file has more than were used; more keypoints, where the limit was reached."""
         longest = max(self.graph.cameras[name].width, self.graph.cameras[name].height)
         limit = int(self.command.get("max_keypoints") or MAX_KEYPOINTS)
         found = []
         if longest > 1.2 * self.max_size:
-            found.append(Remedy("--max-size", str(min(max(2 * self.max_size, RESIZE_MAX), longest))))
+            found.append(Option("max_size", str(min(max(2 * self.max_size, RESIZE_MAX), longest))))
         if self.graph.keypoints[name] > 0.9 * limit:
-            found.append(Remedy("--max-keypoints", str(2 * limit)))
+            found.append(Option("max_keypoints", str(2 * limit)))
         return tuple(found)
 
     def _scale(self, name: str) -> Reason | None:
@@ -144,7 +144,7 @@ class Doctor:
         if smaller < SMALLEST or larger < OFF_SCALE * smaller:
             return None
         evidence = f"its longer side has {own} px for the features, that of most others {rest} px"
-        return Reason("different scale", evidence, (Remedy("--max-size", str(smaller)),))
+        return Reason("different scale", evidence, (Option("max_size", str(smaller)),))
 
     def _used_size(self, name: str) -> int:
         return min(self.max_size, max(self.graph.cameras[name].width, self.graph.cameras[name].height))
@@ -221,14 +221,14 @@ class Doctor:
         evidence = f"{focal:.0f} px, {origin}, but its {len(use)} best pairs fit {focal * factor:.0f} px"
         return Reason("wrong focal length", evidence, self._known_camera(name, focal * factor))
 
-    def _known_camera(self, name: str, focal: float) -> tuple[Remedy, ...]:
+    def _known_camera(self, name: str, focal: float) -> tuple[Option, ...]:
         """The intrinsics that were measured, for a camera that took all images."""
         camera = self.graph.cameras[name]
         if len({(other.width, other.height) for other in self.graph.cameras.values()}) > 1:
             return ()
         filled = pycolmap.Camera.create_from_model_name(1, camera.model_name, focal, camera.width, camera.height)
         params = ",".join(f"{value:.6g}" for value in filled.params)
-        return (Remedy("--camera-params", params, "if one camera with one zoom took them all"),)
+        return (Option("camera_params", params, "if one camera with one zoom took them all"),)
 
     def _repetition(self, name: str) -> Reason | None:
         total = wrong = 0

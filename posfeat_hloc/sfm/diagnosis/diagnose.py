@@ -11,10 +11,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from posfeat_hloc.errors import Option
 from posfeat_hloc.sfm.diagnosis.causes import Doctor
 from posfeat_hloc.sfm.diagnosis.image_checks import Pictures
 from posfeat_hloc.sfm.diagnosis.reasons import Reason
-from posfeat_hloc.sfm.diagnosis.remedies import Remedy, advise
+from posfeat_hloc.sfm.diagnosis.remedies import advise
 from posfeat_hloc.sfm.match_graph import MatchGraph
 from posfeat_hloc.sfm.reconstruction import read_model
 
@@ -29,7 +30,7 @@ class Cause:
     Attributes:
         name: one of :data:`posfeat_hloc.sfm.diagnosis.remedies.CAUSES`.
         images: their names.
-        advice: options of ``pipelines.sfm`` to try next, and what else helps.
+        advice: options to try next, and what else helps.
         options: (option, value) of the advice, the most promising first.
     """
 
@@ -66,7 +67,7 @@ class Diagnosis:
         return (
             f"all cameras look from within {self.one_side:.0f} degrees, and every pair was verified; if you walked "
             "around the subject, two sides that look alike were taken for one: name the pairs that really overlap by "
-            "--pairs FILE, or try --pairs sequential"
+            f"{Option('pairs', 'FILE')}, or try {Option('pairs', 'sequential')}"
         )
 
     @property
@@ -77,7 +78,7 @@ class Diagnosis:
         shortest, longest = self.focal_lengths
         return (
             f"{shortest:.0f} to {longest:.0f} px, estimated image by image; if one camera with one zoom took all of "
-            "them, --camera single is more exact"
+            f"them, {Option('camera', 'single')} is more exact"
         )
 
 
@@ -87,7 +88,7 @@ def diagnose(database: Path, models: Sequence[Path], command: Mapping[str, Any] 
     Args:
         database: COLMAP database, verified.
         models: folders of the models, largest first.
-        command: options of ``pipelines.sfm`` in use, so that nothing is advised that was tried.
+        command: recorded options of the reconstruction, so that nothing is advised that was tried.
 
     Raises:
         MappingError: the database or a model cannot be read.
@@ -110,31 +111,31 @@ def _grouped(reasons: Mapping[str, Reason], command: Mapping[str, Any], one_size
     causes = []
     for cause, names in ranked:
         advice = advise(cause, command, _joint([reasons[name].remedies for name in names]), one_size)
-        options = tuple((remedy.option, remedy.value) for remedy in advice.options)
+        options = tuple((remedy.name, remedy.value) for remedy in advice.options)
         causes.append(Cause(cause, tuple(names), str(advice), options))
     return causes
 
 
-def _joint(found: Sequence[tuple[Remedy, ...]]) -> list[Remedy]:
+def _joint(found: Sequence[tuple[Option, ...]]) -> list[Option]:
     """What is advised for several images at once: of a size the smallest, of a focal length one that they agree on."""
-    values: dict[str, list[Remedy]] = {}
+    values: dict[str, list[Option]] = {}
     for remedy in (remedy for remedies in found for remedy in remedies):
-        values.setdefault(remedy.option, []).append(remedy)
+        values.setdefault(remedy.name, []).append(remedy)
     joint = []
     for option, remedies in values.items():
-        if option == "--camera-params":
+        if option == "camera_params":
             joint += _one_focal_length(remedies)
-        elif option in ("--max-size", "--max-keypoints"):
+        elif option in ("max_size", "max_keypoints"):
             joint.append(min(remedies, key=lambda remedy: int(remedy.value)))
         else:
             joint.append(remedies[0])
     return joint
 
 
-def _one_focal_length(remedies: Sequence[Remedy]) -> list[Remedy]:
+def _one_focal_length(remedies: Sequence[Option]) -> list[Option]:
     lengths = [float(remedy.value.split(",")[0]) for remedy in remedies]
     others = {remedy.value.partition(",")[2] for remedy in remedies}  # of one size and model
     if len(others) > 1 or max(lengths) > (1 + _AGREEING) * min(lengths):
         return []
     middle = sorted(remedies, key=lambda remedy: float(remedy.value.split(",")[0]))[len(remedies) // 2]
-    return [Remedy(middle.option, f"{median(lengths):.0f},{others.pop()}", middle.condition)]
+    return [Option(middle.name, f"{median(lengths):.0f},{others.pop()}", middle.condition)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from posfeat_hloc.sfm.diagnosis.remedies import Remedy
+from posfeat_hloc.errors import Option
 
 FEW_KEYPOINTS = 100
 """Verification wants 15 matches that agree and a pose 30; of 100 keypoints rarely that many are seen elsewhere."""
@@ -52,7 +52,7 @@ class Reason:
 
     cause: str
     evidence: str
-    remedies: tuple[Remedy, ...] = ()
+    remedies: tuple[Option, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.cause}: {self.evidence}"

@@ -1,4 +1,4 @@
-"""What helps against the causes of a failed reconstruction: options of ``pipelines.sfm``, and what no option can do."""
+"""What helps against the causes of a failed reconstruction: options of a reconstruction, and what no option can do."""
 
 from __future__ import annotations
 
@@ -7,27 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from posfeat_hloc import confs
-
-
-@dataclass(frozen=True)
-class Remedy:
-    """An option that helps.
-
-    Attributes:
-        option, value: as on the command line.
-        condition: of the user's knowledge, under which it is right; empty for always.
-    """
-
-    option: str
-    value: str
-    condition: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.option} {self.value}" + (f" ({self.condition})" if self.condition else "")
-
-    def in_use(self, command: Mapping[str, Any]) -> bool:
-        """Whether a command line, by its attributes, has this option with this value."""
-        return str(command.get(self.option.removeprefix("--").replace("-", "_"))) == self.value
+from posfeat_hloc.errors import Option
 
 
 @dataclass(frozen=True)
@@ -39,15 +19,20 @@ class Advice:
         besides: what no option can do.
     """
 
-    options: tuple[Remedy, ...] = ()
+    options: tuple[Option, ...] = ()
     besides: str = ""
 
     def __str__(self) -> str:
         return "; ".join(part for part in (" or ".join(map(str, self.options)), self.besides) if part)
 
 
-_STRONG = (Remedy("--feature", confs.DEFAULT_FEATURE), Remedy("--feature", "d2d-hardnet-subpixel"))
-_ALL = Remedy("--pairs", "exhaustive")
+def in_use(option: Option, command: Mapping[str, Any]) -> bool:
+    """Whether recorded options have this one with this value."""
+    return str(command.get(option.name)) == option.value
+
+
+_STRONG = (Option("feature", confs.DEFAULT_FEATURE), Option("feature", "d2d-hardnet-subpixel"))
+_ALL = Option("pairs", "exhaustive")
 _SHOWN = 2
 
 _STANDARD = {
@@ -61,33 +46,33 @@ _STANDARD = {
     "disconnected component": Advice((_ALL, *_STRONG), "take photographs that overlap with both parts"),
     "same picture": Advice((), "leave out copies; photographs from one spot give no depth, so move between them"),
     "pure rotation": Advice((_ALL,), "take photographs from other places: turning on the spot gives no depth"),
-    "wrong focal length": Advice((Remedy("--camera", "single", "if one camera with one zoom took them all"),)),
+    "wrong focal length": Advice((Option("camera", "single", "if one camera with one zoom took them all"),)),
     "repeated structure": Advice(
-        (Remedy("--pairs", "sequential", "if the names are in the order of exposure"), Remedy("--matcher", "NN-ratio")),
-        "photographs with surroundings tell copies apart; --pairs FILE names the pairs that really overlap",
+        (Option("pairs", "sequential", "if the names are in the order of exposure"), Option("matcher", "NN-ratio")),
+        "photographs with surroundings tell copies apart; {pairs} names the pairs that really overlap",
     ),
     "too few matches": Advice(_STRONG, "take photographs between this view and the others"),
-    "unclear": Advice((Remedy("--mapper", "global"), *_STRONG), "look at its pairs in the report"),
+    "unclear": Advice((Option("mapper", "global"), *_STRONG), "look at its pairs in the report"),
 }  # fmt: skip
 
 CAUSES = tuple(_STANDARD)
 """Why an image may stay out of a model."""
 
 
-def advise(cause: str, command: Mapping[str, Any], measured: Sequence[Remedy] = (), one_size: bool = True) -> Advice:
+def advise(cause: str, command: Mapping[str, Any], measured: Sequence[Option] = (), one_size: bool = True) -> Advice:
     """What to try next against a cause.
 
     Args:
         cause: one of :data:`CAUSES`.
-        command: options in use, by their names on the command line with ``_`` for ``-``; these are not advised again.
+        command: options in use, by their names; these are not advised again.
         measured: what follows from the measurement that named the cause; comes first.
         one_size: whether all images have one, so that one camera can have taken them.
     """
     standard = _STANDARD[cause]
     single = one_size and command.get("camera_params") is None
-    wanted = [remedy for remedy in (*measured, *standard.options) if single or remedy.option != "--camera"]
-    left = [remedy for remedy in dict.fromkeys(wanted) if not remedy.in_use(command)]
+    wanted = [remedy for remedy in (*measured, *standard.options) if single or remedy.name != "camera"]
+    left = [remedy for remedy in dict.fromkeys(wanted) if not in_use(remedy, command)]
     besides = standard.besides
-    if cause == "wrong focal length" and not any(remedy.option == "--camera-params" for remedy in left):
-        besides = "give the intrinsics by --camera-params where they are known"
-    return Advice(tuple(left[:_SHOWN]), besides)
+    if cause == "wrong focal length" and not any(remedy.name == "camera_params" for remedy in left):
+        besides = f"give the intrinsics by {Option('camera_params')} where they are known"
+    return Advice(tuple(left[:_SHOWN]), besides.replace("{pairs}", str(Option("pairs", "FILE"))))

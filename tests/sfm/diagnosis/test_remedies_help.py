@@ -52,7 +52,7 @@ def test_pairs_that_were_not_tried(worlds):
             world.match_all("0", "1", "2", "3")  # 4 has no pair
             registered, cause = judged(world, folder, {"pairs": "sequential"})
             assert (registered, cause.name, cause.images) == (4, "no verified pair", ("4",))
-            assert cause.options[0] == ("--pairs", "exhaustive")
+            assert cause.options[0] == ("pairs", "exhaustive")
         else:
             world.match_all()
             assert judged(world, folder) == (5, None)
@@ -68,7 +68,7 @@ def test_two_groups_that_were_not_matched(worlds):
             world.match("4", "5")
             registered, cause = judged(world, folder, {"pairs": "retrieval"})
             assert (registered, cause.name, cause.images) == (4, "disconnected component", ("4", "5"))
-            assert cause.options[0] == ("--pairs", "exhaustive")
+            assert cause.options[0] == ("pairs", "exhaustive")
         else:
             world.match_all()
             assert judged(world, folder) == (6, None)
@@ -146,7 +146,7 @@ def test_a_facade_of_equal_windows(worlds):
         if name == "before":
             cause = diagnose(path, []).causes[0]
             assert cause.name == "repeated structure"
-            assert cause.options[0] == ("--pairs", "sequential")
+            assert cause.options[0] == ("pairs", "sequential")
         else:
             models = reconstruct(path, folder, folder / "sparse", progress=False)
             assert [model.registered for model in models] == [5]
@@ -165,7 +165,7 @@ def test_too_few_matches_where_keypoints_were_cut_off(worlds):
         registered, cause = judged(world, folder, {"max_keypoints": limit})
         if name == "before":
             assert (registered, cause.name, cause.images) == (4, "too few matches", ("4",))
-            assert cause.options[0] == ("--max-keypoints", str(2 * limit))
+            assert cause.options[0] == ("max_keypoints", str(2 * limit))
         else:
             assert (registered, cause) == (5, None)
 
@@ -173,7 +173,7 @@ def test_too_few_matches_where_keypoints_were_cut_off(worlds):
 @pytest.mark.parametrize(
     ("feature", "size", "told"),
     [
-        ("d2d-hardnet", (2560, 1920), ("different scale", (("--max-size", "640"),))),
+        ("d2d-hardnet", (2560, 1920), ("different scale", (("max_size", "640"),))),
         ("d2d-hardnet", (800, 600), ("no verified pair", ())),
         ("sift", (2560, 1920), ("no verified pair", ())),
     ],
@@ -208,7 +208,7 @@ def test_two_equal_facades_in_one_model_are_told(worlds):
         found = diagnose(path, [folder / "sparse/0"])
         if name == "alike":
             assert found.one_side == pytest.approx(35, abs=1)
-            assert "name the pairs that really overlap by --pairs" in found.about_one_side
+            assert "name the pairs that really overlap by pairs=FILE" in found.about_one_side
         else:
             assert (found.one_side, found.about_one_side) == (None, None)
 
@@ -233,8 +233,8 @@ def test_photographs_of_very_different_sizes(tmp_path):
     registered, causes = run(photos, tmp_path / "before", *options, feature="d2d-hardnet-subpixel")
     assert (registered, causes["different scale"]["images"]) == (4, ["view_01.png"])
     ((option, value),) = causes["different scale"]["options"]
-    assert (option, value) == ("--max-size", "240")
-    assert run(photos, tmp_path / "after", *options, option, value, feature="d2d-hardnet-subpixel") == (5, {})
+    assert (option, value) == ("max_size", "240")
+    assert run(photos, tmp_path / "after", *options, "--max-size", value, feature="d2d-hardnet-subpixel") == (5, {})
 
 
 def test_masks_and_pictures_that_show_nothing(tmp_path):
@@ -261,7 +261,7 @@ def test_pictures_that_were_made_too_small(tmp_path):
     write_scene(photos, 4)
     registered, causes = run(photos, tmp_path / "before", "--max-size", 50)
     assert (registered, set(causes)) == (0, {"too few keypoints"})
-    assert causes["too few keypoints"]["options"][0] == ["--max-size", "400"]
+    assert causes["too few keypoints"]["options"][0] == ["max_size", "400"]
     assert run(photos, tmp_path / "after", "--max-size", 400) == (4, {})
 
 

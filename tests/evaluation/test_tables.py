@@ -1,6 +1,6 @@
 import csv
 
-from pipelines.tables import Column, Table
+from posfeat_hloc.evaluation.tables import Column, Table
 
 TABLE = Table(
     [Column("feature"), Column("MMA@1", ".3f"), Column("points")],

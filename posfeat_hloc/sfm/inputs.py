@@ -1,16 +1,12 @@
-"""Inputs that are no photographs yet: videos, the demonstration; how and where photographs were taken."""
+"""What a reconstruction is made of: photographs, videos, the demonstration; how and where photographs were taken."""
 
 from __future__ import annotations
 
-import argparse
 import os
 from pathlib import Path
 
-from pipelines import demo
-from pipelines.sfm_options import Settings
-from pipelines.summary import Run
-from posfeat_hloc.cluster import Cluster
-from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.errors import ConfigurationError, Option
+from posfeat_hloc.evaluation.poses import TrueCamera
 from posfeat_hloc.extract_features import read_names
 from posfeat_hloc.images.copies import check_copies
 from posfeat_hloc.images.listing import Listing, survey
@@ -21,68 +17,70 @@ from posfeat_hloc.rendering.demo import write_photographs
 from posfeat_hloc.runtime.timing import timed
 from posfeat_hloc.sfm.georeference import Georeference
 from posfeat_hloc.sfm.gps import Position, read_positions
+from posfeat_hloc.sfm.job import Job
 
 
-def open_inputs(args: argparse.Namespace, run: Run) -> demo.Truth | None:
-    """Write the images of ``--demo``, whose true cameras are returned, or the frames of videos.
+def open_inputs(job: Job) -> dict[str, TrueCamera] | None:
+    """Write the images of the demonstration, whose true cameras are returned, or the frames of videos.
 
     Raises:
         ImageError: a video cannot be read.
         ConfigurationError: the camera of the videos hardly moves.
     """
-    if args.demo:
-        return write_photographs(args.images, progress=not args.quiet)
-    if args.photos is not None:
-        _link_photographs(args.photos, args.images, {video.stem for video in args.video})
-    if args.video is not None:
-        _take_frames(args, run)
+    videos = job.options.video or ()
+    if job.options.demo:
+        return write_photographs(job.images, progress=job.progress)
+    if job.photos is not None:
+        _link_photographs(job.photos, job.images, {video.stem for video in videos})
+    if videos:
+        _take_frames(job, videos)
     return None
 
 
-def check_images(args: argparse.Namespace) -> None:
+def check_images(job: Job) -> None:
     """Look at the folder of the images before anything is written.
 
     Raises:
         ConfigurationError: no folder, fewer than two images, or the same ones twice.
     """
-    names = image_names(args)
+    names = image_names(job)
     if len(names) < 2:
-        raise ConfigurationError(f"{args.images}: holds one image; a reconstruction needs at least two")
-    check_copies(args.images, names)
+        raise ConfigurationError(f"{job.images}: holds one image; a reconstruction needs at least two")
+    check_copies(job.images, names)
 
 
-def list_names(args: argparse.Namespace, run: Run) -> list[str]:
+def list_names(job: Job) -> list[str]:
     """All images; what was left out is said now and in the summary."""
-    listing = _survey(args)
+    listing = _survey(job)
     for title, text in (("left out", listing.about_left_out()), ("other files", listing.about_others())):
         if text:
-            run.remarks[title] = text
-            if not args.quiet:
-                print(f"{args.images}: {text}" if title == "other files" else f"{args.images}: left out {text}")
-    return _chosen(args, listing.names)
+            job.result.remarks[title] = text
+            job.reporter.say(f"{job.images}: {text}" if title == "other files" else f"{job.images}: left out {text}")
+    return _chosen(job, listing.names)
 
 
-def _survey(args: argparse.Namespace) -> Listing:
-    leave_out = {args.output: "the output folder"} | ({args.masks: "masks"} if args.masks else {})
-    return survey(args.images, leave_out)
+def _survey(job: Job) -> Listing:
+    masks = job.options.masks
+    return survey(job.images, {job.output: "the output folder"} | ({masks: "masks"} if masks else {}))
 
 
-def image_names(args: argparse.Namespace) -> list[str]:
-    """The images that are asked for: all of the folder, or those of ``--image-list``.
+def image_names(job: Job) -> list[str]:
+    """The images that are asked for: all of the folder, or those of a list.
 
     Raises:
         ConfigurationError: no such folder or list, or a list with a name that is not in the folder.
     """
-    return _chosen(args, _survey(args).names)
+    return _chosen(job, _survey(job).names)
 
 
-def _chosen(args: argparse.Namespace, names: list[str]) -> list[str]:
-    if args.image_list is None:
+def _chosen(job: Job, names: list[str]) -> list[str]:
+    path = job.options.image_list
+    if path is None:
         return names
-    asked = list(dict.fromkeys(read_names(args.image_list, args.images)))
+    asked = list(dict.fromkeys(read_names(path, job.images)))
     if absent := sorted(set(asked) - set(names)):
         raise ConfigurationError(
-            f"{args.image_list}: {absent[0]!r} is not in {args.images} ({len(absent)} of {len(asked)} names; one is "
+            f"{path}: {absent[0]!r} is not in {job.images} ({len(absent)} of {len(asked)} names; one is "
             f"written like {names[0]!r})"
         )
     return [name for name in names if name in set(asked)]
@@ -105,57 +103,53 @@ def _link_photographs(photos: Path, images: Path, taken: set[str]) -> None:
         ) from error
 
 
-def _take_frames(args: argparse.Namespace, run: Run) -> None:
+def _take_frames(job: Job, videos: tuple[Path, ...]) -> None:
+    options, run = job.options, job.result
     with run.stage("frames"):
-        step = STEP if args.motion is None else args.motion / 100
+        step = STEP if options.motion is None else options.motion / 100
+        exactly = options.frames is not None and options.motion is None
         found = extract_frames(
-            args.video,
-            args.images,
-            args.output / "video",
-            args.frames or COUNT,
-            step,
-            not args.quiet,
-            exactly=args.frames is not None and args.motion is None,
+            videos, job.images, job.output / "video", options.frames or COUNT, step, job.progress, exactly=exactly
         )
     run.note_kept("frames", found.written == 0)
     if len(found.names) < 2:
         raise ConfigurationError(
-            f"{args.video[0]}: the picture hardly moves in its {found.watched} frames; take a video that walks around "
-            f"its subject, or lower --motion {100 * step:g}"
-        )
+            f"{videos[0]}: the picture hardly moves in its {found.watched} frames; take a video that walks around "
+            "its subject, or lower ", Option("motion", f"{100 * step:g}")
+        )  # fmt: skip
     chosen = f"{len(found.names)} of {found.watched}, {100 * found.step:.3g} % of the width apart"
     run.remarks["frames"] = "; ".join([chosen, *(f"{video} {what}" for video, what in found.incomplete.items())])
 
 
-def orient(
-    args: argparse.Namespace, settings: Settings, names: list[str], run: Run, cluster: Cluster | None
-) -> Orientation:
+def orient(job: Job, names: list[str]) -> Orientation:
     """How images are shown to the extractor, and what the summary says of it."""
     seconds: dict[str, float] = {}
+    options = job.options
     with timed(seconds, "orient"):
         found = choose_views(
-            args.orientation, settings.feature["model"], args.images, names, args.output / "orientation.h5",
-            device=args.device, masks=args.masks, cluster=cluster, progress=not args.quiet,
+            options.orientation, job.settings.feature["model"], job.images, names, job.output / "orientation.h5",
+            device=options.device, masks=options.masks, cluster=job.cluster, progress=job.progress,
         )  # fmt: skip
     if found.looked:
-        run.seconds |= seconds
-    run.remarks |= found.remarks()
+        job.result.seconds |= seconds
+    job.result.remarks |= found.remarks()
     return found
 
 
-def gps_positions(args: argparse.Namespace, names: list[str], run: Run) -> dict[str, Position]:
-    """Positions of the images that have one, where the command line asks for them."""
-    if not args.gps and args.pairs != "gps":
+def gps_positions(job: Job, names: list[str]) -> dict[str, Position]:
+    """Positions of the images that have one, where the options ask for them."""
+    if not job.options.gps and job.options.pairs != "gps":
         return {}
-    positions = read_positions(args.images, names)
+    positions = read_positions(job.images, names)
     if positions:
-        run.remarks["GPS"] = f"{len(positions)} of {len(names)} images have a position"
+        text = f"{len(positions)} of {len(names)} images have a position"
         if assumed := sum(position.assumed for position in positions.values()):
-            run.remarks["GPS"] += f"; {assumed} of them without N or S, E or W, taken as north and east"
+            text += f"; {assumed} of them without N or S, E or W, taken as north and east"
+        job.result.remarks["GPS"] = text
     return positions
 
 
-def tell_georeference(found: Georeference, run: Run) -> None:
+def tell_georeference(found: Georeference, job: Job) -> None:
     """Say how the models lie in the world."""
     latitude, longitude, altitude = found.origin
     for model in found.models:
@@ -167,8 +161,8 @@ def tell_georeference(found: Georeference, run: Run) -> None:
         else:
             text = f"not in metres: {model.note}"
         for name, off in model.outliers.items():
-            run.extraction.note(name, f"GPS position {_length(off)} from where the others put it, not used")
-        run.remarks["georeference" if model.model == 0 else f"georeference {model.model}"] = text
+            job.result.extraction.note(name, f"GPS position {_length(off)} from where the others put it, not used")
+        job.result.remarks["georeference" if model.model == 0 else f"georeference {model.model}"] = text
 
 
 def _length(metres: float) -> str:

@@ -1,4 +1,12 @@
-"""What a command line of ``pipelines.sfm`` means where it does not say it in our words."""
+"""Reconstruct a folder of photographs: features, matches, verification, a COLMAP model.
+
+    posfeat-hloc sfm --images photos
+    posfeat-hloc sfm --video walk.mp4
+    posfeat-hloc sfm --demo                     (no photographs at hand)
+
+Run the same command again to resume: finished images, pairs and stages are kept, and what changed (a photograph, an
+option) is made anew.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +14,14 @@ import argparse
 import difflib
 from pathlib import Path
 
+from posfeat_hloc.cli.arguments import add_options, add_quiet, chosen, reporter_of
+from posfeat_hloc.cli.page import add_report_option, write_page
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.images.formats import EXTENSIONS, VIDEO
+from posfeat_hloc.sfm.options import PAIRS, SfmOptions, complete
 
-PAIRS = ("exhaustive", "sequential", "retrieval", "gps")
-"""What ``--pairs`` knows by name; anything else is a file."""
+GROUPS = ("input", "features and matches", "pairs", "cameras and model", "output", "computation")
+"""Of the help, in their order."""
 
 _ARCHIVES = frozenset({".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"})
 _OTHER_NAMES = {
@@ -25,14 +36,25 @@ _OTHER_NAMES = {
     "spatial": "gps",
     "location": "gps",
 }
-"""COLMAP's and hloc's words for :data:`PAIRS`; ``_matcher`` at the end is dropped before."""
+"""COLMAP's and hloc's words for pairs; ``_matcher`` at the end is dropped before."""
 
 
-def understand(args: argparse.Namespace) -> list[str]:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of a reconstruction, and where its files are."""
+    groups = {title: parser.add_argument_group(title) for title in GROUPS}
+    add = groups["input"].add_argument
+    add("folder", type=Path, nargs="?", metavar="DIR", help="the same as --images DIR")
+    add("--images", type=Path, metavar="DIR", help="folder of photographs, searched recursively")
+    output = groups["output"]
+    output.add_argument("--output", type=Path, metavar="DIR",
+        help="folder of results (default: outputs/<name of images or video>, outputs/demo)")  # fmt: skip
+    add_report_option(output)
+    add_quiet(output)
+    add_options(parser, SfmOptions)
+
+
+def prepare(args: argparse.Namespace) -> None:
     """Put what was meant in its place: a folder without ``--images``, a video as ``--images``, other names of pairs.
-
-    Returns:
-        what was understood otherwise than it was written, a sentence each.
 
     Raises:
         ConfigurationError: no input or two, a file that is no folder and no video, or pairs that nothing is called.
@@ -41,17 +63,30 @@ def understand(args: argparse.Namespace) -> list[str]:
     if args.folder is not None and args.images is not None:
         raise ConfigurationError(f"{args.folder}: a second folder; --images takes one, with folders below it")
     args.images = args.images or args.folder
-    del args.folder
     if args.images is not None and args.images.is_file():
         told += _a_file(args)
-    if args.demo and (args.images or args.video):
-        raise ConfigurationError("--demo: renders its own images; leave out --images and --video")
-    if not (args.demo or args.images or args.video):
-        raise ConfigurationError("no input; name a folder of photographs by --images, a --video, or try --demo")
     if args.pairs is not None:
         args.pairs, note = pairs_meant(args.pairs)
         told += [note] if note else []
-    return told
+    args.options = complete(chosen(args, SfmOptions), args.images)
+    if args.output is None:
+        name = "demo" if args.demo else (args.images.resolve().name if args.images else args.video[0].stem)
+        args.output = Path("outputs") / name
+    for note in told:
+        print(f"note: {note}", flush=True)
+
+
+def run(args: argparse.Namespace) -> bool:
+    """Reconstruct and print the summary; whether there is a model, and all that was wanted of it."""
+    from posfeat_hloc.cli.sfm_text import as_text
+    from posfeat_hloc.sfm.pipeline import reconstruct
+
+    options: SfmOptions = args.options
+    result = reconstruct(args.images, args.output, options, reporter_of(args))
+    shown = args.output / "images" if options.demo or options.video else args.images
+    print(as_text(result, options.feature, shown, args.output))
+    write_page(args.output, args)
+    return result.complete
 
 
 def _a_file(args: argparse.Namespace) -> list[str]:
@@ -73,7 +108,7 @@ def _a_file(args: argparse.Namespace) -> list[str]:
 
 
 def pairs_meant(text: str) -> tuple[str, str]:
-    """One of :data:`PAIRS` or a path for what ``--pairs`` says, and a note where it is another one.
+    """One of :data:`posfeat_hloc.sfm.options.PAIRS` or a path for a text, and a note where it is another word.
 
     Raises:
         ConfigurationError: no such file, and none of these names.

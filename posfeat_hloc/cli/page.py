@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import argparse
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 
-from posfeat_hloc.commands.report import HINT, missing
-from posfeat_hloc.runtime.progress import waiting
+NEEDED = ("jinja2", "matplotlib", "plotly")
+HINT = 'pip install ".[report]"'
+
+
+def missing() -> list[str]:
+    """Packages that the page needs and that are not installed."""
+    return [name for name in NEEDED if find_spec(name) is None]
 
 
 def add_report_option(parser: argparse._ActionsContainer) -> None:
@@ -26,6 +32,7 @@ def write_page(output: Path, args: argparse.Namespace) -> None:
         print(f"  report              none: {', '.join(lacking)} not installed ({HINT})")
         return
     from posfeat_hloc.report.page import write_report
+    from posfeat_hloc.runtime.progress import waiting
 
     try:
         with warnings.catch_warnings(), waiting("report", not getattr(args, "quiet", False)):

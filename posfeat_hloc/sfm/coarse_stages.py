@@ -1,4 +1,4 @@
-"""The stages of ``pipelines.sfm`` from features to models, coarse to fine."""
+"""The stages of a reconstruction from features to models, coarse to fine."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pycolmap
 
-from pipelines.sfm_stages import Job, model_folders, summaries
 from posfeat_hloc.match_features import configuration
 from posfeat_hloc.runtime.resume import Made, hash_of
 from posfeat_hloc.sfm.coarse_to_fine import (
@@ -21,10 +20,12 @@ from posfeat_hloc.sfm.coarse_to_fine import (
 )
 from posfeat_hloc.sfm.database import describe_database, verified_pairs
 from posfeat_hloc.sfm.guided_matching import match_guided
+from posfeat_hloc.sfm.job import Job
 from posfeat_hloc.sfm.model_views import registered_names
 from posfeat_hloc.sfm.pairs import Pair, unique_pairs, write_pairs
 from posfeat_hloc.sfm.reconstruction import MAPPED_BY, read_model, reconstruct
 from posfeat_hloc.sfm.refinement import build_fine_database, refine_all
+from posfeat_hloc.sfm.stages import model_folders, summaries
 
 MATCHERS = ("nearest", "dual_softmax")
 """Those whose matches neighbours along epipolar lines can take the place of."""
@@ -35,10 +36,10 @@ FOLDER = "coarse"
 
 def coarse_to_fine(job: Job) -> bool:
     """Make ``database.db`` and ``sparse``; false where a coarse stage saves nothing or gives no model."""
-    args, run, output = job.args, job.run, job.args.output
+    run, output = job.result, job.output
     if job.settings.rigs or job.settings.matcher["model"]["name"] not in MATCHERS:
         return False
-    if not is_worthwhile(job.features, job.usable, args.coarse):
+    if not is_worthwhile(job.features, job.usable, job.options.coarse):
         return False
     folders, key = _coarse(job, output / FOLDER)
     models = [read_model(folder) for folder in folders]
@@ -46,7 +47,7 @@ def coarse_to_fine(job: Job) -> bool:
         return False
     pairs = describe_database(output / FOLDER / "database.db").pairs
     verified = verified_pairs(output / FOLDER / "database.db")
-    run.remarks["coarse"] = describe(args.coarse, models, len(verified), pairs)
+    run.remarks["coarse"] = describe(job.options.coarse, models, len(verified), pairs)
 
     posed = fine_pairs(models, verified)
     guided = unique_pairs(pair for found in posed for pair in found)
@@ -60,7 +61,7 @@ def coarse_to_fine(job: Job) -> bool:
         for model, found in zip(models, posed, strict=True):
             record = configuration(job.settings.matcher)
             made += match_guided(
-                model, found, job.features, matches, record, geometry, not args.quiet, args.memory
+                model, found, job.features, matches, record, geometry, job.progress, job.options.memory
             ).matched
     run.note_kept("match finely", made == 0)
     _fine(job, folders, models, posed, others, geometry)
@@ -69,10 +70,10 @@ def coarse_to_fine(job: Job) -> bool:
 
 def _coarse(job: Job, folder: Path) -> tuple[list[Path], str]:
     """Folders of the coarse models, the largest first, and what changes with them."""
-    args, run = job.args, job.run
+    run = job.result
     folder.mkdir(exist_ok=True)
     features, matches, database, sparse = (folder / n for n in ("features.h5", "matches.h5", "database.db", "sparse"))
-    write_coarse_features(job.features, features, job.usable, args.coarse)
+    write_coarse_features(job.features, features, job.usable, job.options.coarse)
     with run.stage("match"):
         made = job.match(job.pairs, features, matches)
     run.note_kept("match", made == 0)
@@ -86,7 +87,7 @@ def _coarse(job: Job, folder: Path) -> tuple[list[Path], str]:
     with run.stage("map"), Made(sparse, inputs) as stage:
         run.note_kept("map", stage.already)
         if not stage.already:
-            reconstruct(database, args.images, sparse, mapper, progress=not args.quiet)
+            reconstruct(database, job.images, sparse, mapper, progress=job.progress)
     return model_folders(sparse), hash_of(inputs)
 
 
@@ -98,7 +99,7 @@ def _fine(
     others: list[Pair],
     geometry: str,
 ) -> None:
-    args, run, output = job.args, job.run, job.args.output
+    run, output = job.result, job.output
     database, sparse = output / "database.db", output / "sparse"
     key = hash_of([job.key(job.features), geometry])
     with run.stage("verify finely"), Made(database, key) as stage:
@@ -106,9 +107,9 @@ def _fine(
         if not stage.already:
             partial = output / "database.partial.db"
             build_fine_database(
-                partial, args.images, job.features, output / "matches.h5", job.usable,
-                list(zip(models, posed, strict=True)), others, job.settings.camera, args.seed, args.threads,
-                progress=not args.quiet,
+                partial, job.images, job.features, output / "matches.h5", job.usable,
+                list(zip(models, posed, strict=True)), others, job.settings.camera, job.options.seed,
+                job.options.threads, progress=job.progress,
             )  # fmt: skip
             partial.replace(database)
     job.describe_database(database)
@@ -117,6 +118,6 @@ def _fine(
         if stage.already:
             run.models = summaries(sparse)
         else:
-            job.tell(f"refine: {len(models)} models with all keypoints ...")
+            job.reporter.say(f"refine: {len(models)} models with all keypoints ...")
             with job.placed(sparse):
-                run.models = refine_all(folders, database, args.images, sparse, job.settings.mapper, not args.quiet)
+                run.models = refine_all(folders, database, job.images, sparse, job.settings.mapper, job.progress)

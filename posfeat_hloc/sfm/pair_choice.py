@@ -1,16 +1,19 @@
-"""Which images a reconstruction matches, as its command line asks for it."""
+"""Which images a reconstruction matches."""
 
 from __future__ import annotations
 
-import argparse
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from pipelines.summary import Run, counted
 from posfeat_hloc import confs
-from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.errors import ConfigurationError, Option
 from posfeat_hloc.retrieval import describe_images, retrieve
 from posfeat_hloc.runtime.progress import waiting
-from posfeat_hloc.sfm.gps import LocalPositions, position_pairs
+from posfeat_hloc.runtime.skipped import counted
+from posfeat_hloc.sfm.gps import position_pairs
+from posfeat_hloc.sfm.job import Job
+from posfeat_hloc.sfm.options import SfmOptions
 from posfeat_hloc.sfm.pairs import Pair, exhaustive_pairs, far_pairs, read_pairs, sequential_pairs, unique_pairs
 from posfeat_hloc.sfm.rigs import sequential_frame_pairs, simultaneous_pairs
 from posfeat_hloc.stores import GlobalDescriptorStore
@@ -27,86 +30,87 @@ LOOPS = 5
 
 
 def default_pairs(count: int) -> tuple[str, str]:
-    """What ``--pairs`` is where nothing else is asked for, and why; the reason is empty for the usual choice."""
+    """What is matched where nothing else is asked for, and why; the reason is empty for the usual choice."""
     if count <= ALL_PAIRS_UP_TO:
         return "exhaustive", ""
     every = f"{count * (count - 1) // 2:,}".replace(",", " ")
     return "retrieval", (
         f"{count} images have {every} pairs, so each is matched with its {NEIGHBORS} most similar ones only "
-        "(--pairs retrieval); --pairs exhaustive matches all, --pairs sequential suits frames in the order of names"
+        f"({Option('pairs', 'retrieval')}); {Option('pairs', 'exhaustive')} matches all, "
+        f"{Option('pairs', 'sequential')} suits frames in the order of names"
     )
 
 
-def choose_pairs(
-    args: argparse.Namespace,
-    usable: list[str],
-    names: list[str],
-    output: Path,
-    run: Run,
-    positions: LocalPositions | None,
-) -> list[Pair]:
+def choose_default_pairs(job: Job, names: Sequence[str]) -> None:
+    """Choose the pairs by the number of images, where the options leave it open."""
+    if job.options.pairs is None:
+        pairs, why = default_pairs(len(names))
+        job.options = replace(job.options, pairs=pairs)
+        if why:
+            job.note(why)
+
+
+def choose_pairs(job: Job, names: list[str]) -> list[Pair]:
     """Pairs of images that have features.
 
     Args:
-        args: of ``pipelines.sfm``.
-        usable: images with features.
+        job: its ``usable`` images are paired; its output folder keeps global descriptors.
         names: all images.
-        output: folder of the results, in which global descriptors are kept.
-        run: gets the time for retrieval, and notes on images.
-        positions: by GPS, for ``--pairs gps``.
     """
+    args, usable = job.options, job.usable
     if args.pairs == "exhaustive":
         return exhaustive_pairs(usable)
     if args.pairs == "retrieval":
-        return unique_pairs(_similar(args, usable, output, run, args.neighbors or NEIGHBORS))
+        return unique_pairs(_similar(job, args.neighbors or NEIGHBORS))
     if args.pairs == "sequential":
         pairs = sequential_pairs(usable, args.overlap)
         if not args.loop_closure or len(usable) <= args.overlap + 1:  # no image is far from any other
             return pairs
         wanted = args.neighbors or LOOPS
-        similar = _similar(args, usable, output, run, wanted + 2 * args.overlap)
+        similar = _similar(job, wanted + 2 * args.overlap)
         loops = far_pairs(similar, usable, args.overlap, wanted)
         return unique_pairs([*pairs, *loops])
     if args.pairs == "gps":
-        assert positions is not None
-        for name in sorted(set(usable) - positions.metres.keys()):
-            run.extraction.note(name, "no GPS position, matched with all images")
-        return position_pairs(usable, positions, args.neighbors or NEIGHBORS)
+        assert job.positions is not None
+        for name in sorted(set(usable) - job.positions.metres.keys()):
+            job.result.extraction.note(name, "no GPS position, matched with all images")
+        return position_pairs(usable, job.positions, args.neighbors or NEIGHBORS)
     have = set(usable)
-    pairs = [pair for pair in read_pairs(Path(args.pairs), names) if have.issuperset(pair)]
+    pairs = [pair for pair in read_pairs(Path(str(args.pairs)), names) if have.issuperset(pair)]
     if not pairs:
         raise ConfigurationError(f"{args.pairs}: none of its pairs has two readable images")
     return pairs
 
 
-def add_frame_pairs(args: argparse.Namespace, pairs: list[Pair], frames: list[list[str]]) -> list[Pair]:
+def add_frame_pairs(options: SfmOptions, pairs: list[Pair], frames: list[list[str]]) -> list[Pair]:
     """Pairs with those of images that were taken at the same time.
 
     Args:
-        args: of ``pipelines.sfm``; with ``--pairs sequential`` neighbouring frames are matched, all images with all.
+        options: with sequential pairs, neighbouring frames are matched, all images with all.
         pairs: that :func:`choose_pairs` chose.
         frames: names of the images of each frame, in the order of exposure.
     """
-    if args.pairs != "sequential":
+    if options.pairs != "sequential":
         return unique_pairs([*simultaneous_pairs(frames), *pairs])
-    return unique_pairs([*sequential_frame_pairs(frames, args.overlap), *pairs])
+    return unique_pairs([*sequential_frame_pairs(frames, options.overlap), *pairs])
 
 
-def _similar(args: argparse.Namespace, usable: list[str], output: Path, run: Run, count: int) -> list[Pair]:
+def _similar(job: Job, count: int) -> list[Pair]:
     """Each image with the most similar others, best first, by global descriptors kept in the output folder or given."""
+    args, usable, run = job.options, job.usable, job.result
     if args.retrieval not in confs.retrieval:
-        return _similar_by_file(Path(args.retrieval), usable, run, count)
+        return _similar_by_file(job, Path(args.retrieval), count)
     conf = confs.retrieval[args.retrieval]
-    path = output / f"{conf['output']}.h5"
+    path = job.output / f"{conf['output']}.h5"
     with run.stage("retrieve"):
         shown = run.orientation
         report = describe_images(
-            conf, args.images, path, usable, args.device, progress=not args.quiet, views=shown.views, exif=shown.exif
+            conf, job.images, path, usable, args.device, progress=job.progress, views=shown.views, exif=shown.exif
         )
         if len(report.names) < 2:
             reasons = counted(report.skipped)
-            raise ConfigurationError(f"{args.images}: fewer than two images can be described ({reasons})")
-        with waiting("retrieve", not args.quiet):
+            raise ConfigurationError(f"{job.images}: fewer than two images can be described ({reasons})")
+        with waiting("retrieve", job.progress):
             pairs = retrieve(path, path, count, report.names, report.names)
     run.note_kept("retrieve", not report.extracted)
     for name, reason in report.skipped.items():
@@ -114,8 +118,9 @@ def _similar(args: argparse.Namespace, usable: list[str], output: Path, run: Run
     return pairs
 
 
-def _similar_by_file(path: Path, usable: list[str], run: Run, count: int) -> list[Pair]:
+def _similar_by_file(job: Job, path: Path, count: int) -> list[Pair]:
     """The same by a file of global descriptors in hloc's layout, which hloc or another program wrote."""
+    usable, run = job.usable, job.result
     with GlobalDescriptorStore(path) as store:
         described = set(store.names())
     found = [name for name in usable if name in described]

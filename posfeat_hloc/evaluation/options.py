@@ -1,0 +1,33 @@
+"""Options of the evaluations. Nothing heavy is imported here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from posfeat_hloc import confs
+from posfeat_hloc.runtime.options import AtLeast, Unit, check_options
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparedOptions:
+    """Which features are compared."""
+
+    features: Annotated[tuple[str, ...], Unit("FEATURE")] = (confs.DEFAULT_FEATURE,)
+    """NAME, as `posfeat-hloc list` shows it; NAME:OPTION=VALUE[:OPTION=VALUE...] with other options of the extractor or
+    resize_max; FILE.h5 with features that are there already, ours or hloc's"""
+    weights: Annotated[tuple[str, ...], Unit("FEATURE=FILE")] = ()
+    """Other weights for a feature's network"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EthOptions(ComparedOptions):
+    """How reconstructions are compared; see :func:`posfeat_hloc.evaluation.eth.evaluate_eth`."""
+
+    exhaustive_up_to: Annotated[int, AtLeast(1), Unit("N")] = 300
+    """Sets of at most N images are matched exhaustively, larger ones by retrieval, where no pairs are chosen"""
+    dense: bool = False
+    """Also count dense points, where COLMAP's CUDA stereo is available"""
+
+    def __post_init__(self) -> None:
+        check_options(self)

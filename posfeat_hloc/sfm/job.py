@@ -1,0 +1,135 @@
+"""One reconstruction while it is made: where its files are, what is wanted, what is known so far."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from posfeat_hloc.cluster import Cluster
+from posfeat_hloc.images.loader import fingerprint
+from posfeat_hloc.match_features import match
+from posfeat_hloc.runtime.options import plain, recorded
+from posfeat_hloc.runtime.reporter import QUIET, Reporter
+from posfeat_hloc.runtime.resume import hash_of
+from posfeat_hloc.sfm.coordinate_frame import keep_frame, remember_frame
+from posfeat_hloc.sfm.database import MADE_BY, build_database, describe_database, verify
+from posfeat_hloc.sfm.georeference import georeference
+from posfeat_hloc.sfm.gps import LocalPositions, Position, write_priors
+from posfeat_hloc.sfm.options import SfmOptions
+from posfeat_hloc.sfm.pairs import Pair
+from posfeat_hloc.sfm.reconstruction import MAPPED_BY
+from posfeat_hloc.sfm.rigs import apply_rigs
+from posfeat_hloc.sfm.settings import Settings
+from posfeat_hloc.sfm.summary import SfmResult
+from posfeat_hloc.stores import FeatureStore
+
+
+@dataclass
+class Job:
+    """What is to be reconstructed.
+
+    Attributes:
+        images: folder that is read; in ``output`` where the images come from videos or are rendered.
+        output: folder of the results.
+        options: complete, see :func:`posfeat_hloc.sfm.options.complete`.
+        photos: folder of photographs beside videos.
+        result: is filled in.
+        reporter: hears what is done.
+        cluster: that extracts and matches, if any.
+        usable: images with features.
+        pairs: of images to be matched.
+        gps: positions of images; none where nothing asks for them.
+        positions: the same in metres.
+    """
+
+    images: Path
+    output: Path
+    options: SfmOptions = field(default_factory=SfmOptions)
+    photos: Path | None = None
+    result: SfmResult = field(default_factory=SfmResult)
+    reporter: Reporter = QUIET
+    cluster: Cluster | None = None
+    usable: list[str] = field(default_factory=list)
+    pairs: list[Pair] = field(default_factory=list)
+    gps: dict[str, Position] = field(default_factory=dict)
+    positions: LocalPositions | None = None
+
+    @cached_property
+    def settings(self) -> Settings:
+        """What the options ask for; they may change no more once it is read."""
+        videos = [video.stem for video in self.options.video or ()]
+        return Settings.of(self.options, videos if self.photos is not None else ())
+
+    @property
+    def progress(self) -> bool:
+        """Whether bars are drawn."""
+        return self.reporter.progress
+
+    @property
+    def features(self) -> Path:
+        """The feature file."""
+        return self.output / "features.h5"
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The configuration as ``summary.json`` holds it."""
+        folders = {"images": self.images, "photos": self.photos, "output": self.output}
+        return {name: plain(path) for name, path in folders.items()} | recorded(self.options)
+
+    def note(self, text: str) -> None:
+        """Say what was chosen for the user, or could be chosen better; ``summary.json`` keeps it."""
+        self.result.told.append(text)
+        self.reporter.note(text)
+
+    def key(self, features: Path) -> str:
+        """Changes with anything that a database of these features depends on."""
+        options = self.options
+        with FeatureStore(features) as store:
+            digests = [(name, store.digest(name), fingerprint(self.images / name)) for name in self.usable]
+        camera = asdict(self.settings.camera)
+        rig = [] if options.rig is None else [options.rig.read_text(encoding="utf-8")]
+        return hash_of([digests, self.pairs, self.settings.matcher["model"], camera, options.seed, *MADE_BY, *rig])
+
+    def match(self, pairs: list[Pair], features: Path, matches: Path) -> int:
+        """Match pairs with the matcher that was asked for; how many were not there before."""
+        report = match(
+            self.settings.matcher, pairs, features, matches, self.options.device,
+            progress=self.progress, memory=self.options.memory, cluster=self.cluster,
+        )  # fmt: skip
+        return report.matched
+
+    def verified(self, database: Path, features: Path, matches: Path) -> None:
+        """Write a database of all pairs, verified."""
+        partial = database.with_name("database.partial.db")
+        camera = self.settings.camera
+        build_database(partial, self.images, features, matches, self.usable, self.pairs, camera, self.progress)
+        if self.settings.rigs:
+            apply_rigs(partial, self.settings.rigs)
+        verify(partial, self.options.seed, self.options.threads, progress=self.progress)
+        partial.replace(database)
+
+    def model_inputs(self, key: str) -> list[Any]:
+        """All that the final models depend on."""
+        placed = [{name: asdict(position) for name, position in self.gps.items()}] if self.options.gps else []
+        return [key, asdict(self.settings.mapper), MAPPED_BY, *placed]
+
+    @contextmanager
+    def placed(self, sparse: Path) -> Iterator[None]:
+        """Put the models that the block makes where GPS says, or where an earlier model of the same images was."""
+        if not self.options.gps:
+            remember_frame(sparse.parent)
+        yield
+        if self.options.gps and self.positions is not None:
+            georeference(sparse, self.positions, self.options.seed)
+        elif remark := keep_frame(sparse.parent):
+            self.result.remarks["frame"] = remark
+
+    def describe_database(self, database: Path) -> None:
+        """Count what the final database holds, and write GPS positions into it."""
+        self.result.database = describe_database(database)
+        if self.options.gps:
+            write_priors(database, self.gps)

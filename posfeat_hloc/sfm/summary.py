@@ -1,0 +1,107 @@
+"""What a reconstruction made, and ``summary.json``."""
+
+from __future__ import annotations
+
+import platform
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import pycolmap
+
+from posfeat_hloc import __version__
+from posfeat_hloc.extract_features import ExtractionReport
+from posfeat_hloc.orientation import Orientation
+from posfeat_hloc.runtime.timing import timed
+from posfeat_hloc.sfm.database import DatabaseReport
+from posfeat_hloc.sfm.diagnosis.diagnose import Diagnosis
+from posfeat_hloc.sfm.reconstruction import ModelSummary
+
+
+@dataclass
+class SfmResult:
+    """What a reconstruction made.
+
+    Attributes:
+        images: files found.
+        orientation: how they were shown to the extractor.
+        extraction: what became of each.
+        pairs: image pairs matched.
+        database: contents of the COLMAP database.
+        models: largest first.
+        against_truth: errors of the cameras where they are known; see
+            :func:`posfeat_hloc.rendering.demo.relative_errors`.
+        diagnosis: why images with features are not in the largest model, and what is doubtful in it.
+        seconds: stage -> time spent in this run.
+        kept: stages of which nothing had to be made anew.
+        remarks: title -> one more line of the summary.
+        failed: what was wanted of the model and could not be made.
+        told: what was chosen for the user, or could be chosen better, as it was said during the run.
+    """
+
+    images: int = 0
+    orientation: Orientation = field(default_factory=Orientation)
+    extraction: ExtractionReport = field(default_factory=ExtractionReport)
+    pairs: int = 0
+    database: DatabaseReport | None = None
+    models: list[ModelSummary] = field(default_factory=list)
+    against_truth: dict[str, float] | None = None
+    diagnosis: Diagnosis = field(default_factory=Diagnosis)
+    seconds: dict[str, float] = field(default_factory=dict)
+    kept: set[str] = field(default_factory=set)
+    remarks: dict[str, str] = field(default_factory=dict)
+    failed: list[str] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)
+
+    @property
+    def complete(self) -> bool:
+        """Whether there is a model, and all that was wanted of it."""
+        return bool(self.models) and not self.failed
+
+    def stage(self, name: str) -> AbstractContextManager[None]:
+        """Time a stage."""
+        return timed(self.seconds, name)
+
+    def note_kept(self, stage: str, kept: bool) -> None:
+        """Remember whether a stage had nothing to do."""
+        if kept:
+            self.kept.add(stage)
+
+
+def as_json(run: SfmResult, command: dict[str, Any]) -> dict[str, Any]:
+    """The summary as ``summary.json`` holds it."""
+    best = run.models[0].as_dict() if run.models else None
+    return {
+        "images": run.images,
+        "registered": run.models[0].registered if run.models else 0,
+        "model": best,
+        "other_models": [model.as_dict() for model in run.models[1:]],
+        "pairs": run.pairs,
+        "against_truth": run.against_truth,
+        "verified_pairs": run.database.verified if run.database else 0,
+        "verified_matches": run.database.inliers if run.database else 0,
+        "cameras": run.database.cameras if run.database else 0,
+        "seconds": {stage: round(seconds, 3) for stage, seconds in run.seconds.items()},
+        "kept_from_earlier_run": sorted(run.kept),
+        "skipped": run.extraction.skipped,
+        "unregistered": unregistered(run),
+        "likely_causes": [asdict(cause) for cause in run.diagnosis.causes],
+        "focal_lengths_apart": run.diagnosis.focal_lengths,
+        "views_from_one_side": run.diagnosis.one_side,
+        "turned": run.orientation.turned,
+        "second_sizes": run.orientation.resized,
+        "notes": run.extraction.notes,
+        "remarks": run.remarks,
+        "told": run.told,
+        "command": command,
+        "versions": {
+            "posfeat_hloc": __version__,
+            "pycolmap": pycolmap.__version__,
+            "python": platform.python_version(),
+        },
+    }
+
+
+def unregistered(run: SfmResult) -> dict[str, str]:
+    """Image with features that is not in the largest model -> why."""
+    return {name: str(reason) for name, reason in run.diagnosis.reasons.items()}
