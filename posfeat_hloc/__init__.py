@@ -17,7 +17,7 @@ if "pycolmap" in sys.modules and "PIL._imaging" not in sys.modules:
 
 import PIL.Image  # noqa: F401  loaded before pycolmap: the other way round, writing a PNG mixes two zlibs and aborts
 
-from posfeat_hloc.runtime import hloc_reminder
+from posfeat_hloc.hloc_plugin import model_finder
 from posfeat_hloc.runtime.memory import use_huge_pages
 from posfeat_hloc.runtime.openmp import sleep_while_waiting
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-hloc_reminder.install()
+model_finder.install()
 use_huge_pages()
 sleep_while_waiting()
 

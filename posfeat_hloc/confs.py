@@ -1,8 +1,8 @@
 """Named configurations, plain dicts in hloc's shape; the first file to read.
 
 ``extractors``: ``output`` names the feature file, ``model`` names a module of ``posfeat_hloc.extractors`` and its
-options, ``preprocessing`` says how images are read. ``matchers``: ``output`` and ``model`` likewise. ``retrieval``: as
-``extractors``, for modules of ``posfeat_hloc.retrieval``.
+options, ``matcher`` is the conf in ``matchers`` that suits its features, ``preprocessing`` says how images are read.
+``matchers``: ``output`` and ``model`` likewise. ``retrieval``: as ``extractors``, for ``posfeat_hloc.retrieval``.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ def _sift_with(network: str, reading: str) -> Conf:
             "contrast_threshold": 0.02,
             "max_keypoints": 8192,
         },
+        "matcher": "NN-ratio",
         "preprocessing": _GREY,
     }
 
@@ -57,6 +58,7 @@ def _d2d_over(network: str, positions: str) -> Conf:
             "max_keypoints": 8192,
             **(_AS_PUBLISHED if positions == "grid" else _OURS),
         },
+        "matcher": "NN-mutual",  # the papers use no ratio test with D2D
         "preprocessing": _GREY,
     }
 
@@ -73,6 +75,7 @@ def _superpoint(d2d: str) -> Conf:
             "sampling": "published",
             "d2d": d2d,
         },
+        "matcher": "NN-mutual",
         "preprocessing": _GREY,
     }
 
@@ -81,6 +84,7 @@ def _d2net(name: str, scales: list[float], d2d: bool) -> Conf:
     return {
         "output": f"feats-{name}",
         "model": {"name": "d2net", "weights": "d2net", "scales": scales, "d2d": d2d},
+        "matcher": "NN-mutual",
         "preprocessing": _COLOUR,
     }
 
@@ -94,6 +98,7 @@ def _mixed(name: str, keypoints: Conf, descriptor: str, preprocessing: Conf = _C
             "descriptor": descriptor,
             "weights": "disk-depth" if descriptor == "disk" else descriptor,
         },
+        "matcher": "NN-mutual",
         "preprocessing": preprocessing,
     }
 
@@ -112,7 +117,7 @@ _POSFEAT: Conf = {
 }
 
 
-def _posfeat(benchmark: str, max_keypoints: int, radius: int, threshold: float) -> Conf:
+def _posfeat(benchmark: str, max_keypoints: int, radius: int, threshold: float, matcher: str = "NN-mutual") -> Conf:
     """The published settings for a benchmark, with what the published code does by accident, in its precision."""
     detection: Conf = {
         "max_keypoints": max_keypoints,
@@ -125,6 +130,7 @@ def _posfeat(benchmark: str, max_keypoints: int, radius: int, threshold: float) 
     return {
         "output": f"feats-posfeat-{benchmark}",
         "model": {"name": "posfeat", "weights": "posfeat", **detection},
+        "matcher": matcher,
         "preprocessing": _PUBLISHED,
     }
 
@@ -141,6 +147,7 @@ extractors: dict[str, Conf] = {
     "sift": {
         "output": "feats-sift",
         "model": _SIFT,
+        "matcher": "NN-ratio",  # as COLMAP
         "preprocessing": _GREY,
     },
     # SIFT keypoints, patches in their frames described by HardNet or SOSNet, as in the papers
@@ -154,6 +161,7 @@ extractors: dict[str, Conf] = {
     "posfeat": {
         "output": "feats-posfeat",
         "model": _POSFEAT,
+        "matcher": "NN-mutual",
         "preprocessing": _COLOUR,
     },
     # the same method in a light form of both networks, for CPUs and small devices; places to a fraction of a pixel
@@ -169,12 +177,13 @@ extractors: dict[str, Conf] = {
             "quirks": False,
             **_OURS,
         },
+        "matcher": "NN-mutual",
         "preprocessing": _COLOUR,
     },
     # PoSFeat as in the paper, benchmark by benchmark
     "posfeat-hpatches": _posfeat("hpatches", 8192, radius=1, threshold=0.9),
     "posfeat-aachen": _posfeat("aachen", 20480, radius=3, threshold=0.5),
-    "posfeat-eth": _posfeat("eth", 20480, radius=3, threshold=0.9),
+    "posfeat-eth": _posfeat("eth", 20480, radius=3, threshold=0.9, matcher="NN-ratio.75"),
     # OpenCV's SIFT keypoints in its own settings, all of them, with PoSFeat's descriptors (the paper's Model 3)
     "sift-posfeat": {
         "output": "feats-sift-posfeat",
@@ -185,6 +194,7 @@ extractors: dict[str, Conf] = {
             "max_keypoints": 1_000_000,
             "precision": "fp32",
         },
+        "matcher": "NN-mutual",
         "preprocessing": _PUBLISHED,
     },
     # SuperPoint in its authors' settings; its weights are fetched from their repository on first use, and are for
@@ -197,16 +207,18 @@ extractors: dict[str, Conf] = {
     "d2net-ms": _d2net("d2net-ms", [0.5, 1.0, 2.0], d2d=False),
     "d2d-d2net": _d2net("d2d-d2net", [1.0], d2d=True),
     # DISK by kornia
-    "disk": {"output": "feats-disk", "model": _DISK, "preprocessing": _COLOUR},
+    "disk": {"output": "feats-disk", "model": _DISK, "matcher": "NN-mutual", "preprocessing": _COLOUR},
     # ALIKED and XFeat by kornia 0.9, which needs Python 3.11; other weights of ALIKED by --weights aliked-n16rot
     "aliked": {
         "output": "feats-aliked",
         "model": {"name": "aliked", "weights": "aliked-n16", "max_keypoints": 8192, "threshold": 0.2},
+        "matcher": "NN-mutual",
         "preprocessing": _COLOUR,
     },
     "xfeat": {
         "output": "feats-xfeat",
         "model": {"name": "xfeat", "weights": "xfeat", "max_keypoints": 8192, "threshold": 0.05},
+        "matcher": "NN-mutual",
         "preprocessing": _COLOUR,
     },
     # keypoints of one, dense descriptors of another; --weights are the descriptors'
@@ -258,36 +270,8 @@ for _conf in (*extractors.values(), *matchers.values()):
 DEFAULT_FEATURE = "posfeat-small"
 """Taken when no feature is named: more points than D2D on most sets, in half the time (benchmarks/results/sfm.md)."""
 
-default_matchers: dict[str, str] = {
-    "d2d-hardnet": "NN-mutual",  # the papers use no ratio test with D2D
-    "d2d-sosnet": "NN-mutual",
-    "d2d-hardnet-subpixel": "NN-mutual",
-    "d2d-sosnet-subpixel": "NN-mutual",
-    "posfeat-small": "NN-mutual",
-    "sift": "NN-ratio",  # as COLMAP
-    "sift-hardnet": "NN-ratio",
-    "sift-sosnet": "NN-ratio",
-    "sift-hardnet-map": "NN-ratio",
-    "sift-sosnet-map": "NN-ratio",
-    "posfeat": "NN-mutual",  # as on Aachen and HPatches; the ratio only on ETH
-    "posfeat-hpatches": "NN-mutual",
-    "posfeat-aachen": "NN-mutual",
-    "posfeat-eth": "NN-ratio.75",
-    "sift-posfeat": "NN-mutual",
-    "superpoint": "NN-mutual",
-    "d2d-superpoint": "NN-mutual",
-    "d2net": "NN-mutual",
-    "d2net-ms": "NN-mutual",
-    "d2d-d2net": "NN-mutual",
-    "disk": "NN-mutual",
-    "aliked": "NN-mutual",
-    "xfeat": "NN-mutual",
-    "sift-superpoint": "NN-mutual",
-    "sift-caps": "NN-mutual",
-    "d2d-hardnet-posfeat": "NN-mutual",
-    "disk-posfeat": "NN-mutual",
-    "posfeat-disk": "NN-mutual",
-}
+default_matchers: dict[str, str] = {name: conf["matcher"] for name, conf in extractors.items()}
+"""Name of a feature -> the matcher that its conf names."""
 
 retrieval: dict[str, Conf] = {
     # dense HardNet descriptors against a vocabulary learnt from the collection itself: needs nothing but this package

@@ -10,6 +10,8 @@ from types import ModuleType
 
 import pytest
 
+from posfeat_hloc.hloc_plugin.model_finder import FINDER
+
 FILES = {
     "__init__.py": "import logging\n__version__ = '9.8'\nlogger = logging.getLogger('fake hloc')\n",
     "utils/__init__.py": "",
@@ -80,6 +82,7 @@ def fake_hloc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Calla
 
     Whatever was imported of a real hloc is back afterwards.
     """
+    monkeypatch.setattr(FINDER, "registered", False)
     set_aside = {name: sys.modules.pop(name) for name in list(sys.modules) if _depends_on_hloc(name)}
 
     def make(**replaced: str | None) -> ModuleType:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from hloc.utils.base_model import BaseModel
 from torch import Tensor
 
-from posfeat_hloc import extractors, matchers
+from posfeat_hloc import confs, extractors, matchers
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.retrieval import describe
 from posfeat_hloc.stores import GlobalDescriptorStore
@@ -68,12 +68,12 @@ class DescriberModel(BaseModel):
     """
 
     required_inputs = ("image",)
-    preprocessing: ClassVar[dict[str, Any] | None] = None
-    """How images are read to learn visual words from; None for methods without."""
 
     def _init(self, conf: dict[str, Any]) -> None:
-        self.words = None if self.preprocessing is None else self._vocabulary(conf.get("vocabulary"))
+        self.words: Tensor | None = None
         self._build(torch.device("cpu"))
+        if self.describer.needs_vocabulary:
+            self.words = self.describer.vocabulary = self._vocabulary(conf.get("vocabulary"))
 
     def _build(self, device: torch.device) -> None:
         self.device = device
@@ -91,7 +91,8 @@ class DescriberModel(BaseModel):
                 "database's images, or to a file of global descriptors that posfeat_hloc wrote"
             )
         if Path(source).is_dir():
-            return describe.learn_vocabulary(describe.create(self._model()), self.preprocessing or {}, Path(source))
+            own = (conf for conf in confs.retrieval.values() if conf["model"]["name"] == self.conf["name"])
+            return describe.learn_vocabulary(self.describer, next(own)["preprocessing"], Path(source))
         with GlobalDescriptorStore(Path(source)) as store:
             words = store.vocabulary
         if words is None:

@@ -5,23 +5,21 @@
 
     hloc.extract_features.main(hloc.extract_features.confs["d2d-hardnet"], images, outputs)
 
-hloc finds a model by importing ``hloc.extractors.<name>`` or ``hloc.matchers.<name>``. The folders ``extractors`` and
-``matchers`` beside this file hold one module for each model of this package, and are added to the end of the search
-paths of these two packages: hloc's own modules always come first.
+hloc finds a model by importing ``hloc.extractors.<name>`` or ``hloc.matchers.<name>``;
+:mod:`posfeat_hloc.hloc_plugin.model_finder` makes these modules. hloc's own modules always come first.
 """
 
 from __future__ import annotations
 
-import sys
 import threading
 from copy import deepcopy
 from dataclasses import dataclass
 from importlib.machinery import PathFinder
-from pathlib import Path
 from types import ModuleType
 
 from posfeat_hloc import confs
 from posfeat_hloc.hloc_plugin.installation import load, unknown
+from posfeat_hloc.hloc_plugin.model_finder import FINDER, model_names
 
 Confs = dict[str, confs.Conf]
 
@@ -67,8 +65,7 @@ def register() -> Names:
         sides = _sides()
         for side in sides:
             side.check()
-        for side in sides:
-            side.extend()
+        FINDER.registered = True
         return Names(*(side.add_confs() for side in sides))
 
 
@@ -77,6 +74,7 @@ def unregister() -> None:
     with _lock:
         for side in _sides():
             side.withdraw()
+        FINDER.withdraw()
 
 
 @dataclass(frozen=True)
@@ -87,24 +85,11 @@ class _Side:
     theirs: Confs
     ours: Confs
 
-    @property
-    def folder(self) -> Path:
-        return Path(__file__).parent / self.package.__name__.rpartition(".")[2]
-
-    @property
-    def models(self) -> list[str]:
-        return [path.stem for path in self.folder.glob("*.py") if path.stem != "__init__"]
-
     def check(self) -> None:
         """Raise HlocError where hloc has another model of the same name, which would be loaded instead."""
-        for model in self.models:
-            found = PathFinder.find_spec(f"{self.package.__name__}.{model}", self.package.__path__)
-            if found is not None and (found.origin is None or Path(found.origin).parent != self.folder):
+        for model in model_names(self.package.__name__):
+            if PathFinder.find_spec(f"{self.package.__name__}.{model}", self.package.__path__) is not None:
                 raise unknown(f"{self.package.__name__} has a model {model} of its own")
-
-    def extend(self) -> None:
-        if str(self.folder) not in self.package.__path__:
-            self.package.__path__.append(str(self.folder))
 
     def add_confs(self) -> dict[str, str]:
         """Add the confs that are not there yet; returns our name -> name in hloc."""
@@ -124,12 +109,6 @@ class _Side:
     def withdraw(self) -> None:
         for name in [name for name in self.theirs if self._is_ours(name)]:
             del self.theirs[name], _added[self.package.__name__, name]
-        if str(self.folder) in self.package.__path__:
-            self.package.__path__.remove(str(self.folder))
-        for model in self.models:
-            name = f"{self.package.__name__}.{model}"
-            if Path(getattr(sys.modules.get(name), "__file__", None) or "").parent == self.folder:
-                del sys.modules[name], vars(self.package)[model]
 
     def _is_ours(self, name: str) -> bool:
         return self.theirs.get(name) is _added.get((self.package.__name__, name), self)

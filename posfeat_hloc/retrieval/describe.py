@@ -35,6 +35,8 @@ class Describer(Protocol):
     weights_sha256: str
     """Hash of the weights in use."""
     vocabulary: Tensor | None
+    needs_vocabulary: bool
+    """Whether images are described by words of a vocabulary, which must be there first."""
     """``(K, D)`` visual words to describe with; None for methods without."""
 
     def learn(self, images: Iterable[Tensor]) -> Tensor | None:

@@ -33,6 +33,7 @@ class Extractor:
 
     grayscale = False
     vocabulary: Tensor | None = None
+    needs_vocabulary = False
 
     def __init__(self, options: Options, device: torch.device) -> None:
         if not options.power > 0:

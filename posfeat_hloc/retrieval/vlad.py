@@ -45,6 +45,8 @@ class Options:
 class Extractor:
     """Describes images once it has a vocabulary, given or learnt."""
 
+    needs_vocabulary = True
+
     grayscale = True
 
     def __init__(self, options: Options, device: torch.device) -> None:

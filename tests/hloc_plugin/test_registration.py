@@ -17,7 +17,8 @@ import pytest
 import posfeat_hloc
 from posfeat_hloc import confs
 from posfeat_hloc.errors import HlocError
-from posfeat_hloc.hloc_plugin import installation, registration
+from posfeat_hloc.hloc_plugin import installation
+from posfeat_hloc.hloc_plugin.model_finder import FINDER, model_names
 from tests.fake_hloc import FILES, fake_hloc  # noqa: F401
 
 Fake = Callable[..., ModuleType]
@@ -88,12 +89,12 @@ def test_again_changes_nothing_and_keeps_the_users_changes(hloc: ModuleType) -> 
     first = posfeat_hloc.register()
     mine = confs_of("extract_features")["d2d-hardnet"]
     mine["model"]["max_keypoints"] = 7
-    paths = list(import_module("hloc.extractors").__path__)
+    finders = list(sys.meta_path)
     before = deepcopy(confs_of("extract_features"))
     assert posfeat_hloc.register() == first
     assert confs_of("extract_features") == before
     assert confs_of("extract_features")["d2d-hardnet"] is mine
-    assert import_module("hloc.extractors").__path__ == paths
+    assert sys.meta_path == finders
 
 
 def test_again_adds_what_is_new(hloc: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,7 +130,6 @@ def test_from_many_threads_at_once(hloc: ModuleType) -> None:
         thread.join()
     assert len(results) == 12
     assert all(result == results[0] for result in results)
-    assert len(import_module("hloc.extractors").__path__) == len(import_module("hloc.matchers").__path__) == 2
     assert len(confs_of("extract_features")) == 2 + len(confs.extractors) + len(confs.retrieval)
 
 
@@ -150,12 +150,13 @@ def test_hloc_loads_the_model_of_every_conf(hloc: ModuleType, side: str, kind: s
 def test_our_own_dicts_load_our_models_too(hloc: ModuleType, name: str) -> None:
     """Also those of ``posfeat_hloc.confs`` whose method hloc has under the same name."""
     model = confs.extractors[name]["model"]["name"]
-    own = {path.stem for path in (Path(registration.__file__).parent / "extractors").glob("*.py")}
-    assert model in own
+    assert model in model_names("hloc.extractors")
     with pytest.raises(ModuleNotFoundError, match=rf"{model} is a model of posfeat_hloc.*call posfeat_hloc\.register"):
         import_module(f"hloc.extractors.{model}")
     posfeat_hloc.register()
-    assert Path(import_module(f"hloc.extractors.{model}").__file__ or "").parent.parent.name == "hloc_plugin"
+    spec = import_module(f"hloc.extractors.{model}").__spec__
+    assert spec is not None
+    assert spec.origin == "posfeat_hloc"
 
 
 def test_what_nobody_has_is_missing_as_always(hloc: ModuleType) -> None:
@@ -166,27 +167,26 @@ def test_what_nobody_has_is_missing_as_always(hloc: ModuleType) -> None:
         import_module("hloc.matchers.nearest")
 
 
-def test_each_module_of_ours_has_one_for_hloc() -> None:
-    for package in ("extractors", "matchers"):
-        kinds = [kind for kind, where in PACKAGES.items() if where == package]
-        folders = [Path(import_module(f"posfeat_hloc.{kind}").__file__ or "").parent for kind in kinds]
-        used = {confs.module_of(conf["model"]) for kind in kinds for conf in getattr(confs, kind).values()}
-        files = {path.stem for path in (Path(registration.__file__).parent / package).glob("*.py")} - {"__init__"}
-        thin = {name.removeprefix(confs.OWN_PREFIX) for name in files}
-        assert set(confs.HLOC_HAS) & files == set()  # hloc's own names
-        assert used <= thin <= {path.stem for folder in folders for path in folder.glob("*.py")}
+def test_a_new_feature_needs_nothing_here(hloc: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(confs.extractors, "mine", confs.extractors["sift"] | {"model": {"name": "mine"}})
+    posfeat_hloc.register()
+    model = import_module("hloc.utils.base_model").dynamic_load(import_module("hloc.extractors"), "mine")
+    assert model.default_conf == {"name": "mine"}
+
+
+def test_no_model_has_a_name_of_hlocs() -> None:
+    assert set(confs.HLOC_HAS).isdisjoint(model_names("hloc.extractors") + model_names("hloc.matchers"))
 
 
 def test_unregister_leaves_hloc_as_it_was(hloc: ModuleType) -> None:
     before = {side: deepcopy(confs_of(side)) for side, _ in SIDES}
-    paths = {name: list(import_module(f"hloc.{name}").__path__) for name in PACKAGES.values()}
     posfeat_hloc.unregister()  # nothing to do
     posfeat_hloc.register()
     import_module("hloc.extractors.sift")
     import_module("hloc.extractors.dog")
     posfeat_hloc.unregister()
     assert {side: confs_of(side) for side, _ in SIDES} == before
-    assert {name: list(import_module(f"hloc.{name}").__path__) for name in PACKAGES.values()} == paths
+    assert "hloc.extractors.sift" not in sys.modules
     with pytest.raises(ModuleNotFoundError):
         import_module("hloc.extractors.sift")
     assert "hloc.extractors.dog" in sys.modules
@@ -226,10 +226,9 @@ def test_another_hloc_is_named_and_left_as_it_is(
     with pytest.raises(HlocError, match=message) as raised:
         posfeat_hloc.register()
     assert "work without hloc" in str(raised.value)
-    for side, kind in SIDES:
+    for side, _ in SIDES:
         assert "posfeat" not in str(getattr(sys.modules.get(f"hloc.{side}"), "confs", ""))
-        package = sys.modules.get(f"hloc.{kind}")
-        assert package is None or len(package.__path__) == 1
+    assert not FINDER.registered
 
 
 def test_another_package_that_happens_to_be_called_hloc(fake_hloc: Fake) -> None:  # noqa: F811

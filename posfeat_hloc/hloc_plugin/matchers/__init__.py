@@ -1,1 +1,0 @@
-"""Found by hloc as `hloc.matchers.*`: one module with one class for each module of `posfeat_hloc.matchers`."""
