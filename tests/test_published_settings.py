@@ -15,7 +15,7 @@ from posfeat_hloc.detection.d2d import relative_saliency, score_map
 from posfeat_hloc.detection.peaks import FEWEST
 from posfeat_hloc.extractors import d2d, d2net, posfeat, superpoint
 from posfeat_hloc.localization.absolute_pose import estimate_pose
-from posfeat_hloc.localization.options import LocalizationOptions
+from posfeat_hloc.localization.options import PoseOptions
 from posfeat_hloc.networks.normalization import CLAMP, normalize_locally, normalize_patches
 from posfeat_hloc.sfm.covisibility import pose_pairs
 from posfeat_hloc.sfm.database import MIN_MATCHES, verify
@@ -42,7 +42,7 @@ OPTIONS: list[tuple[type, dict[str, Any]]] = [
     (CoarseToFineOptions, {"window": 0.125, "inverse_temperature": 60.0, "min_variance": 1e-10, "sigma": "repository"}),
     (DetectionOptions, {"threshold": 2.0, "right": 1.0, "wrong": -0.25, "regularizer": -0.001}),
     (MegaDepthOptions, {"max_pairs": 5000, "max_rotation": 80.0, "size": (640, 480)}),
-    (LocalizationOptions, {"max_error": 12.0, "min_inliers": 12, "covisibility_clustering": False}),
+    (PoseOptions, {"max_error": 12.0, "min_inliers": 12, "covisibility_clustering": False}),
     (ProtocolOptions, {"covisible": 20, "retrieved": 50, "seeds": (0,)}),
 ]
 ARGUMENTS: list[tuple[Callable[..., Any], dict[str, Any]]] = [

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from posfeat_hloc.aachen.colmap_binary import image_names
 from posfeat_hloc.aachen.nvm import NvmFile
+from posfeat_hloc.aachen.options import Protocol, Version
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.localization.queries import read_queries
 from posfeat_hloc.sfm.pairs import read_pairs
 
-VERSIONS = ("v1", "v1.1")
-PROTOCOLS = ("hloc", "challenge")
+VERSIONS = get_args(Version)
+PROTOCOLS = get_args(Protocol)
 
 _LISTED = 10  # missing images named in a message; a folder of images is missing as a whole, as a rule
 

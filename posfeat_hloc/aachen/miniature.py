@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pycolmap
 from PIL import Image
 
-from posfeat_hloc.aachen.posed_collection import LAYOUTS, TrueQuery, build_model, write_dataset
+from posfeat_hloc.aachen.options import MiniatureOptions
+from posfeat_hloc.aachen.posed_collection import TrueQuery, build_model, write_dataset
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.images.decoding import list_images, read_image
 from posfeat_hloc.rendering.town_square import (
@@ -24,32 +24,6 @@ from posfeat_hloc.rendering.town_square import (
 from posfeat_hloc.runtime.progress import Bar
 
 _NEAREST = 8.0  # metres: nearer walls are blurred, as their textures have no more detail
-
-
-@dataclass(frozen=True)
-class MiniatureOptions:
-    """Raises ConfigurationError for values that cannot be."""
-
-    database: int = 24
-    """Images with known poses."""
-    queries: int = 8
-    """Of the day; as many of the night, from other places."""
-    size: tuple[int, int] = (480, 360)
-    """(width, height) of all images; every third is upright."""
-    points: int = 4000
-    """Of the reference model, before those that fewer than two images see are left out."""
-    seed: int = 0
-    """Of everything."""
-    layout: str = "hloc"
-    """Of the folder: ``hloc`` or ``posfeat``."""
-
-    def __post_init__(self) -> None:
-        if self.database < 2 or self.queries < 1 or self.points < 10 or min(self.size) < 64:
-            raise ConfigurationError(
-                "a miniature needs 2 database images, 1 query, 10 points and 64 pixels on each side at least"
-            )
-        if self.layout not in LAYOUTS:
-            raise ConfigurationError(f"layout {self.layout!r} does not exist; choose from {', '.join(LAYOUTS)}")
 
 
 def make_miniature(

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pycolmap
 from numpy.typing import NDArray
 
 from posfeat_hloc.aachen.nvm import write_nvm
+from posfeat_hloc.aachen.options import Layout
 from posfeat_hloc.aachen.prepared_database import write_prepared
 from posfeat_hloc.sfm.pairs import Pair, write_pairs
 
-LAYOUTS = ("hloc", "posfeat")
+LAYOUTS = get_args(Layout)
 TRUTH = "ground_truth.txt"
 
 _PAIRS = 20  # of each image, as in the challenge

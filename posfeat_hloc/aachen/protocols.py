@@ -21,11 +21,12 @@ from posfeat_hloc.aachen.pair_choice import ChosenPairs, choose_pairs, model_key
 from posfeat_hloc.aachen.prepared_database import read_prepared
 from posfeat_hloc.aachen.registration import register_queries
 from posfeat_hloc.aachen.report import Report, Trial
-from posfeat_hloc.evaluation.poses import THRESHOLDS, Threshold, TrueCamera, localization_errors
+from posfeat_hloc.evaluation.options import THRESHOLDS, Threshold
+from posfeat_hloc.evaluation.poses import TrueCamera, localization_errors
 from posfeat_hloc.extract_features import extract
 from posfeat_hloc.images.loader import fingerprint
 from posfeat_hloc.localization.localize import localize
-from posfeat_hloc.localization.options import LocalizationOptions
+from posfeat_hloc.localization.options import PoseOptions
 from posfeat_hloc.localization.queries import Query, read_queries
 from posfeat_hloc.localization.submission import read_results, result_names, write_results
 from posfeat_hloc.match_features import match
@@ -61,7 +62,7 @@ class ProtocolOptions:
     """Pairs of the queries, in place of retrieval; hloc protocol."""
     seeds: tuple[int, ...] = (0,)
     """The random part is run with each: verification, triangulation and poses."""
-    localization: LocalizationOptions = field(default_factory=LocalizationOptions)
+    localization: PoseOptions = field(default_factory=PoseOptions)
     """How poses are found, but for seed and threads; hloc protocol."""
     device: str = "auto"
     threads: int = -1

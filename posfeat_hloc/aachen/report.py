@@ -14,7 +14,8 @@ import pycolmap
 
 from posfeat_hloc import __version__
 from posfeat_hloc.aachen.layout import Dataset
-from posfeat_hloc.evaluation.poses import PoseErrors, Threshold, recall
+from posfeat_hloc.evaluation.options import Threshold
+from posfeat_hloc.evaluation.poses import PoseErrors, recall
 from posfeat_hloc.extract_features import ExtractionReport
 from posfeat_hloc.runtime.timing import timed
 from posfeat_hloc.sfm.reconstruction import ModelSummary

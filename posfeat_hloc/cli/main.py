@@ -17,8 +17,8 @@ from posfeat_hloc.cli.exit_codes import exit_code
 from posfeat_hloc.errors import ConfigurationError, wording
 
 COMMANDS = (
-    "sfm", "extract", "match", "list", "triangulate", "register", "merge", "align", "export", "export-onnx",
-    "report", "check", "weights", "doctor", "eth",
+    "sfm", "localize", "extract", "match", "list", "triangulate", "register", "merge", "align", "export", "export-onnx",
+    "report", "check", "weights", "doctor", "aachen", "miniature-aachen", "eth",
 )  # fmt: skip
 """Each has a module of its name here, with ``add_arguments(parser)`` and ``run(args)``; ``prepare(args)`` understands
 a command line before anything is done."""
@@ -31,11 +31,12 @@ Learned local features for COLMAP and hloc, version {__version__}
   posfeat-hloc COMMAND --help             options of a command
 
   sfm                                     reconstruct photographs or videos
+  localize                                poses of new photographs in a map
   extract, match, list                    features and matches as hloc's, confs
   triangulate, register, merge, align     maps: at known poses, grown, joined
   export, export-onnx                     models and networks for others
   weights, check, report, doctor          weights, files, pages, installation
-  eth                                     reconstructions compared
+  aachen, miniature-aachen, eth           benchmarks
 """
 
 _RESUME = "run the same command again to go on from here"

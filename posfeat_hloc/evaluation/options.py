@@ -8,6 +8,23 @@ from typing import Annotated
 from posfeat_hloc import confs
 from posfeat_hloc.runtime.options import AtLeast, Unit, check_options
 
+Threshold = tuple[float, float]
+"""Distance, in the unit of the map, and degrees."""
+
+THRESHOLDS: tuple[Threshold, ...] = ((0.25, 2.0), (0.5, 5.0), (5.0, 10.0))
+"""Of visuallocalization.net for Aachen, in metres, since v1.1; the papers have (0.5, 2), (1, 5), (5, 10)."""
+
+
+def read_thresholds(text: str) -> tuple[Threshold, ...]:
+    """Distances and degrees, ``0.25,2 0.5,5``."""
+    try:
+        pairs = [[float(value) for value in part.split(",")] for part in text.split()]
+        if not pairs or any(len(pair) != 2 or min(pair) < 0 for pair in pairs):
+            raise ValueError("not pairs of numbers")
+    except ValueError as error:
+        raise ValueError(f"{text!r} is not a list like '0.25,2 0.5,5'") from error
+    return tuple((distance, angle) for distance, angle in pairs)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ComparedOptions:

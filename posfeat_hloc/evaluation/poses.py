@@ -15,12 +15,6 @@ from posfeat_hloc.geometry.rotations import rotation_angle
 from posfeat_hloc.localization.submission import read_results
 from posfeat_hloc.sfm.reconstruction import read_model
 
-Threshold = tuple[float, float]
-"""Distance, in the unit of the map, and degrees."""
-
-THRESHOLDS: tuple[Threshold, ...] = ((0.25, 2.0), (0.5, 5.0), (5.0, 10.0))
-"""Of visuallocalization.net for Aachen, in metres, since v1.1; the papers have (0.5, 2), (1, 5), (5, 10)."""
-
 
 @dataclass(frozen=True)
 class TrueCamera:

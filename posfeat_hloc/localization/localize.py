@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from posfeat_hloc import confs
 from posfeat_hloc.errors import ConfigurationError
-from posfeat_hloc.localization.options import LocalizationOptions
+from posfeat_hloc.localization.options import PoseOptions
 from posfeat_hloc.localization.pose_problem import PoseProblem
 from posfeat_hloc.localization.queries import Query
 from posfeat_hloc.localization.results_log import Localized, Log
@@ -31,7 +31,7 @@ def localize(
     pairs: Sequence[Pair],
     features: Path,
     matches: Path,
-    options: LocalizationOptions | None = None,
+    options: PoseOptions | None = None,
     log: Path | None = None,
     map_features: Path | None = None,
     progress: bool = True,
@@ -58,7 +58,7 @@ def localize(
         MappingError: the model cannot be read, or was made from other features.
         StoreError: a file is missing or damaged, or a pair has no matches.
     """
-    options = options or LocalizationOptions()
+    options = options or PoseOptions()
     name, count = Counter(query.name for query in queries).most_common(1)[0] if queries else ("", 0)
     if count > 1:
         raise ConfigurationError(f"{name!r} is among the queries {count} times; remove all but one")
@@ -143,7 +143,7 @@ class _Answer(Protocol):
 
 
 def _solve_all(
-    problems: Iterator[PoseProblem | Localized], options: LocalizationOptions, records: Log, cluster: Cluster | None
+    problems: Iterator[PoseProblem | Localized], options: PoseOptions, records: Log, cluster: Cluster | None
 ) -> Iterator[tuple[str, Localized]]:
     """Solve side by side what the log does not have, in the order of the problems, a few ahead of the consumer."""
     threads = options.threads if options.threads > 0 else os.cpu_count() or 1
@@ -170,9 +170,7 @@ def _done(key: str, found: _Answer | Localized) -> tuple[str, Localized]:
     return key, found if isinstance(found, Localized) else found.result()
 
 
-def _fall_back(
-    found: Localized, retrieved: Sequence[str], sparse: SparseMap, options: LocalizationOptions
-) -> Localized:
+def _fall_back(found: Localized, retrieved: Sequence[str], sparse: SparseMap, options: PoseOptions) -> Localized:
     closest = next((image for image in retrieved if image in sparse), None)
     if found.localized or options.fallback is None or closest is None:
         return found

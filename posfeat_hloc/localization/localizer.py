@@ -18,7 +18,7 @@ from posfeat_hloc.images.decoding import DecodedImage, read_image
 from posfeat_hloc.images.loader import check_pixels
 from posfeat_hloc.localization.map_folder import open_map
 from posfeat_hloc.localization.map_retrieval import MapRetrieval
-from posfeat_hloc.localization.options import LocalizationOptions
+from posfeat_hloc.localization.options import PoseOptions
 from posfeat_hloc.localization.pose_problem import PoseProblem
 from posfeat_hloc.localization.queries import Query, guess_camera, queries_of_folder
 from posfeat_hloc.localization.results_log import Localized
@@ -60,7 +60,7 @@ class Localizer:
         weights_file: of the map, where they cannot be told from it.
         matcher: name in ``confs.matchers``; the one that suits the feature when None.
         device: ``auto`` takes a GPU when there is one.
-        options: see :class:`LocalizationOptions`.
+        options: see :class:`PoseOptions`.
         neighbors: most similar map images that an image is matched with, where the map folder has their global
             descriptors (``pipelines.sfm --pairs retrieval``); with all map images where it has none.
         try_rotations: turn an image by 90, 180 and 270 degrees while it has few inliers.
@@ -81,13 +81,13 @@ class Localizer:
         weights_file: str | None = None,
         matcher: str | None = None,
         device: str = "auto",
-        options: LocalizationOptions | None = None,
+        options: PoseOptions | None = None,
         neighbors: int = 20,
         try_rotations: bool = False,
         orientation: str = "exif",
     ) -> None:
         parts = open_map(Path(folder), features, feature, weights_file)
-        self.options = options or LocalizationOptions()
+        self.options = options or PoseOptions()
         self._conf = parts.conf
         self._device = choose_device(device)
         self._extractor = extractors.create(parts.conf["model"], self._device)

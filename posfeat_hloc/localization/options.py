@@ -1,36 +1,86 @@
-"""How queries are localized."""
+"""How queries are localized. Nothing heavy is imported here."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
 
+from posfeat_hloc import confs
 from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.evaluation.options import THRESHOLDS, Threshold, read_thresholds
+from posfeat_hloc.runtime.options import AtLeast, Choices, OrientationMode, Reads, Unit, check_options
+from posfeat_hloc.sfm.options import DEFAULT_RETRIEVAL, MatcherName, RetrievalName
 
-FALLBACKS = (None, "closest")
+NameForm = Literal["file", "camera", "path"]
 
 
 @dataclass(frozen=True)
-class LocalizationOptions:
+class PoseOptions:
     """How poses are found. Raises ConfigurationError for a fallback that does not exist or a limit below zero."""
 
-    max_error: float = 12.0
+    max_error: Annotated[float, Unit("PX")] = 12.0
     """Of an inlier, in pixels."""
-    min_inliers: int = 12
+    min_inliers: Annotated[int, AtLeast(0), Unit("N")] = 12
     """Different 3D points among the inliers; more are asked for where chance would give as many."""
     seed: int = 0
     """Of the RANSAC of each query, which makes the result independent of the number of threads."""
     covisibility_clustering: bool = False
-    """Whether map images without common 3D points are tried apart, cluster by cluster; most inliers win."""
-    fallback: str | None = None
-    """``closest``: a query that is not localized gets the pose of its first map image (a habit of benchmarks, where a
-    wrong pose costs nothing); it still counts as not localized."""
-    threads: int = -1
-    """-1 for all cores."""
+    """Try groups of map images without common 3D points apart; the one with most inliers wins."""
+    fallback: Literal["closest"] | None = None
+    """Give queries that are not localized the pose of their first map image, as benchmarks allow.
+
+    There a wrong pose costs nothing; the query still counts as not localized.
+    """
+    threads: Annotated[int, Unit("N")] = -1
+    """For poses, which do not depend on it (default: all cores)."""
 
     def __post_init__(self) -> None:
-        if self.fallback not in FALLBACKS:
-            raise ConfigurationError(f"fallback {self.fallback!r} does not exist; choose 'closest' or None")
-        if self.max_error <= 0 or self.min_inliers < 0:
-            raise ConfigurationError("max_error must be positive and min_inliers not negative")
+        check_options(self)
+        if self.max_error <= 0:
+            raise ConfigurationError("max_error must be positive")
         if not 0 <= self.seed < 2**31:
             raise ConfigurationError(f"seed must be from 0 to 2147483647, not {self.seed}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalizationOptions(PoseOptions):
+    """How photographs are localized in a map; see :func:`posfeat_hloc.localization.pipeline.localize`."""
+
+    images: Annotated[Path | None, Unit("DIR")] = None
+    """Folder of a list's photographs (default: the folder of the list)."""
+    masks: Annotated[Path | None, Unit("DIR")] = None
+    """No keypoints of queries where DIR/<query name>.png (or the same stem) is black."""
+    map_features: Annotated[Path | None, Unit("FILE")] = None
+    """Features the map was made from (default: its features.h5)."""
+    feature: Annotated[str | None, Choices.of(confs.extractors)] = None
+    """The map's feature; needed only where its file does not record it."""
+    weights: Annotated[str | None, Unit("NAME|FILE")] = None
+    """Of the map's feature, where they cannot be told from the map."""
+    matcher: MatcherName = None
+    """Which descriptors match (default: the one that suits the feature)."""
+    pairs: Annotated[Path | None, Unit("FILE")] = None
+    """'query map-image' a line, the most similar first (default: all with all)."""
+    neighbors: Annotated[int | None, AtLeast(1), Unit("N")] = None
+    """Match each query with the N most similar map images only."""
+    retrieval: RetrievalName = DEFAULT_RETRIEVAL
+    """What similarity is, for a number of neighbors."""
+    map_images: Annotated[Path | None, Unit("DIR")] = None
+    """The map's photographs, for a number of neighbors (default: where the map found them)."""
+    orientation: OrientationMode = "exif"
+    """How photographs are held, for their features; cameras and keypoints stay in the pixels as stored. exif: by EXIF
+    alone; auto: also turned where others show that a photograph lies on its side; none: as stored."""
+    try_rotations: bool = False
+    """Turn queries by 90, 180 and 270 degrees while they have few inliers, which costs up to three times the
+    extraction; for maps made by EXIF alone whose photographs are gone."""
+    names: NameForm = "file"
+    """Names in poses.txt: without folders, with the last one, or whole."""
+    ground_truth: Annotated[Path | None, Unit("FILE|MODEL")] = None
+    """True poses: 'name qw qx qy qz tx ty tz' a line, or a COLMAP model in the map's frame."""
+    thresholds: Annotated[tuple[Threshold, ...], Reads(read_thresholds), Unit("'D,A D,A ...'")] = THRESHOLDS
+    """Distances and degrees for recall (default: 0.25,2 0.5,5 5,10)."""
+    device: str = "auto"
+    """Torch device: auto, cpu, cuda, cuda:1, ..."""
+    ray: Annotated[str | None, Unit("ADDRESS")] = None
+    """Work on a Ray cluster: local, local:N (N processes on this machine), auto (the cluster this machine is in) or
+    HOST:PORT."""

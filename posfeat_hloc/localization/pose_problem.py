@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,13 +16,16 @@ from posfeat_hloc.features import Matches
 from posfeat_hloc.geometry.acontrario import needed_pose_inliers
 from posfeat_hloc.localization.absolute_pose import PoseEstimate, estimate_pose
 from posfeat_hloc.localization.correspondences import covisibility_clusters, likeliest, merge, to_points
-from posfeat_hloc.localization.options import LocalizationOptions
+from posfeat_hloc.localization.options import PoseOptions
 from posfeat_hloc.localization.queries import Query
 from posfeat_hloc.localization.results_log import Localized
 from posfeat_hloc.localization.sparse_map import MapExcerpt, SparseMap
 
 METHOD = "likeliest matches first"
 """How a pose is sought; another name makes the logs of earlier runs void."""
+
+_DECIDING = ("max_error", "min_inliers", "seed", "covisibility_clustering")
+"""Options that a pose depends on, in the order in which logs have them."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ class PoseProblem:
         """All that another process needs to solve it."""
         return {**vars(self), "sparse": self.sparse.excerpt(self.images, merge(self.matches)[0][:, 1])}
 
-    def solve(self, options: LocalizationOptions) -> Localized:
+    def solve(self, options: PoseOptions) -> Localized:
         """Estimate the pose, cluster by cluster where that is asked for."""
         start = time.perf_counter()
         clusters = [list(range(len(self.images)))]
@@ -76,7 +79,7 @@ class PoseProblem:
                 best = found
         return replace(best, clusters=len(clusters), seconds=time.perf_counter() - start)
 
-    def _solve_cluster(self, members: list[int], options: LocalizationOptions) -> Localized:
+    def _solve_cluster(self, members: list[int], options: PoseOptions) -> Localized:
         pairs, votes = merge([self.matches[i] for i in members])
         camera = self.query.camera
         points2d = self.keypoints[pairs[:, 0]].astype(np.float64) + 0.5  # COLMAP's convention
@@ -92,9 +95,9 @@ class PoseProblem:
         images = tuple(self.images[i] for i in members)
         return _judge(self.query.name, images, pairs[:, 1], estimate, (camera.width, camera.height), options)
 
-    def key(self, options: LocalizationOptions) -> str:
+    def key(self, options: PoseOptions) -> str:
         """Changes with anything that :meth:`solve` depends on."""
-        given = {k: v for k, v in asdict(options).items() if k not in ("fallback", "threads")}
+        given = {name: getattr(options, name) for name in _DECIDING}
         camera = self.query.camera
         known = [self.query.name, camera.model_name, camera.width, camera.height, camera.params.tolist()]
         known += [camera.has_prior_focal_length, self.query.calibrated, self.images, given, pycolmap.__version__]
@@ -115,7 +118,7 @@ def _judge(
     points: NDArray[np.int64],
     estimate: PoseEstimate | None,
     size: tuple[int, int],
-    options: LocalizationOptions,
+    options: PoseOptions,
 ) -> Localized:
     """Accept a pose that enough different 3D points support."""
     result = Localized(name, matches=len(points), images=images)

@@ -14,7 +14,7 @@ from pathlib import Path
 from posfeat_hloc.confs import Conf
 from posfeat_hloc.extract_features import extract
 from posfeat_hloc.localization.localize import localize
-from posfeat_hloc.localization.options import LocalizationOptions
+from posfeat_hloc.localization.options import PoseOptions
 from posfeat_hloc.localization.queries import Query
 from posfeat_hloc.localization.results_log import Localized, amend_log
 from posfeat_hloc.localization.sparse_map import SparseMap
@@ -69,7 +69,7 @@ class TurnedInputs:
 
 
 def one_turned(
-    inputs: TurnedInputs, found: Mapping[str, Localized], options: LocalizationOptions, output: Path
+    inputs: TurnedInputs, found: Mapping[str, Localized], options: PoseOptions, output: Path
 ) -> tuple[str, int] | None:
     """Try the turns on one query that is not localized: do the photographs lie on their side?
 
@@ -92,7 +92,7 @@ def one_turned(
 
 
 def retry_turned(
-    inputs: TurnedInputs, found: Mapping[str, Localized], options: LocalizationOptions, output: Path, log: Path
+    inputs: TurnedInputs, found: Mapping[str, Localized], options: PoseOptions, output: Path, log: Path
 ) -> dict[str, Localized]:
     """Localize the uncertain queries again from turned pictures; the turn with most inliers wins.
 

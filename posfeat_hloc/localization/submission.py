@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pycolmap
 
 from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.localization.options import NameForm
 from posfeat_hloc.runtime.output import write_atomically
 
-NAMES = ("file", "camera", "path")
+NAMES = get_args(NameForm)
 
 
 def write_results(path: Path, poses: Mapping[str, pycolmap.Rigid3d], names: str = "file") -> None:

@@ -18,7 +18,7 @@ from posfeat_hloc.cluster import cluster as cluster_module
 from posfeat_hloc.errors import ClusterError, WeightsError
 from posfeat_hloc.extract_features import extract
 from posfeat_hloc.localization.localize import localize
-from posfeat_hloc.localization.options import LocalizationOptions
+from posfeat_hloc.localization.options import PoseOptions
 from posfeat_hloc.match_features import match
 from posfeat_hloc.sfm.pairs import exhaustive_pairs
 from tests.localization.scenes import look, make_scene
@@ -137,7 +137,7 @@ def test_finished_work_is_not_sent_again(cluster, photos, single, tmp_path):
 @pytest.mark.parametrize("clustering", [False, True])
 def test_poses_are_equal(cluster, tmp_path, clustering):
     scene = make_scene(tmp_path, {f"map{i}": look(i - 1.0) for i in range(3)}, {f"q{i}": look(i / 4) for i in range(5)})
-    options = LocalizationOptions(covisibility_clustering=clustering)
+    options = PoseOptions(covisibility_clustering=clustering)
     given = scene.model, scene.queries, scene.pairs, scene.features, scene.matches, options
     here, there = (localize(*given, progress=False, cluster=where) for where in (None, cluster))
     assert list(here) == list(there) == scene.names

@@ -11,7 +11,7 @@ import pytest
 from posfeat_hloc.errors import ConfigurationError, MappingError, StoreError
 from posfeat_hloc.features import Matches
 from posfeat_hloc.localization.localize import localize
-from posfeat_hloc.localization.options import LocalizationOptions
+from posfeat_hloc.localization.options import PoseOptions
 from posfeat_hloc.localization.pose_problem import PoseProblem
 from posfeat_hloc.localization.queries import Query
 from posfeat_hloc.localization.results_log import read_log
@@ -35,7 +35,7 @@ def run(scene, queries=None, pairs=None, log=None, **options):
         scene.pairs if pairs is None else pairs,
         scene.features,
         scene.matches,
-        LocalizationOptions(**{"threads": 1, **options}),
+        PoseOptions(**{"threads": 1, **options}),
         log,
         progress=False,
     )
@@ -210,7 +210,7 @@ def test_with_clusters_the_one_with_most_inliers_wins(tmp_path):
 @pytest.mark.parametrize("clustering", [False, True])
 def test_without_map_images_there_is_no_pose(scene, clustering):
     problem = PoseProblem.of(scene.queries[0], scene.keypoints[scene.names[0]], {}, SparseMap(scene.model))
-    found = problem.solve(LocalizationOptions(covisibility_clustering=clustering))
+    found = problem.solve(PoseOptions(covisibility_clustering=clustering))
     assert not found.localized
     assert found.cam_from_world is None
 
@@ -263,7 +263,7 @@ def test_matches_of_other_keypoints_are_refused(scene, tmp_path):
 def test_wrong_calls_are_named(scene, tmp_path):
     with pytest.raises(ConfigurationError, match=r"'q/b\.jpg' is among the queries 2 times"):
         run(scene, [Query("q/b.jpg", camera()), Query("q/b.jpg", camera())])
-    with pytest.raises(ConfigurationError, match="fallback 'nearest'"):
+    with pytest.raises(ConfigurationError, match="fallback: 'nearest' is none of closest"):
         run(scene, fallback="nearest")
     with pytest.raises(ConfigurationError, match="max_error"):
         run(scene, max_error=0)

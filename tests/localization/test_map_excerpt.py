@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
-from posfeat_hloc.localization.options import LocalizationOptions
+from posfeat_hloc.localization.options import PoseOptions
 from posfeat_hloc.localization.pose_problem import PoseProblem
 from posfeat_hloc.localization.sparse_map import MapExcerpt, SparseMap
 from posfeat_hloc.stores import FeatureStore, MatchStore
@@ -24,7 +24,7 @@ def problem(tmp_path_factory):
 
 @pytest.mark.parametrize("clustering", [False, True])
 def test_the_pose_is_the_same(problem, clustering):
-    options = LocalizationOptions(covisibility_clustering=clustering)
+    options = PoseOptions(covisibility_clustering=clustering)
     travelled = pickle.loads(pickle.dumps(problem))
     assert isinstance(travelled.sparse, MapExcerpt)
     here, there = (

@@ -223,7 +223,7 @@ def test_wrong_arguments_are_one_line(data, tmp_path, capsys):
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 6
     parts = ("the pose of none of the 4 queries", "none.txt", "--pairs", "nowhere: no such folder", "--weights: sift",
-             "--fallback are for --protocol hloc")  # fmt: skip
+             "--fallback is for --protocol hloc")  # fmt: skip
     assert all(part in line for part, line in zip(parts, lines, strict=True))
 
 

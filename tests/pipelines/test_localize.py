@@ -233,7 +233,8 @@ def test_retrieval_leaves_most_of_the_map_out(world, tmp_path, capsys):
     for name, record in read_log(tmp_path / "queries.jsonl").items():  # the neighbours of view 2 and of view 4
         assert set(record.images) == expected[name]
     assert run(world, tmp_path / "far", "--neighbors", 2, "--map-images", tmp_path / "none") == 0
-    assert "matched with all" in capsys.readouterr().err
+    assert "matched with all" in (said := capsys.readouterr().out)
+    assert "name their folder by --map-images" in said
     assert summary(tmp_path / "far")["pairs"] == 10
     assert run(world, tmp_path, "--neighbors", 2, "--pairs", tmp_path / "pairs.txt") == 1
     assert "exclude each other" in capsys.readouterr().err

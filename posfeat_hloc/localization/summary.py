@@ -1,4 +1,4 @@
-"""The summary of a localization run, for the terminal and for ``summary.json``."""
+"""What a localization made, and ``summary.json``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import platform
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -17,14 +16,13 @@ from posfeat_hloc import __version__
 from posfeat_hloc.evaluation.poses import PoseErrors, recall
 from posfeat_hloc.localization.results_log import Localized
 from posfeat_hloc.localization.sparse_map import SparseMap
-from posfeat_hloc.runtime.skipped import listing
 from posfeat_hloc.runtime.timing import timed
 
 Thresholds = Sequence[tuple[float, float]]
 
 
 @dataclass
-class LocalizationRun:
+class LocalizationResult:
     """What a run made.
 
     Attributes:
@@ -35,7 +33,7 @@ class LocalizationRun:
         pairs: (query, map image) pairs matched.
         results: query with features -> what became of it.
         turned_query: a query that is localized only when it is turned, and by how many degrees, where
-            ``--try-rotations`` is not in use.
+            other rotations are not tried for all.
         errors: against true poses, where they are known; a pose taken from the map counts as none.
         seconds: stage -> time spent in this run.
     """
@@ -66,7 +64,7 @@ class LocalizationRun:
         return {**failed, **self.skipped}
 
 
-def as_json(run: LocalizationRun, thresholds: Thresholds, command: dict[str, Any]) -> dict[str, Any]:
+def as_json(run: LocalizationResult, thresholds: Thresholds, command: dict[str, Any]) -> dict[str, Any]:
     """The summary as ``summary.json`` holds it."""
     return {
         "queries": run.queries,
@@ -74,9 +72,9 @@ def as_json(run: LocalizationRun, thresholds: Thresholds, command: dict[str, Any
         "feature": run.feature,
         "map": {"model": str(run.map.path), "images": len(run.map.names)},
         "pairs": run.pairs,
-        "median_matches": _median(run, "matches"),
-        "median_inliers": _median(run, "inliers"),
-        "errors": None if run.errors is None else _errors(run.errors, thresholds),
+        "median_matches": middle(run, "matches"),
+        "median_inliers": middle(run, "inliers"),
+        "errors": None if run.errors is None else errors_as_json(run.errors, thresholds),
         "not_localized": run.failures,
         "found_when_turned": run.turned_query,
         "turned": {name: result.turned for name, result in run.results.items() if result.turned},
@@ -91,42 +89,12 @@ def as_json(run: LocalizationRun, thresholds: Thresholds, command: dict[str, Any
     }
 
 
-def as_text(run: LocalizationRun, thresholds: Thresholds, output: Path) -> str:
-    """The summary as the terminal shows it."""
-    lines = ["", f"{run.localized} of {run.queries} queries localized with {run.feature}"]
-    lines.append(f"  map                 {run.map.path}: {len(run.map.names)} images")
-    lines.append(
-        f"  median matches      {_median(run, 'matches'):g} with 3D points, {_median(run, 'inliers'):g} inliers"
-    )
-    if turned := sum(result.turned > 0 for result in run.results.values()):
-        lines.append(f"  turned              {turned} of the queries: they lie otherwise than the map's images")
-    if run.errors is not None:
-        found = _errors(run.errors, thresholds)
-        position, rotation = found["median_position"], found["median_rotation"]
-        middle = f"{position:.4g}, {rotation:.3g}°" if position is not None else "none: most are not localized"
-        lines.append(f"  median error        {middle} ({found['queries']} queries with known pose)")
-        shares = ", ".join(f"{r['recall']:.1%} within {r['position']:g}, {r['rotation']:g}°" for r in found["recall"])
-        lines.append(f"  recall              {shares}")
-    times = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in run.seconds.items())
-    lines.append(f"  time                {times}")
-    lines += listing("not localized", run.failures)
-    if run.turned_query is not None:
-        name, degrees = run.turned_query
-        lines.append(
-            f"  likely cause        photographs on their side: {name} is found after a turn by {degrees} degrees;"
-        )
-        lines.append("                      add --try-rotations")
-    lines.append(f"  poses               {output / 'poses.txt'}")
-    lines.append(f"  details             {output / 'queries.jsonl'}, {output / 'summary.json'}")
-    return "\n".join(lines)
-
-
-def _median(run: LocalizationRun, what: str) -> float:
-    """Over all queries with features, localized or not."""
+def middle(run: LocalizationResult, what: str) -> float:
+    """The median over all queries with features, localized or not."""
     return float(median([getattr(result, what) for result in run.results.values()] or [0]))
 
 
-def _errors(errors: PoseErrors, thresholds: Thresholds) -> dict[str, Any]:
+def errors_as_json(errors: PoseErrors, thresholds: Thresholds) -> dict[str, Any]:
     """Medians count queries without a pose as infinitely wrong; None where they are the half."""
     position = float(np.median(errors.position))
     known = bool(np.isfinite(position))

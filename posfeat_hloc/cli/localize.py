@@ -1,0 +1,88 @@
+"""Localize photographs in a map: features, pairs, matches, poses.
+
+    posfeat-hloc localize --map outputs/museum --queries new_photos
+
+The map is an output of sfm, or a COLMAP model with --map-features. Nothing is written to it. Run the same command again
+to resume.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from posfeat_hloc.cli.arguments import add_options, add_quiet, chosen, flag, reporter_of
+from posfeat_hloc.cli.page import add_report_option, write_page
+from posfeat_hloc.errors import Option
+from posfeat_hloc.localization.options import LocalizationOptions
+from posfeat_hloc.runtime.skipped import listing
+
+if TYPE_CHECKING:
+    from posfeat_hloc.evaluation.options import Threshold
+    from posfeat_hloc.localization.summary import LocalizationResult
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The map, the queries and how they are localized."""
+    add = parser.add_argument
+    add("--map", type=Path, required=True, metavar="DIR", help="output folder of sfm, or a COLMAP model")
+    add("--queries", nargs="+", required=True, metavar="FILE|DIR",
+        help="lists 'name MODEL width height params...' (COLMAP's convention) or with a name a line, photographs, a "
+        "pattern of such files, or a folder; focal lengths that are not given come from EXIF or are estimated"
+        )  # fmt: skip
+    add("--output", type=Path, metavar="DIR", help="folder of results (default: outputs/<map>-<queries>)")
+    add_options(parser, LocalizationOptions)
+    add_quiet(parser)
+    add_report_option(parser)
+
+
+def prepare(args: argparse.Namespace) -> None:
+    """Name the folder of the results."""
+    first = Path(args.queries[0])
+    name = first.resolve().stem if first.exists() else "queries"
+    args.output = args.output or Path("outputs") / f"{args.map.resolve().name}-{name}"
+
+
+def run(args: argparse.Namespace) -> bool:
+    """Localize and print the summary; whether a query was localized."""
+    from posfeat_hloc.localization.pipeline import localize
+
+    options = chosen(args, LocalizationOptions)
+    result = localize(args.map, args.queries, args.output, options, reporter_of(args))
+    print(as_text(result, options.thresholds, args.output))
+    write_page(args.output, args)
+    return result.localized > 0
+
+
+def as_text(run: LocalizationResult, thresholds: tuple[Threshold, ...], output: Path) -> str:
+    """The summary as the terminal shows it."""
+    from posfeat_hloc.localization.summary import errors_as_json
+    from posfeat_hloc.localization.summary import middle as median_of
+
+    lines = ["", f"{run.localized} of {run.queries} queries localized with {run.feature}"]
+    lines.append(f"  map                 {run.map.path}: {len(run.map.names)} images")
+    lines.append(
+        f"  median matches      {median_of(run, 'matches'):g} with 3D points, {median_of(run, 'inliers'):g} inliers"
+    )
+    if turned := sum(result.turned > 0 for result in run.results.values()):
+        lines.append(f"  turned              {turned} of the queries: they lie otherwise than the map's images")
+    if run.errors is not None:
+        found = errors_as_json(run.errors, thresholds)
+        position, rotation = found["median_position"], found["median_rotation"]
+        middle = f"{position:.4g}, {rotation:.3g}°" if position is not None else "none: most are not localized"
+        lines.append(f"  median error        {middle} ({found['queries']} queries with known pose)")
+        shares = ", ".join(f"{r['recall']:.1%} within {r['position']:g}, {r['rotation']:g}°" for r in found["recall"])
+        lines.append(f"  recall              {shares}")
+    times = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in run.seconds.items())
+    lines.append(f"  time                {times}")
+    lines += listing("not localized", run.failures)
+    if run.turned_query is not None:
+        name, degrees = run.turned_query
+        lines.append(
+            f"  likely cause        photographs on their side: {name} is found after a turn by {degrees} degrees;"
+        )
+        lines.append(f"                      add {flag(Option('try_rotations'))}")
+    lines.append(f"  poses               {output / 'poses.txt'}")
+    lines.append(f"  details             {output / 'queries.jsonl'}, {output / 'summary.json'}")
+    return "\n".join(lines)

@@ -1,0 +1,134 @@
+"""Photographs and a map in, poses out: features, pairs, matches, absolute poses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from posfeat_hloc import confs, extractors
+from posfeat_hloc.cluster import connect
+from posfeat_hloc.evaluation.poses import TrueCamera, localization_errors, read_true_poses
+from posfeat_hloc.extract_features import extract
+from posfeat_hloc.localization.asked import Asked
+from posfeat_hloc.localization.localize import localize as localize_matched
+from posfeat_hloc.localization.map_folder import open_map
+from posfeat_hloc.localization.options import LocalizationOptions
+from posfeat_hloc.localization.pair_choice import PairChoice
+from posfeat_hloc.localization.query_orientation import QueryImages, orient_queries
+from posfeat_hloc.localization.rotation_retry import TurnedInputs, one_turned, retry_turned
+from posfeat_hloc.localization.sparse_map import SparseMap
+from posfeat_hloc.localization.submission import result_names, write_results
+from posfeat_hloc.localization.summary import LocalizationResult, as_json
+from posfeat_hloc.match_features import match
+from posfeat_hloc.runtime.options import plain, recorded
+from posfeat_hloc.runtime.output import only_writer, write_atomically
+from posfeat_hloc.runtime.output_inputs import claim
+from posfeat_hloc.runtime.reporter import QUIET, Reporter, reporting
+from posfeat_hloc.runtime.timing import timed
+from posfeat_hloc.sfm.pairs import write_pairs
+from posfeat_hloc.stores import FeatureStore
+
+
+def localize(
+    map_folder: Path | str,
+    queries: Path | str | Sequence[Path | str],
+    output: Path | str,
+    options: LocalizationOptions | None = None,
+    reporter: Reporter = QUIET,
+) -> LocalizationResult:
+    """Localize photographs in a map, to which nothing is written.
+
+    What was done in the output folder is kept: the same call goes on where it was stopped.
+
+    Args:
+        map_folder: output of :func:`posfeat_hloc.sfm.pipeline.reconstruct`, or a COLMAP model with ``map_features``.
+        queries: a folder, photographs, lists of them, or patterns of such files.
+        output: folder of ``poses.txt``, ``queries.jsonl`` and ``summary.json``.
+        options: see :class:`LocalizationOptions`.
+        reporter: hears what is done.
+
+    Raises:
+        PosfeatError: for anything a user can mend.
+    """
+    map_folder, output, options = Path(map_folder), Path(output), options or LocalizationOptions()
+    given = [queries] if isinstance(queries, (str, Path)) else list(queries)
+    parts = open_map(map_folder, options.map_features, options.feature, options.weights)
+    parts.check_extractor(extractors.create(parts.conf["model"]))
+    sparse = SparseMap(parts.model)
+    with FeatureStore(parts.features) as store:
+        sparse.check_features(store)
+    asked = Asked.of(given, options.images)
+    result_names(asked.names, options.names)  # complains of names that would collide before the work, not after it
+    truth = None if options.ground_truth is None else read_true_poses(options.ground_truth, asked.names)
+    record = {"map": str(map_folder), "queries": plain(given), "output": str(output)} | recorded(options)
+    with only_writer(output), reporting(reporter):
+        claim(output, [map_folder])
+        return _run(PairChoice(parts, sparse, asked, output, options, reporter), truth, record)
+
+
+def _run(choice: PairChoice, truth: dict[str, TrueCamera] | None, record: dict[str, Any]) -> LocalizationResult:
+    """The stages, one after the other."""
+    parts, sparse, asked, output, options = choice.parts, choice.sparse, choice.asked, choice.output, choice.options
+    cluster, progress = connect(options.ray), choice.reporter.progress
+    done = LocalizationResult(parts.feature, sparse, len(asked.names))
+
+    features, matches = output / "features.h5", output / "matches.h5"
+    seconds: dict[str, float] = {}
+    with timed(seconds, "orient"):
+        held = QueryImages(
+            asked.images, asked.names, output, options.map_images, options.device, options.masks, cluster, progress
+        )
+        shown = orient_queries(options.orientation, parts, sparse.names, held)
+    done.seconds |= seconds if shown.looked else {}
+    with done.stage("extract"):
+        report = extract(
+            parts.conf, asked.images, features, asked.names, options.device, progress=progress, masks=options.masks,
+            cluster=cluster, views=shown.views, exif=shown.exif,
+        )  # fmt: skip
+    done.skipped = report.skipped
+    queries = asked.with_guesses(features, report.names)
+    with done.stage("pairs"):
+        pairs = choice.pairs(report.names, shown=shown)
+        write_pairs(output / "pairs.txt", pairs)
+    done.pairs = len(pairs)
+    with done.stage("match"):
+        matcher = confs.matchers[options.matcher or confs.default_matchers.get(parts.feature, "NN-mutual")]
+        match(
+            matcher, pairs, features, matches, options.device, progress=progress, reference=parts.features,
+            cluster=cluster,
+        )  # fmt: skip
+    with done.stage("localize"):
+        log = output / "queries.jsonl"
+        done.results = localize_matched(
+            sparse, queries, pairs, features, matches, options, log, parts.features, progress, cluster
+        )
+    inputs = TurnedInputs(
+        asked.images, queries, parts.conf, matcher, lambda turn, names: choice.pairs(names, turn),
+        sparse, parts.features, options.masks, options.device, progress,
+    )  # fmt: skip
+    if options.try_rotations:
+        with done.stage("turn"):
+            done.results = retry_turned(inputs, done.results, options, output, log)
+    elif any(not result.localized for result in done.results.values()):
+        with done.stage("turn"):
+            done.turned_query = one_turned(inputs, done.results, options, output)
+    _write(done, output, options, truth, record)
+    return done
+
+
+def _write(
+    done: LocalizationResult,
+    output: Path,
+    options: LocalizationOptions,
+    truth: dict[str, TrueCamera] | None,
+    record: dict[str, Any],
+) -> None:
+    """``poses.txt`` and ``summary.json``, with the errors where true poses are known."""
+    poses = {name: r.cam_from_world for name, r in done.results.items() if r.cam_from_world is not None}
+    write_results(output / "poses.txt", poses, options.names)
+    if truth is not None:
+        done.errors = localization_errors({n: p for n, p in poses.items() if not done.results[n].fallback}, truth)
+    summary = as_json(done, options.thresholds, record)
+    write_atomically(output / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
