@@ -63,6 +63,9 @@ class Mutation:
     after: str
     in_function: bool
     """Whether it lies in the body of a function, and not in a default or in a constant of the module."""
+    statement: tuple[int, int]
+    """First and last line of the statement it lies in, of its head where it has a body: a test that executes none of
+    them cannot notice the change."""
 
     def tree(self, source: str) -> ast.Module:
         """The changed module."""
@@ -86,13 +89,15 @@ def mutations(source: str) -> list[Mutation]:
     tree = ast.parse(source)
     left_alone = _left_alone(tree)
     bodies = _bodies(tree)
+    statements = _statements(tree)
     found = []
     for number, node in enumerate(ast.walk(tree)):
         if id(node) in left_alone:
             continue
         for new in _changes(node):
             line = getattr(node, "lineno", 0)
-            found.append(Mutation(line, number, ast.unparse(node), ast.unparse(new), id(node) in bodies))
+            lines = statements.get(id(node), (line, line))
+            found.append(Mutation(line, number, ast.unparse(node), ast.unparse(new), id(node) in bodies, lines))
     return sorted(found)
 
 
@@ -165,6 +170,17 @@ def _bodies(tree: ast.Module) -> set[int]:
     """Numbers of the nodes in bodies of functions."""
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
     return {id(inner) for function in functions for part in function.body for inner in ast.walk(part)}
+
+
+def _statements(tree: ast.Module) -> dict[int, tuple[int, int]]:
+    """First and last line of the innermost statement around each node."""
+    found: dict[int, tuple[int, int]] = {}
+    for statement in ast.walk(tree):  # outer ones come first
+        if isinstance(statement, ast.stmt):
+            body = getattr(statement, "body", None)
+            end = max(statement.lineno, body[0].lineno - 1) if body else statement.end_lineno or statement.lineno
+            found |= {id(inner): (statement.lineno, end) for inner in ast.walk(statement)}
+    return found
 
 
 def _replace(nodes: list[ast.AST], old: ast.AST, new: ast.AST) -> None:
