@@ -82,7 +82,7 @@ def _coarse(job: Job, folder: Path) -> tuple[list[Path], str]:
         run.note_kept("verify", stage.already)
         if not stage.already:
             job.verified(database, features, matches)
-    mapper = replace(job.settings.mapper, colours=False)
+    mapper = replace(job.mapper, colours=False)
     inputs = [key, asdict(mapper), MAPPED_BY]
     with run.stage("map"), Made(sparse, inputs) as stage:
         run.note_kept("map", stage.already)
@@ -120,4 +120,4 @@ def _fine(
         else:
             job.reporter.say(f"refine: {len(models)} models with all keypoints ...")
             with job.placed(sparse):
-                run.models = refine_all(folders, database, job.images, sparse, job.settings.mapper, job.progress)
+                run.models = refine_all(folders, database, job.images, sparse, job.mapper, job.progress)

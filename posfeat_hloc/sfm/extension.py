@@ -14,6 +14,7 @@ import pycolmap
 from posfeat_hloc.errors import MappingError
 from posfeat_hloc.sfm.alignment import aligned_to
 from posfeat_hloc.sfm.cameras import CameraOptions, assign_cameras
+from posfeat_hloc.sfm.coarse_keypoints import coarse_noise, max_error
 from posfeat_hloc.sfm.database import trivial_rig, verify, write_image
 from posfeat_hloc.sfm.pairs import Pair
 from posfeat_hloc.sfm.reconstruction import read_model, write_model
@@ -87,7 +88,7 @@ def build_extended_database(
                 if len(keypoints):
                     db.write_keypoints(ids[name], keypoints)
             import_matches(db, ids, counts, matches, pairs, progress)
-    verify(path, seed, threads)
+    verify(path, seed, threads, max_error(coarse_noise(stores.features, names)))
 
 
 def _shared_camera(model: pycolmap.Reconstruction, images: Sequence[int]) -> tuple[int, int] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,14 @@ from posfeat_hloc.match_features import match
 from posfeat_hloc.runtime.options import plain, recorded
 from posfeat_hloc.runtime.reporter import QUIET, Reporter
 from posfeat_hloc.runtime.resume import hash_of
+from posfeat_hloc.sfm.coarse_keypoints import coarse_noise, max_error
 from posfeat_hloc.sfm.coordinate_frame import keep_frame, remember_frame
 from posfeat_hloc.sfm.database import MADE_BY, build_database, describe_database, verify
 from posfeat_hloc.sfm.georeference import georeference
 from posfeat_hloc.sfm.gps import LocalPositions, Position, write_priors
 from posfeat_hloc.sfm.options import SfmOptions
 from posfeat_hloc.sfm.pairs import Pair
-from posfeat_hloc.sfm.reconstruction import MAPPED_BY
+from posfeat_hloc.sfm.reconstruction import MAPPED_BY, MapperOptions
 from posfeat_hloc.sfm.rigs import apply_rigs
 from posfeat_hloc.sfm.settings import Settings
 from posfeat_hloc.sfm.summary import SfmResult
@@ -64,6 +65,11 @@ class Job:
         videos = [video.stem for video in self.options.video or ()]
         return Settings.of(self.options, videos if self.photos is not None else ())
 
+    @cached_property
+    def mapper(self) -> MapperOptions:
+        """How models are made of the keypoints in the feature file; once they are all there."""
+        return replace(self.settings.mapper, keypoint_noise=coarse_noise(self.features, self.usable))
+
     @property
     def progress(self) -> bool:
         """Whether bars are drawn."""
@@ -92,7 +98,10 @@ class Job:
             digests = [(name, store.digest(name), fingerprint(self.images / name)) for name in self.usable]
         camera = asdict(self.settings.camera)
         rig = [] if options.rig is None else [options.rig.read_text(encoding="utf-8")]
-        return hash_of([digests, self.pairs, self.settings.matcher["model"], camera, options.seed, *MADE_BY, *rig])
+        coarse = [self.mapper.keypoint_noise] if self.mapper.keypoint_noise else []
+        return hash_of(
+            [digests, self.pairs, self.settings.matcher["model"], camera, options.seed, *MADE_BY, *rig, *coarse]
+        )
 
     def match(self, pairs: list[Pair], features: Path, matches: Path) -> int:
         """Match pairs with the matcher that was asked for; how many were not there before."""
@@ -109,13 +118,14 @@ class Job:
         build_database(partial, self.images, features, matches, self.usable, self.pairs, camera, self.progress)
         if self.settings.rigs:
             apply_rigs(partial, self.settings.rigs)
-        verify(partial, self.options.seed, self.options.threads, progress=self.progress)
+        error = max_error(self.mapper.keypoint_noise)
+        verify(partial, self.options.seed, self.options.threads, error, self.progress)
         partial.replace(database)
 
     def model_inputs(self, key: str) -> list[Any]:
         """All that the final models depend on."""
         placed = [{name: asdict(position) for name, position in self.gps.items()}] if self.options.gps else []
-        return [key, asdict(self.settings.mapper), MAPPED_BY, *placed]
+        return [key, asdict(self.mapper), MAPPED_BY, *placed]
 
     @contextmanager
     def placed(self, sparse: Path) -> Iterator[None]:

@@ -13,11 +13,12 @@ import pycolmap
 from posfeat_hloc.errors import ConfigurationError, MappingError
 from posfeat_hloc.runtime.output import writing_remedy
 from posfeat_hloc.runtime.progress import Bar, waiting
+from posfeat_hloc.sfm.coarse_keypoints import allow, finish, hold_intrinsics
 from posfeat_hloc.sfm.model_integrity import check_lengths
 from posfeat_hloc.sfm.options import Mapper
 from posfeat_hloc.sfm.point_colors import colour_points, readable_colours
 
-MAPPED_BY = 3
+MAPPED_BY = 4
 """Grows when mapping here changes, so that models are made anew."""
 MAPPERS = get_args(Mapper)
 
@@ -39,6 +40,10 @@ class MapperOptions:
     """Whether bundle adjustment changes focal lengths and distortion."""
     colours: bool = True
     """Whether points get the colours of the photographs."""
+    keypoint_noise: float = 0.0
+    """Standard deviation of coarse keypoints in pixels (:func:`~posfeat_hloc.sfm.coarse_keypoints.coarse_noise`), 0 for
+    finer ones: thresholds follow it, intrinsics are refined when all images are there, and a point keeps one
+    observation an image. The global mapper has thresholds of its own, and only loses what is observed twice."""
 
     def __post_init__(self) -> None:
         if self.mapper not in MAPPERS:
@@ -99,6 +104,8 @@ def reconstruct(
     pycolmap.set_random_seed(options.seed)
     try:
         models = _run(database, images, working, options, progress)
+        for model in models.values() if options.keypoint_noise else ():
+            finish(model, database, incremental_options(options))
     except (RuntimeError, ValueError) as error:
         raise MappingError(
             f"{database}: COLMAP's {options.mapper} mapper failed ({error}); see the newest file in logs/"
@@ -208,6 +215,8 @@ def _run_with(
         with waiting("map", progress):
             return _run_global(database, images, output, options)
     incremental = incremental_options(options)
+    if options.keypoint_noise:
+        hold_intrinsics(incremental)
     if two_views:
         incremental.min_model_size = 2
         incremental.triangulation.ignore_two_view_tracks = False
@@ -233,6 +242,7 @@ def incremental_options(options: MapperOptions) -> pycolmap.IncrementalPipelineO
     incremental.mapper.abs_pose_refine_focal_length = options.refine_intrinsics
     incremental.mapper.abs_pose_refine_extra_params = options.refine_intrinsics
     incremental.extract_colors = options.colours
+    allow(incremental, options.keypoint_noise)
     return incremental
 
 

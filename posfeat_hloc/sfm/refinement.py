@@ -11,6 +11,7 @@ import pycolmap
 from posfeat_hloc.errors import MappingError
 from posfeat_hloc.runtime.progress import Bar
 from posfeat_hloc.sfm.cameras import CameraOptions
+from posfeat_hloc.sfm.coarse_keypoints import LEAST_CHANGE, ROUNDS, coarse_noise, max_error, start_mapper
 from posfeat_hloc.sfm.database import MIN_MATCHES, build_database, verify, write_pair_matches
 from posfeat_hloc.sfm.pairs import Pair
 from posfeat_hloc.sfm.point_colors import colour_points, readable_colours
@@ -25,12 +26,6 @@ from posfeat_hloc.sfm.reconstruction import (
     write_ranked,
 )
 from posfeat_hloc.stores import FeatureStore, MatchStore
-
-ROUNDS = 5
-"""Of adjustment, completion and filtering; two give 25 % larger position errors (benchmarks/results/speed.md)."""
-
-LEAST_CHANGE = 0.0005
-"""Share of observations that completion and filtering change, below which no further round follows."""
 
 MAX_ERROR = 4.0
 """Of a match of posed images, in standard deviations of a keypoint; the adjustment filters more finely."""
@@ -63,7 +58,7 @@ def build_fine_database(
     """
     build_database(path, images, features, matches, names, others, camera, progress)
     if others:
-        verify(path, seed, threads, progress=progress)
+        verify(path, seed, threads, max_error(coarse_noise(features, names)), progress)
     with (
         FeatureStore(features) as feature_store,
         MatchStore(matches) as match_store,
@@ -97,12 +92,7 @@ def refine(model: pycolmap.Reconstruction, database: Path, options: MapperOption
     pycolmap.set_random_seed(options.seed)
     try:
         model.delete_all_points2D_and_points3D()
-        with pycolmap.Database.open(database) as db:
-            cached = pycolmap.DatabaseCacheOptions()
-            cached.min_num_matches = MIN_MATCHES
-            cached.load_all_images = True
-            mapper = pycolmap.IncrementalMapper(pycolmap.DatabaseCache.create(db, cached))
-        mapper.begin_reconstruction(model)
+        mapper = start_mapper(model, database)
         tracks = incremental.get_triangulation()
         for image_id in model.reg_image_ids():
             mapper.triangulate_image(tracks, image_id)

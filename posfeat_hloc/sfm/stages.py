@@ -31,7 +31,7 @@ def all_at_once(job: Job) -> None:
             run.models = summaries(sparse)
         else:
             with job.placed(sparse):
-                run.models = reconstruct(database, job.images, sparse, job.settings.mapper, progress=job.progress)
+                run.models = reconstruct(database, job.images, sparse, job.mapper, progress=job.progress)
 
 
 def model_folders(sparse: Path) -> list[Path]:
