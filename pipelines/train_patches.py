@@ -88,7 +88,8 @@ def train(args: argparse.Namespace) -> bool:
     validation = [held_out_mix.sample(rng) for _ in range(args.validation_pairs)]
     tensors = initial.tensors if initial else None
     trainer = PatchTrainer(options, RandomMix(sources[False]), validation, args.output, tensors)
-    network = trainer.run()
+    trainer.run()
+    network = trainer.network.eval()
     metadata = {
         "architecture": options.architecture,
         "window": str(options.window),

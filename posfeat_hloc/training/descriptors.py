@@ -6,9 +6,7 @@ the unchanged photograph, and with PoSFeat's epipolar loss on the poses of real 
 
 from __future__ import annotations
 
-import json
 import math
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,13 +17,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from posfeat_hloc.errors import ConfigurationError, TrainingError
+from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.networks.precision import inference_precision
-from posfeat_hloc.runtime.memory import keep_large_blocks
-from posfeat_hloc.runtime.progress import Bar
 from posfeat_hloc.training.dense_networks import DenseNetwork
 from posfeat_hloc.training.description_loss import description_loss
 from posfeat_hloc.training.line_to_window import LineToWindowOptions, line_to_window, query_points
+from posfeat_hloc.training.loop import Trainer
 from posfeat_hloc.training.losses import second_order_similarity
 from posfeat_hloc.training.map_losses import MapLossOptions, map_losses, teacher_losses
 from posfeat_hloc.training.relight import relight
@@ -116,8 +113,8 @@ class TeacherMaps:
         return F.normalize(upper * (1 - fy) + lower * fy, dim=-1)
 
 
-class DescriptorTrainer:
-    """A resumable run: ``checkpoint.pt``, ``log.jsonl``. Step i depends on the seed, i and the weights only.
+class DescriptorTrainer(Trainer):
+    """A run of :class:`posfeat_hloc.training.loop.Trainer`; its log has a line for 50 steps.
 
     Args:
         options: of the run.
@@ -126,7 +123,7 @@ class DescriptorTrainer:
         held_out: what to validate on.
         folder: of the run.
         teacher: see :class:`TeacherMaps`.
-        export: called with the metrics after each validation.
+        exported: called with the metrics after each validation.
 
     Raises:
         ConfigurationError: the folder holds a run with other options.
@@ -140,60 +137,29 @@ class DescriptorTrainer:
         held_out: Shelf,
         folder: Path,
         teacher: TeacherMaps | None = None,
-        export: Callable[[dict[str, float]], None] | None = None,
+        exported: Callable[[dict[str, float]], None] | None = None,
     ) -> None:
-        self.export = export
+        recorded = RunFolder(folder, asdict(options), ("validate_every", "precision"))
+        super().__init__(recorded, options.steps, options.validate_every, log_every=50)
+        self.exported = exported
         self.options, self.network, self.shelf, self.held_out, self.teacher = options, network, shelf, held_out, teacher
         self.device = shelf.device
         trained = [p for p in network.network.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(trained, options.learning_rate, weight_decay=options.weight_decay)
-        self.folder = RunFolder(folder, asdict(options), ("validate_every", "precision"))
-        self.step = 0
-        if state := self.folder.resume():
-            network.network.load_state_dict(state["network"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.step = state["step"]
+        self.resume()
 
-    def run(self, progress: bool = True) -> dict[str, float]:
-        """Train up to the last step; returns the last validation.
+    def export(self, metrics: dict[str, float]) -> None:
+        """Hand over the metrics."""
+        if self.exported is not None:
+            self.exported(metrics)
 
-        Raises:
-            TrainingError: the loss is not finite.
-        """
-        opt = self.options
-        if self.device.type == "cpu":
-            keep_large_blocks()
-        metrics = self.validate() if self.step == 0 else {}
-        if metrics:
-            self.folder.log({"step": 0} | metrics)
-        total: dict[str, Any] = {}
-        counted, start = 0, time.perf_counter()
-        with Bar(total=opt.steps, initial=self.step, disable=not progress, desc="train", unit="step") as bar:
-            while self.step < opt.steps:
-                for name, value in self.train_step().items():
-                    total[name] = total.get(name, 0) + value
-                self.step += 1
-                counted += 1
-                bar.update()
-                validates = self.step % opt.validate_every == 0 or self.step == opt.steps
-                if self.step % 50 and not validates:
-                    continue
-                record = {name: float(value) / counted for name, value in total.items()}
-                record |= {"step": self.step, "seconds": (time.perf_counter() - start) / counted}
-                if not math.isfinite(record["loss"]):
-                    raise TrainingError(
-                        f"step {self.step}: the loss is not finite; use a lower --learning-rate or --precision fp32"
-                    )
-                if validates:
-                    metrics = self.validate()
-                    record |= metrics
-                    bar.write(json.dumps({name: round(value, 4) for name, value in record.items()}))
-                    self._save()
-                    if self.export is not None:
-                        self.export(metrics)
-                self.folder.log(record)
-                total, counted, start = {}, 0, time.perf_counter()
-        return metrics
+    def state(self) -> dict[str, Any]:
+        """The network's."""
+        return {"network": self.network.network.state_dict()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Load the network's."""
+        self.network.network.load_state_dict(state["network"])
 
     def train_step(self) -> dict[str, Tensor]:
         """One step; returns its losses without waiting for the device."""
@@ -293,7 +259,3 @@ class DescriptorTrainer:
             if rights:
                 result[f"right_{name}"] = float(np.mean(rights))
         return result
-
-    def _save(self) -> None:
-        state = self.network.network.state_dict()
-        self.folder.save(self.step, network=state, optimizer=self.optimizer.state_dict())

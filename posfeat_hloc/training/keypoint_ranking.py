@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,8 +13,8 @@ from torch.nn import functional as F
 
 from posfeat_hloc.networks.precision import inference_precision
 from posfeat_hloc.networks.small import log_curvatures, positive, to_grey
-from posfeat_hloc.runtime.progress import Bar
 from posfeat_hloc.training.dense_networks import PoSFeatMaps
+from posfeat_hloc.training.loop import Trainer
 from posfeat_hloc.training.relight import relight
 from posfeat_hloc.training.run_folder import RunFolder
 from posfeat_hloc.training.warped_views import Shelf, ViewBatch, ViewOptions
@@ -114,8 +112,8 @@ def ranking_loss(judged: Judged) -> Tensor:
     return torch.stack(losses).mean() if losses else judged.scores.sum() * 0
 
 
-class RankingTrainer:
-    """A resumable run over a frozen description network: ``checkpoint.pt``, ``log.jsonl``.
+class RankingTrainer(Trainer):
+    """A run of :class:`posfeat_hloc.training.loop.Trainer` over a frozen description network.
 
     Args:
         options: of the run.
@@ -127,40 +125,25 @@ class RankingTrainer:
     def __init__(
         self, options: RankingOptions, network: PoSFeatMaps, shelf: Shelf, held_out: Shelf, folder: Path
     ) -> None:
+        recorded = RunFolder(folder, asdict(options), ("validate_every", "precision"))
+        super().__init__(recorded, options.steps, options.validate_every, log_every=50)
         self.options, self.network, self.shelf, self.held_out = options, network, shelf, held_out
+        self.device = shelf.device
         network.network.backbone.requires_grad_(False).eval()
         head = network.network.localheader.requires_grad_(True)
         self.optimizer = torch.optim.Adam(head.parameters(), options.learning_rate)
-        self.folder = RunFolder(folder, asdict(options), ("validate_every", "precision"))
-        self.step = 0
-        if state := self.folder.resume():
-            head.load_state_dict(state["head"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.step = state["step"]
+        self.resume()
 
-    def run(self, progress: bool = True) -> dict[str, float]:
-        """Train up to the last step; returns the last validation."""
-        opt = self.options
-        metrics = self.validate()
-        self.folder.log({"step": self.step} | metrics)
-        start = time.perf_counter()
-        with Bar(total=opt.steps, initial=self.step, disable=not progress, desc="train", unit="step") as bar:
-            while self.step < opt.steps:
-                loss = self.train_step()
-                self.step += 1
-                bar.update()
-                if self.step % opt.validate_every == 0 or self.step == opt.steps:
-                    metrics = self.validate()
-                    record: dict[str, Any] = {"step": self.step, "loss": float(loss)} | metrics
-                    record["seconds"] = time.perf_counter() - start
-                    bar.write(json.dumps({name: round(value, 4) for name, value in record.items()}))
-                    self.folder.log(record)
-                    head = self.network.network.localheader.state_dict()
-                    self.folder.save(self.step, head=head, optimizer=self.optimizer.state_dict())
-        return metrics
+    def state(self) -> dict[str, Any]:
+        """The head's."""
+        return {"head": self.network.network.localheader.state_dict()}
 
-    def train_step(self) -> Tensor:
-        """One step; returns its loss."""
+    def restore(self, state: dict[str, Any]) -> None:
+        """Load the head's."""
+        self.network.network.localheader.load_state_dict(state["head"])
+
+    def train_step(self) -> dict[str, Tensor]:
+        """One step; returns its loss without waiting for the device."""
         opt = self.options
         late = self.step >= 0.8 * opt.steps
         for group in self.optimizer.param_groups:
@@ -177,7 +160,7 @@ class RankingTrainer:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
-        return loss.detach()
+        return {"loss": loss.detach()}
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:

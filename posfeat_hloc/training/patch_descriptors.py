@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +15,7 @@ from torch.nn import functional as F
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.networks.l2net import PATCH_SIZE, L2Net, read_map
 from posfeat_hloc.networks.precision import inference_precision
-from posfeat_hloc.runtime.progress import Bar
+from posfeat_hloc.training.loop import Trainer
 from posfeat_hloc.training.losses import distance_matrix, hardest_in_batch_loss, second_order_similarity
 from posfeat_hloc.training.run_folder import RunFolder
 from posfeat_hloc.training.views import RandomMix, ViewPair
@@ -54,7 +53,7 @@ class TrainOptions:
     """Hash of the weights the run starts from; a run is resumed from the same start only."""
 
 
-class PatchTrainer:
+class PatchTrainer(Trainer):
     """A resumable training run in a folder: ``checkpoint.pt``, ``log.jsonl``.
 
     Batch number i depends only on the seed and i, so a run that was killed and started again draws what an
@@ -79,10 +78,10 @@ class PatchTrainer:
         folder: Path,
         initial: dict[str, Tensor] | None = None,
     ) -> None:
+        super().__init__(RunFolder(folder, asdict(options)), options.steps, options.validate_every)
         self.options = options
         self.source = source
         self.validation = validation
-        self.folder = RunFolder(folder, asdict(options))
         self.network = L2Net(options.architecture, options.window, options.eps)
         torch.manual_seed(options.seed)
         for module in self.network.modules():
@@ -94,31 +93,17 @@ class PatchTrainer:
             self.network.load_published(rename_layers(initial, self.network.published()))
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=options.learning_rate)
-        self.step = 0
-        if state := self.folder.resume():
-            self.network.load_published(state["network"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.step = state["step"]
+        self.resume()
 
-    def run(self, progress: bool = True) -> L2Net:
-        """Train up to the last step and return the network in evaluation mode."""
-        opt = self.options
-        with Bar(total=opt.steps, initial=self.step, disable=not progress, desc="train", unit="step") as bar:
-            while self.step < opt.steps:
-                start = time.perf_counter()
-                loss = self.train_step()
-                self.step += 1
-                bar.update()
-                bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
-                record = {"step": self.step, "loss": loss, "seconds": time.perf_counter() - start}
-                if self.step % opt.validate_every == 0 or self.step == opt.steps:
-                    record |= self.validate()
-                    bar.write(json.dumps(record))
-                    self._save()
-                self.folder.log(record)
-        return self.network.eval()
+    def state(self) -> dict[str, Any]:
+        """The network's, under the authors' names."""
+        return {"network": self.network.published()}
 
-    def train_step(self) -> float:
+    def restore(self, state: dict[str, Any]) -> None:
+        """Load the network's."""
+        self.network.load_published(state["network"])
+
+    def train_step(self) -> dict[str, float]:
         """One optimiser step on the batch of this step number; returns the loss."""
         opt = self.options
         rng = np.random.default_rng([opt.seed, self.step])
@@ -135,7 +120,7 @@ class PatchTrainer:
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
-        return float(loss.detach())
+        return {"loss": float(loss.detach())}
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
@@ -158,9 +143,6 @@ class PatchTrainer:
                 total += len(a)
             result[f"accuracy_{form}"] = right / max(1, total)
         return result
-
-    def _save(self) -> None:
-        self.folder.save(self.step, network=self.network.published(), optimizer=self.optimizer.state_dict())
 
 
 def describe_pairs(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,9 +17,8 @@ from torch.nn.parallel import DistributedDataParallel
 from posfeat_hloc.errors import ConfigurationError, TrainingError
 from posfeat_hloc.networks.posfeat import PoSFeat
 from posfeat_hloc.networks.precision import inference_precision
-from posfeat_hloc.runtime.memory import keep_large_blocks
-from posfeat_hloc.runtime.progress import Bar
 from posfeat_hloc.training.distillation import Teacher
+from posfeat_hloc.training.loop import Trainer
 from posfeat_hloc.training.posed_batches import Batch, PosedDataset, batches
 from posfeat_hloc.training.posed_pairs import PosedPair
 from posfeat_hloc.training.run_folder import RunFolder, tensorboard
@@ -109,11 +107,10 @@ class Processes:
     count: int = 1
 
 
-class PoSFeatTrainer:
-    """One stage of training: ``checkpoint.pt``, ``log.jsonl``, ``weights.safetensors`` (the best so far).
+class PoSFeatTrainer(Trainer):
+    """One stage of training, a run of :class:`posfeat_hloc.training.loop.Trainer`.
 
-    Step i depends only on the seed, i and the weights, so a run that was stopped and started again gives what an
-    undisturbed one gives.
+    ``weights.safetensors`` are the best weights so far.
 
     Args:
         options: of the run; a folder with a checkpoint made with others is refused.
@@ -139,10 +136,15 @@ class PoSFeatTrainer:
         workers: int = 0,
         teacher: Teacher | None = None,
     ) -> None:
+        self.processes = processes or Processes()
+        self.writes = self.processes.rank == 0
+        recorded = asdict(options) | {"processes": self.processes.count}
+        run = RunFolder(folder, recorded, CHANGEABLE, writes=self.writes)
+        super().__init__(run, options.steps, options.validate_every, save_every=options.save_every)
+        self.label = options.stage
         self.options = options
         self.validation = validation
         self.device = device or torch.device("cpu")
-        self.processes = processes or Processes()
         self.workers = workers
         self.dataset = PosedDataset(
             source, options.seed, options.colour, options.points * (options.stage == "warmup"), options.light
@@ -156,13 +158,9 @@ class PoSFeatTrainer:
         self.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.objective = StageLoss(self.network, options.stage, options.loss, teacher and teacher.to(self.device))
         self.optimizer = self._optimizer()
-        self.step, self.best = 0, float("-inf")
-        recorded = asdict(options) | {"processes": self.processes.count}
-        self.folder = RunFolder(folder, recorded, CHANGEABLE, writes=self.processes.rank == 0)
-        if state := self.folder.resume():
-            self.network.load_state_dict(state["network"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.step, self.best = state["step"], state["best"]
+        self.best = float("-inf")
+        self._board: Any = None
+        self.resume()
 
     @property
     def weights_file(self) -> Path:
@@ -176,19 +174,7 @@ class PoSFeatTrainer:
             TrainingError: the loss is not finite; the batch is saved, the last checkpoint is intact.
         """
         opt = self.options
-        objective: nn.Module = self.objective
-        if self.processes.count > 1:
-            objective = DistributedDataParallel(self.objective)
-        if self.device.type == "cpu":
-            keep_large_blocks()
-        chief = self.processes.rank == 0
-        board = tensorboard(self.folder.path, self.step) if chief else None
-        metrics: dict[str, float] = {}
-        if chief and self.step == 0:
-            metrics = self._validate(board)  # what the start is worth
-            self._log({"step": 0} | metrics, board)
-            self._export(metrics)
-        stream = batches(
+        self._stream = batches(
             self.dataset,
             self.step * opt.accumulate,
             opt.steps * opt.accumulate,
@@ -197,28 +183,18 @@ class PoSFeatTrainer:
             self.processes.rank,
             self.processes.count,
         )
-        with Bar(total=opt.steps, initial=self.step, disable=not (progress and chief), desc=opt.stage) as bar:
-            while self.step < opt.steps:
-                start = time.perf_counter()
-                report = self._train_step(objective, [next(stream) for _ in range(opt.accumulate)])
-                self.step += 1
-                bar.update()
-                bar.set_postfix({name: f"{value:.3f}" for name, value in report.items()}, refresh=False)
-                if not chief:
-                    continue
-                record = {"step": self.step, "seconds": time.perf_counter() - start} | report
-                last = self.step == opt.steps
-                if self.step % opt.validate_every == 0 or last:
-                    metrics = self._validate(board)
-                    record |= metrics
-                    bar.write(json.dumps({name: round(value, 4) for name, value in record.items()}))
-                    self._export(metrics)
-                self._log(record, board)
-                if self.step % opt.save_every == 0 or self.step % opt.validate_every == 0 or last:
-                    self._save()
-        if board is not None:
-            board.close()
+        self._objective: nn.Module = self.objective
+        if self.processes.count > 1:
+            self._objective = DistributedDataParallel(self.objective)
+        self._board = tensorboard(self.folder.path, self.step) if self.writes else None
+        metrics = super().run(progress)
+        if self._board is not None:
+            self._board.close()
         return metrics
+
+    def train_step(self) -> dict[str, float]:
+        """One step on the next batches."""
+        return self._train_step(self._objective, [next(self._stream) for _ in range(self.options.accumulate)])
 
     def _train_step(self, objective: nn.Module, micro: list[Batch]) -> dict[str, float]:
         opt = self.options
@@ -257,21 +233,22 @@ class PoSFeatTrainer:
             f"checkpoint is as it was, the batch is in {path}. Go on with a lower --learning-rate or --precision fp32"
         )
 
-    def _validate(self, board: Any) -> dict[str, float]:
+    def validate(self) -> dict[str, float]:
+        """Metrics of the held-out pairs; TensorBoard is shown matches and scores of the first one."""
         self.network.eval()
         opt = self.options
         convention = opt.loss.line_to_window.convention
         detects = opt.stage in WITH_HEAD
         metrics = validate(self.network, self.validation, convention, detects, opt.precision)
-        if board is not None and self.validation:
+        if self._board is not None and self.validation:
             matched, scores = look(self.network, self.validation[0], convention, opt.precision)
-            board.add_image("matches", draw_matches(self.validation[0], matched), self.step, dataformats="HWC")
+            self._board.add_image("matches", draw_matches(self.validation[0], matched), self.step, dataformats="HWC")
             if detects:
                 picture = draw_scores(self.validation[0], scores, matched)
-                board.add_image("scores", picture, self.step, dataformats="HWC")
+                self._board.add_image("scores", picture, self.step, dataformats="HWC")
         return metrics
 
-    def _export(self, metrics: dict[str, float]) -> None:
+    def export(self, metrics: dict[str, float]) -> None:
         """Write the weights when they are the best so far, the start included."""
         opt = self.options
         if self.validation and better(opt.stage, metrics) > self.best:
@@ -279,17 +256,22 @@ class PoSFeatTrainer:
             told = {"stage": opt.stage, "step": str(self.step), "metrics": json.dumps(metrics, sort_keys=True)}
             save_posfeat(self.weights_file, self.network, opt.loss.line_to_window.convention, told)
 
-    def _save(self) -> None:
-        self.folder.save(
-            self.step, best=self.best, network=self.network.state_dict(), optimizer=self.optimizer.state_dict()
-        )
+    def state(self) -> dict[str, Any]:
+        """Both networks', and what the best weights so far were worth."""
+        return {"best": self.best, "network": self.network.state_dict()}
 
-    def _log(self, record: dict[str, Any], board: Any) -> None:
-        self.folder.log(record)
-        if board is not None:
+    def restore(self, state: dict[str, Any]) -> None:
+        """Load both networks'."""
+        self.network.load_state_dict(state["network"])
+        self.best = state["best"]
+
+    def log(self, record: dict[str, float]) -> None:
+        """Write one line, and tell TensorBoard."""
+        super().log(record)
+        if self._board is not None:
             for name, value in record.items():
                 if name != "step":
-                    board.add_scalar(name, value, record["step"])
+                    self._board.add_scalar(name, value, record["step"])
 
     def _optimizer(self) -> torch.optim.Optimizer:
         opt = self.options

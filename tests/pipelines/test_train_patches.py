@@ -115,7 +115,7 @@ def test_a_stopped_run_goes_on(
 
     def stopped(trainer: train_patches.PatchTrainer) -> float:
         if trainer.step == 2:
-            trainer._save()  # as at a validation step
+            trainer.save()  # as at a validation step
             raise KeyboardInterrupt
         return train_step(trainer)
 

@@ -44,7 +44,7 @@ def test_a_resumed_run_gives_what_an_undisturbed_one_gives(tmp_path):
     first = _trainer(tmp_path / "parts")
     first.train_step()
     first.step = 1
-    first._save()
+    first.save()
     second = _trainer(tmp_path / "parts")
     assert second.step == 1
     second.run(progress=False)
@@ -57,7 +57,7 @@ def test_a_resumed_run_gives_what_an_undisturbed_one_gives(tmp_path):
 def test_validations_log_save_and_export(tmp_path):
     trainer = _trainer(tmp_path, replace(OPTIONS, steps=5, validate_every=2))
     exported = []
-    trainer.export = lambda metrics: exported.append((trainer.step, sorted(metrics)))
+    trainer.exported = lambda metrics: exported.append((trainer.step, sorted(metrics)))
     trainer.run(progress=False)
     kinds = ["right_fixed", "right_model", "right_single"]
     assert exported == [(2, kinds), (4, kinds), (5, kinds)]

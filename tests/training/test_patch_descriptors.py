@@ -43,15 +43,20 @@ def trainer(folder: Path, options: TrainOptions = OPTIONS, views: SyntheticOptio
     return PatchTrainer(options, source(views), held_out(), folder)
 
 
+def trained(run: PatchTrainer) -> L2Net:
+    run.run(progress=False)
+    return run.network.eval()
+
+
 def logged(folder: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
 def kill_after(running: PatchTrainer, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run until a step has begun that never ends."""
-    original: Callable[[], float] = running.train_step
+    original: Callable[[], dict[str, float]] = running.train_step
 
-    def interrupted() -> float:
+    def interrupted() -> dict[str, float]:
         if running.step == step:
             raise KeyboardInterrupt
         return original()
@@ -76,14 +81,14 @@ def assert_same_weights(first: L2Net, second: L2Net) -> None:
 def test_a_resumed_run_equals_an_undisturbed_one(
     options: TrainOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    undisturbed = trainer(tmp_path / "one", options).run(progress=False)
+    undisturbed = trained(trainer(tmp_path / "one", options))
     kill_after(trainer(tmp_path / "two", options), 3, monkeypatch)  # one step after the checkpoint
-    assert [record["step"] for record in logged(tmp_path / "two")] == [1, 2, 3]
+    assert [record["step"] for record in logged(tmp_path / "two")] == [0, 1, 2, 3]
     resumed = trainer(tmp_path / "two", options)
     assert resumed.step == 2
-    assert_same_weights(undisturbed, resumed.run(progress=False))
+    assert_same_weights(undisturbed, trained(resumed))
     first, second = logged(tmp_path / "one"), logged(tmp_path / "two")
-    assert [record["step"] for record in second] == [1, 2, 3, 4]
+    assert [record["step"] for record in second] == [0, 1, 2, 3, 4]
     for one, other in zip(first, second, strict=True):
         assert {k: v for k, v in one.items() if k != "seconds"} == {k: v for k, v in other.items() if k != "seconds"}
 
@@ -102,7 +107,7 @@ def test_the_seed_decides_the_run(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def finished_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, L2Net]:
     folder = tmp_path_factory.mktemp("finished")
-    return folder, trainer(folder).run(progress=False)
+    return folder, trained(trainer(folder))
 
 
 @pytest.fixture
@@ -113,7 +118,7 @@ def finished(finished_run: tuple[Path, L2Net], tmp_path: Path) -> Path:
 
 def test_a_run_killed_before_its_first_checkpoint_starts_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kill_after(trainer(tmp_path), 1, monkeypatch)
-    assert len(logged(tmp_path)) == 1
+    assert [record["step"] for record in logged(tmp_path)] == [0, 1]
     again = trainer(tmp_path)
     assert again.step == 0
     assert not (tmp_path / "log.jsonl").exists()
@@ -124,7 +129,7 @@ def test_a_finished_run_is_not_trained_further(
 ) -> None:
     again = trainer(finished)
     monkeypatch.setattr(again, "train_step", lambda: pytest.fail("trained beyond the last step"))
-    assert_same_weights(finished_run[1], again.run(progress=False))
+    assert_same_weights(finished_run[1], trained(again))
 
 
 def test_lines_of_the_log_cut_short_by_a_kill_are_dropped(finished: Path) -> None:
