@@ -26,7 +26,7 @@ import pycolmap
 from posfeat_hloc.aachen.layout import open_dataset
 from posfeat_hloc.errors import PosfeatError
 from posfeat_hloc.evaluation.poses import localization_errors, read_true_poses
-from posfeat_hloc.hloc_plugin import cure_triangulation
+from posfeat_hloc.hloc_plugin import patch_triangulation
 from posfeat_hloc.hloc_plugin.installation import load
 from posfeat_hloc.localization.localize import localize
 from posfeat_hloc.localization.queries import read_queries
@@ -126,7 +126,7 @@ class Hloc:
     def triangulate(self) -> None:
         """Triangulate at the poses of the reference model."""
         f = self.files
-        with cure_triangulation():
+        with patch_triangulation():
             self.points.main(self.folder / "sfm", f.data.model, f.data.images, f.database_pairs, f.features, f.matches)
 
     def localize(self) -> None:

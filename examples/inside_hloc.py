@@ -3,7 +3,7 @@
 python examples/inside_hloc.py photos results
 
 With pycolmap 4, hloc's triangulation ends without a point unless it is called in a
-``with posfeat_hloc.hloc_plugin.cure_triangulation():`` block.
+``with posfeat_hloc.hloc_plugin.patch_triangulation():`` block.
 """
 
 import sys

@@ -44,8 +44,8 @@ def main() -> None:
 
     shown = np.random.default_rng(0).permutation(len(pairs))[: args.lines]
     shown = shown[np.argsort(agree[shown])]  # the right ones on top
-    colours = np.where(agree[shown, None], drawing.RIGHT, drawing.WRONG)
-    canvas = drawing.draw_matches(*pictures, points0[shown], points1[shown], colours)
+    colors = np.where(agree[shown, None], drawing.RIGHT, drawing.WRONG)
+    canvas = drawing.draw_matches(*pictures, points0[shown], points1[shown], colors)
     if not cv2.imwrite(str(args.output), canvas[..., ::-1]):
         raise SystemExit(f"{args.output}: cannot be written")
     counts = " and ".join(str(len(f)) for f in features)

@@ -79,8 +79,8 @@ def draw_landmarks(args: argparse.Namespace) -> drawing.Picture:
                 raise ConfigurationError(f"{args.images / name}: cannot be read as an image; give the model's --images")
             picture = resize(np.asarray(stored[..., ::-1], np.uint8), args.max_size)
             scale = picture.shape[1] / stored.shape[1]
-            colours = np.where(is_landmark[order, None], drawing.RIGHT, drawing.WRONG)
-            drawn = drawing.draw_points(picture, (keypoints[order] + 0.5) * scale - 0.5, colours, 1)
+            colors = np.where(is_landmark[order, None], drawing.RIGHT, drawing.WRONG)
+            drawn = drawing.draw_points(picture, (keypoints[order] + 0.5) * scale - 0.5, colors, 1)
             text = f"{path}: {name}: {is_landmark.sum()} of {len(keypoints)} keypoints are landmarks"
             print(text)
             panels.append(drawing.titled(drawn, text))
@@ -89,7 +89,7 @@ def draw_landmarks(args: argparse.Namespace) -> drawing.Picture:
 
 
 def draw_matches(args: argparse.Namespace) -> drawing.Picture:
-    """Matched keypoints of two images, coloured by their errors (PoSFeat figure 6)."""
+    """Matched keypoints of two images, colored by their errors (PoSFeat figure 6)."""
     (choice,) = choose_features(
         [args.feature], [f"{args.feature.split(':')[0]}={args.weights}"] if args.weights else []
     )
@@ -114,8 +114,8 @@ def draw_matches(args: argparse.Namespace) -> drawing.Picture:
     chosen = chosen[np.argsort(-np.nan_to_num(errors[chosen], nan=np.inf))]  # the best on top
     picture0, shown0 = _reduced(first, points0[chosen], args.max_size)
     picture1, shown1 = _reduced(second, points1[chosen], args.max_size)
-    colours = drawing.error_colours(errors[chosen], args.right)
-    drawn = drawing.draw_matches(picture0, picture1, shown0, shown1, colours, args.lines)
+    colors = drawing.error_colors(errors[chosen], args.right)
+    drawn = drawing.draw_matches(picture0, picture1, shown0, shown1, colors, args.lines)
     return drawing.titled(drawing.with_error_bar(drawn, args.right), text)
 
 
@@ -182,7 +182,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--names", nargs="+", metavar="NAME", help="images of the models (default: three)")
     _add_output(command, draw_landmarks, "landmarks.png", 800)
 
-    command = commands.add_parser("matches", help="matches coloured by their errors")
+    command = commands.add_parser("matches", help="matches colored by their errors")
     add = command.add_argument
     add("--images", type=Path, nargs=2, required=True, metavar="FILE")
     truth = command.add_mutually_exclusive_group(required=True)

@@ -176,7 +176,7 @@ def train_options(args: argparse.Namespace, initial: Initial | None, teacher: st
     used = coarse.window if args.search == "coarse-to-fine" else search.window
     if args.stage in ("describe", "joint") and int(used * min(args.size) / STRIDE) < 2:
         raise ConfigurationError(f"a window of {used:g} of {args.size[0]}x{args.size[1]} holds less than 2x2 cells")
-    own = _given(args, ("accumulate", "precision", "seed", "validate_every", "save_every", "colour", "light"))
+    own = _given(args, ("accumulate", "precision", "seed", "validate_every", "save_every", "color", "light"))
     start = initial.sha256 if initial else "random"
     data = (*args.data, "x".join(map(str, args.size)), f"{args.max_rotation:g} degrees", f"start {start}")
     data += (f"{args.validation_pairs} validation pairs",)
@@ -278,7 +278,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--convention", choices=CONVENTIONS,
         help="where the cells of the map lie; recorded in the weights (default: --init's, or published; "
         "of the trunk small: consistent)")  # fmt: skip
-    add("--colour", type=float, default=1.0, help="strength of the colour jitter, 0 to 1 (default: %(default)s)")
+    add("--color", type=float, default=1.0, help="strength of the color jitter, 0 to 1 (default: %(default)s)")
     add("--light", type=float, default=0.0,
         help="strength of exposure, shade, blur, noise and JPEG beside it, 0 to 1 (default: %(default)s)")  # fmt: skip
     add("--max-rotation", type=float, default=MAX_ROTATION, metavar="DEG",

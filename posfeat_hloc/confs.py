@@ -21,11 +21,11 @@ RESIZE_MAX = 1600
 """Longest side of an image as the extractor sees it; keypoints are always in pixels of the original."""
 
 _GREY: Conf = {"grayscale": True, "resize_max": RESIZE_MAX}
-_COLOUR: Conf = {"grayscale": False, "resize_max": RESIZE_MAX}
+_COLOR: Conf = {"grayscale": False, "resize_max": RESIZE_MAX}
 _OURS: Conf = {"min_contrast": 0.02, "spread": True}
 """Nothing that noise explains, and spread over the image. Pictures of little give fewer keypoints."""
 _AS_PUBLISHED: Conf = {"min_contrast": 0.002}
-"""The strongest wherever they are, but none where the image is all one colour."""
+"""The strongest wherever they are, but none where the image is all one color."""
 _PUBLISHED: Conf = {"grayscale": False, "resize_max": None}  # the paper's code takes images as they are
 
 
@@ -85,11 +85,11 @@ def _d2net(name: str, scales: list[float], d2d: bool) -> Conf:
         "output": f"feats-{name}",
         "model": {"name": "d2net", "weights": "d2net", "scales": scales, "d2d": d2d},
         "matcher": "NN-mutual",
-        "preprocessing": _COLOUR,
+        "preprocessing": _COLOR,
     }
 
 
-def _mixed(name: str, keypoints: Conf, descriptor: str, preprocessing: Conf = _COLOUR) -> Conf:
+def _mixed(name: str, keypoints: Conf, descriptor: str, preprocessing: Conf = _COLOR) -> Conf:
     return {
         "output": f"feats-{name}",
         "model": {
@@ -162,7 +162,7 @@ extractors: dict[str, Conf] = {
         "output": "feats-posfeat",
         "model": _POSFEAT,
         "matcher": "NN-mutual",
-        "preprocessing": _COLOUR,
+        "preprocessing": _COLOR,
     },
     # the same method in a light form of both networks, for CPUs and small devices; places to a fraction of a pixel
     "posfeat-small": {
@@ -178,7 +178,7 @@ extractors: dict[str, Conf] = {
             **_OURS,
         },
         "matcher": "NN-mutual",
-        "preprocessing": _COLOUR,
+        "preprocessing": _COLOR,
     },
     # PoSFeat as in the paper, benchmark by benchmark
     "posfeat-hpatches": _posfeat("hpatches", 8192, radius=1, threshold=0.9),
@@ -207,19 +207,19 @@ extractors: dict[str, Conf] = {
     "d2net-ms": _d2net("d2net-ms", [0.5, 1.0, 2.0], d2d=False),
     "d2d-d2net": _d2net("d2d-d2net", [1.0], d2d=True),
     # DISK by kornia
-    "disk": {"output": "feats-disk", "model": _DISK, "matcher": "NN-mutual", "preprocessing": _COLOUR},
+    "disk": {"output": "feats-disk", "model": _DISK, "matcher": "NN-mutual", "preprocessing": _COLOR},
     # ALIKED and XFeat by kornia 0.9, which needs Python 3.11; other weights of ALIKED by --weights aliked-n16rot
     "aliked": {
         "output": "feats-aliked",
         "model": {"name": "aliked", "weights": "aliked-n16", "max_keypoints": 8192, "threshold": 0.2},
         "matcher": "NN-mutual",
-        "preprocessing": _COLOUR,
+        "preprocessing": _COLOR,
     },
     "xfeat": {
         "output": "feats-xfeat",
         "model": {"name": "xfeat", "weights": "xfeat", "max_keypoints": 8192, "threshold": 0.05},
         "matcher": "NN-mutual",
-        "preprocessing": _COLOUR,
+        "preprocessing": _COLOR,
     },
     # keypoints of one, dense descriptors of another; --weights are the descriptors'
     "sift-superpoint": _mixed("sift-superpoint", _SIFT, "superpoint", _GREY),

@@ -111,8 +111,8 @@ def test_every_image_is_stored_as_extracted(tmp_path: Path, brightest: Brightest
     assert brightest.batches == [(1, 1, 32, 48)] * 3
 
 
-def test_colour_extractors_get_colour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class InColour(Brightest):
+def test_color_extractors_get_color(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class InColor(Brightest):
         grayscale = False
         seen: Tensor
 
@@ -120,13 +120,13 @@ def test_colour_extractors_get_colour(tmp_path: Path, monkeypatch: pytest.Monkey
             self.seen = images
             return [Features.empty(9)]
 
-    extractor = InColour()
+    extractor = InColor()
     monkeypatch.setattr(extract_features.extractors, "create", lambda model, device: extractor)
-    colour = np.zeros((4, 6, 3), np.uint8)
-    colour[..., 0], colour[1, 2, 1], colour[..., 2] = 255, 51, 102
-    Image.fromarray(colour).save(tmp_path / "x.png")
+    color = np.zeros((4, 6, 3), np.uint8)
+    color[..., 0], color[1, 2, 1], color[..., 2] = 255, 51, 102
+    Image.fromarray(color).save(tmp_path / "x.png")
     report = run(tmp_path, tmp_path / "f.h5")
-    assert_allclose(extractor.seen[0].permute(1, 2, 0).numpy() * 255, colour, atol=1e-4)
+    assert_allclose(extractor.seen[0].permute(1, 2, 0).numpy() * 255, color, atol=1e-4)
     assert report.notes == {"x.png": "only 0 keypoints in 6x4 pixels"}
     assert content(tmp_path / "f.h5").keys() == {"x.png"}  # an image without keypoints is done as well
 

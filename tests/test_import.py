@@ -24,5 +24,5 @@ def test_the_right_order_saves_a_png_without_a_warning() -> None:
 
 
 def test_the_plugin_is_there_after_a_bare_import() -> None:
-    code = "import posfeat_hloc; print(posfeat_hloc.hloc_plugin.cure_triangulation.__name__)"
-    assert python(code).stdout == "cure_triangulation\n"
+    code = "import posfeat_hloc; print(posfeat_hloc.hloc_plugin.patch_triangulation.__name__)"
+    assert python(code).stdout == "patch_triangulation\n"

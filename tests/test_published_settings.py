@@ -36,7 +36,7 @@ OPTIONS: list[tuple[type, dict[str, Any]]] = [
     (superpoint.Options, {"threshold": 0.015, "nms_radius": 4, "border": 4, "radius": 5, "step": 2}),
     (d2net.Options, {"scales": (1.0,), "radius": 5, "step": 2, "d2d": False}),
     (TrainOptions, {"steps": 100_000, "batch": 6, "optimizer": "sgd", "momentum": 0.9, "learning_rate": 1e-3}),
-    (TrainOptions, {"decay_after": 0.9, "colour": 1.0, "light": 0.0, "accumulate": 1, "trunk": "resnet50"}),
+    (TrainOptions, {"decay_after": 0.9, "color": 1.0, "light": 0.0, "accumulate": 1, "trunk": "resnet50"}),
     (LossOptions, {"search": "line-to-window", "max_distance": 0.1}),
     (LineToWindowOptions, {"line_points": 100, "window": 0.1, "inverse_temperature": 60.0, "min_variance": 1e-10}),
     (CoarseToFineOptions, {"window": 0.125, "inverse_temperature": 60.0, "min_variance": 1e-10, "sigma": "repository"}),

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from posfeat_hloc.errors import MappingError
 
 _IMAGE = struct.Struct("<I7dI")  # id, rotation (w, x, y, z), translation, camera
-_POINT = struct.Struct("<Q3d3BdQ")  # id, place, colour, error, length of the track
+_POINT = struct.Struct("<Q3d3BdQ")  # id, place, color, error, length of the track
 _POINT2D = np.dtype([("xy", "<f8", 2), ("point3D", "<i8")])
 
 
@@ -71,7 +71,7 @@ def write_images(
 
 
 def write_point(
-    file: BinaryIO, point_id: int, place: Sequence[float], colour: Sequence[int], track: Sequence[int]
+    file: BinaryIO, point_id: int, place: Sequence[float], color: Sequence[int], track: Sequence[int]
 ) -> None:
     """Append a 3D point to ``points3D.bin``, which begins with their number as a 64-bit integer.
 
@@ -79,10 +79,10 @@ def write_point(
         file: open for writing.
         point_id: from 1.
         place: (x, y, z).
-        colour: (red, green, blue).
+        color: (red, green, blue).
         track: image id, index of the 2D point, and so on for each observation.
     """
-    file.write(_POINT.pack(point_id, *place, *colour, -1.0, len(track) // 2))  # COLMAP's mark of an unknown error
+    file.write(_POINT.pack(point_id, *place, *color, -1.0, len(track) // 2))  # COLMAP's mark of an unknown error
     file.write(struct.pack(f"<{len(track)}I", *track))
 
 

@@ -76,12 +76,12 @@ def _without(full: pycolmap.Reconstruction, kept: list[pycolmap.Image]) -> pycol
     """The model of the images that stay, with the points that two of them see."""
     index = {point_id: i for i, point_id in enumerate(sorted(full.points3D))}
     points = np.array([full.points3D[i].xyz for i in index]).reshape(-1, 3)
-    colours = np.array([full.points3D[i].color for i in index], np.uint8).reshape(-1, 3)
+    colors = np.array([full.points3D[i].color for i in index], np.uint8).reshape(-1, 3)
     images = [(f"db/{_flat(image.name)}", full.cameras[image.camera_id], image.cam_from_world()) for image in kept]
     observations = [
         [(index[p.point3D_id], np.asarray(p.xy)) for p in image.points2D if p.has_point3D()] for image in kept
     ]
-    return build_model(images, points, colours, observations)
+    return build_model(images, points, colors, observations)
 
 
 def _flat(name: str) -> str:

@@ -48,22 +48,22 @@ def make_miniature(
     refuse_to_overwrite(root)
     rng = np.random.default_rng(options.seed)
     textures = [] if photos is None else [read_image(photos / name).pixels for name in list_images(photos)[:40]]
-    facets = town_square(rng, textures, texels=max(options.size) / _NEAREST)
-    points, owners = random_points(rng, facets, options.points)
+    planes = town_square(rng, textures, texels=max(options.size) / _NEAREST)
+    points, owners = random_points(rng, planes, options.points)
     folder = root / "images_upright" if options.layout == "hloc" else root / "images/images_upright"
     names = [f"db/{i + 1}.jpg" for i in range(options.database)]
     names += [f"query/day/milestone/IMG_day_{i:04d}.jpg" for i in range(options.queries)]
     names += [f"query/night/nexus5x/IMG_night_{i:04d}.jpg" for i in range(options.queries)]
     images, observations, queries = [], [], []
-    colours = np.full((len(points), 3), 128, np.uint8)
+    colors = np.full((len(points), 3), 128, np.uint8)
     for number, name in enumerate(Bar(names, desc="render", unit="image", disable=not progress)):
         camera = _camera(options.size, is_query=name.startswith("query"), upright=number % 3 == 2)
         pose = random_pose(rng)
-        picture = photograph(facets, camera, pose)
+        picture = photograph(planes, camera, pose)
         if name.startswith("db/"):
-            seen, places = visible_points(facets, points, owners, camera, pose)
+            seen, places = visible_points(planes, points, owners, camera, pose)
             x, y = places[seen].astype(int).T  # the pixel that holds the place: COLMAP counts from its corner
-            colours[seen] = picture[y, x]
+            colors[seen] = picture[y, x]
             images.append((name, camera, pose))
             observations.append([(int(i), places[i]) for i in np.flatnonzero(seen)])
         else:
@@ -71,7 +71,7 @@ def make_miniature(
             if queries[-1].kind == "night":
                 picture = as_night(picture, rng)
         save(folder / name, picture)
-    write_dataset(root, build_model(images, points, colours, observations), queries, options.layout)
+    write_dataset(root, build_model(images, points, colors, observations), queries, options.layout)
     return queries
 
 

@@ -45,13 +45,13 @@ class NvmPoint:
 
     Attributes:
         place: x, y, z.
-        colour: red, green, blue.
+        color: red, green, blue.
         images: index of each observation's image, in the order of the file.
         x, y: of each observation, as in the file.
     """
 
     place: list[float]
-    colour: list[int]
+    color: list[int]
     images: list[int]
     x: list[float]
     y: list[float]
@@ -89,12 +89,12 @@ class NvmFile:
                 images = [int(value) for value in values[7::4]]
                 if len(values) != 7 + 4 * int(values[6]) or not all(0 <= i < len(self.images) for i in images):
                     raise ValueError
-                colour = [int(value) for value in values[3:6]]
-                if not all(0 <= value <= 255 for value in colour):
+                color = [int(value) for value in values[3:6]]
+                if not all(0 <= value <= 255 for value in color):
                     raise ValueError
             except (ValueError, IndexError, OverflowError) as error:
                 raise self._error("not a 3D point with observations in images of the file") from error
-            yield NvmPoint(values[:3], colour, images, values[9::4], values[10::4])
+            yield NvmPoint(values[:3], color, images, values[9::4], values[10::4])
 
     def _image(self, number: int, line: str) -> PosedImage:
         name, *numbers = line.rsplit(maxsplit=10)  # names may hold spaces
@@ -178,7 +178,7 @@ def convert_nvm(path: Path, cameras: Mapping[str, pycolmap.Camera], output: Path
                 track += [i + 1, len(points[i])]
                 points[i].append(number)
                 places[i].extend((x + shifts[i][0], y + shifts[i][1]))
-            write_point(file, number, point.place, point.colour, track)
+            write_point(file, number, point.place, point.color, track)
     records = (
         (image, np.array(places[i]).reshape(-1, 2), np.array(points[i], np.int64)) for i, image in enumerate(nvm.images)
     )

@@ -12,7 +12,7 @@ from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.images.loader import fingerprint
 from posfeat_hloc.orientation import Orientation
 from posfeat_hloc.retrieval import describe_images, retrieve
-from posfeat_hloc.runtime.resume import Made
+from posfeat_hloc.runtime.resume import CacheKey
 from posfeat_hloc.sfm.covisibility import covisibility_pairs
 from posfeat_hloc.sfm.pairs import Pair, read_pairs, unique_pairs, write_pairs
 
@@ -68,8 +68,8 @@ def choose_pairs(
         given = read_pairs(dataset.pairs)
     else:
         path = output / f"pairs-db-covis{covisible}.txt"
-        with Made(path, [model_key(reference), covisible]) as made:
-            if not made.already:
+        with CacheKey(path, [model_key(reference), covisible]) as made:
+            if not made.is_valid:
                 write_pairs(path, unique_pairs(covisibility_pairs(reference, covisible)))
         given = read_pairs(path, dataset.database_names)
         if query_pairs is not None:

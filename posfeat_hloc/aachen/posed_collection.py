@@ -44,7 +44,7 @@ class TrueQuery:
 def build_model(
     images: list[tuple[str, pycolmap.Camera, pycolmap.Rigid3d]],
     points: Array,
-    colours: NDArray[np.uint8],
+    colors: NDArray[np.uint8],
     observations: list[list[tuple[int, Array]]],
 ) -> pycolmap.Reconstruction:
     """A COLMAP model with a camera of its own for each image.
@@ -52,7 +52,7 @@ def build_model(
     Args:
         images: name, camera and pose (world to camera); ids are 1, 2, ... in this order.
         points: ``(N, 3)``.
-        colours: ``(N, 3)`` RGB.
+        colors: ``(N, 3)`` RGB.
         observations: for each image (index of the point, place in COLMAP's pixels); points seen by fewer than two
             images are left out.
     """
@@ -70,7 +70,7 @@ def build_model(
             tracks.setdefault(point, pycolmap.Track()).add_element(number, i)
     for point, track in sorted(tracks.items()):
         if len({element.image_id for element in track.elements}) > 1:
-            model.add_point3D(points[point], track, colours[point])
+            model.add_point3D(points[point], track, colors[point])
     return model
 
 

@@ -31,7 +31,7 @@ from posfeat_hloc.localization.queries import Query, read_queries
 from posfeat_hloc.localization.submission import read_results, result_names, write_results
 from posfeat_hloc.match_features import match
 from posfeat_hloc.orientation import choose_views
-from posfeat_hloc.runtime.resume import Made, hash_of
+from posfeat_hloc.runtime.resume import CacheKey, hash_of
 from posfeat_hloc.runtime.timing import timed
 from posfeat_hloc.sfm.database import MADE_BY
 from posfeat_hloc.sfm.pairs import read_pairs
@@ -142,9 +142,9 @@ def _reference_model(dataset: Dataset, output: Path, report: Report, progress: b
     if dataset.intrinsics is None:
         return dataset.model
     reference = output / "reference"
-    with Made(reference, [fingerprint(dataset.model), fingerprint(dataset.intrinsics)]) as made:
-        report.note_kept("reference", made.already)
-        if not made.already:
+    with CacheKey(reference, [fingerprint(dataset.model), fingerprint(dataset.intrinsics)]) as made:
+        report.note_kept("reference", made.is_valid)
+        if not made.is_valid:
             cameras = {query.name: query.camera for query in read_queries(dataset.intrinsics)}
             convert_nvm(dataset.model, cameras, reference, progress)
     return reference
@@ -218,9 +218,9 @@ class _RandomPart:
             _VERIFICATION[self.dataset.protocol], seed=self.seed, threads=self.options.threads
         )
         sfm = self.folder / "sfm"
-        with Made(sfm, key) as made:
-            report.note_kept("triangulate", made.already)
-            if made.already:
+        with CacheKey(sfm, key) as made:
+            report.note_kept("triangulate", made.is_valid)
+            if made.is_valid:
                 return summarize(read_model(sfm), sfm)
             return triangulate(
                 self.reference, self.dataset.images, self.features, self.matches, self.pairs.database, sfm, settings,
@@ -250,9 +250,9 @@ class _RandomPart:
         able = [query for query in queries if query.name not in failed]
         chosen = [pair for pair in self.pairs.queries if pair[0] not in failed]
         cameras = [(query.name, query.camera.model_name, list(query.camera.params)) for query in able]
-        with Made(results, [map_key, chosen, self._digests([query.name for query in able]), cameras]) as made:
-            report.note_kept("localize", made.already)
-            if not made.already:
+        with CacheKey(results, [map_key, chosen, self._digests([query.name for query in able]), cameras]) as made:
+            report.note_kept("localize", made.is_valid)
+            if not made.is_valid:
                 poses = register_queries(
                     self.folder / "sfm", able, chosen, self.features, self.matches, self.folder / "queries.db",
                     self.seed, self.options.threads, self.options.progress,

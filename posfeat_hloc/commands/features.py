@@ -130,7 +130,7 @@ def describe(conf: confs.Conf) -> str:
     if "preprocessing" in conf:
         reading = conf["preprocessing"]
         size = reading.get("resize_max")
-        settings.append("grey" if reading.get("grayscale") else "colour")
+        settings.append("grey" if reading.get("grayscale") else "color")
         settings.append("any size" if size is None else f"at most {size} px")
     name = confs.module_of(conf["model"])
     return f"{name}: {', '.join(settings)}" if settings else name

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from posfeat_hloc.detection.peaks import summits
+from posfeat_hloc.detection.peaks import refine_quadratic
 
 _ROUNDING = 1e-8
 """Smaller responses are float32 rounding: a blob of a tenth of a grey level of 255 gives about this much."""
@@ -66,7 +66,7 @@ def peaks(response: Tensor, radius: int = 2) -> tuple[Tensor, Tensor]:
     is_peak[[0, -1]] = False
     is_peak[:, [0, -1]] = False
     y, x = is_peak.nonzero(as_tuple=True)
-    return summits(response, torch.stack([x, y], dim=1)), response[y, x]
+    return refine_quadratic(response, torch.stack([x, y], dim=1)), response[y, x]
 
 
 def peaks_of_all(responses: Tensor, radius: int = 2) -> tuple[Tensor, Tensor]:

@@ -142,13 +142,13 @@ def refine(scores: Tensor, pixels: Tensor, subpixel: str = "mean") -> tuple[Tens
     offsets = torch.tensor([(i, j) for j in (-1, 0, 1) for i in (-1, 0, 1)], device=pixels.device)
     around = scores[y + offsets[:, 1], x + offsets[:, 0]]
     if subpixel == "quadratic":
-        return summits(scores, pixels), around.amax(dim=1)
+        return refine_quadratic(scores, pixels), around.amax(dim=1)
     weights = around / around.sum(dim=1, keepdim=True).clamp_min(1e-30)  # nine zeros: the pixel itself
     shift = (weights[..., None] * offsets).sum(dim=1)  # autocast would round a matrix product to bfloat16
     return pixels + shift, around.amax(dim=1)
 
 
-def summits(values: Tensor, pixels: Tensor) -> Tensor:
+def refine_quadratic(values: Tensor, pixels: Tensor) -> Tensor:
     """The summit of the quadratic through the 3x3 values around each pixel.
 
     Args:

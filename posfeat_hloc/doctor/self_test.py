@@ -21,7 +21,7 @@ from posfeat_hloc.evaluation.poses import PoseErrors, TrueCamera, pose_errors
 from posfeat_hloc.extract_features import extract
 from posfeat_hloc.geometry.rotations import look_at
 from posfeat_hloc.match_features import match
-from posfeat_hloc.rendering.textured_planes import Camera, Facet, render
+from posfeat_hloc.rendering.textured_planes import Camera, TexturedPlane, render
 from posfeat_hloc.sfm.cameras import CameraOptions
 from posfeat_hloc.sfm.database import build_database, verify
 from posfeat_hloc.sfm.pairs import exhaustive_pairs
@@ -36,7 +36,7 @@ MAX_ROTATION = 0.5
 MAX_POSITION = 0.02
 """Distance of a camera from its true place that is allowed, as a part of the length of the path of the cameras."""
 
-ADVICE = "install the tested versions (pip install -c constraints.txt .) and try again; if it stays so, report it"
+REMEDY = "install the tested versions (pip install -c constraints.txt .) and try again; if it stays so, report it"
 
 
 def run() -> Finding:
@@ -50,7 +50,7 @@ def run() -> Finding:
             with _quiet_colmap():
                 errors = pose_errors(read_model(_reconstruct(work, cameras[0])), truth(cameras))
         except MappingError as error:
-            return Finding("fail", f"no model to compare: {error}", ADVICE)
+            return Finding("fail", f"no model to compare: {error}", REMEDY)
     return judge(errors, cameras, time.perf_counter() - start)
 
 
@@ -64,7 +64,7 @@ def judge(errors: PoseErrors, cameras: list[Camera], seconds: float) -> Finding:
         f"{100 * MAX_POSITION:g})"
     )
     right = len(errors.names) == len(cameras) and rotation <= MAX_ROTATION and position <= MAX_POSITION
-    return Finding("ok", text) if right else Finding("fail", text, ADVICE)
+    return Finding("ok", text) if right else Finding("fail", text, REMEDY)
 
 
 def arc(views: int) -> list[Camera]:
@@ -88,12 +88,12 @@ def truth(cameras: list[Camera]) -> dict[str, TrueCamera]:
 def write_images(folder: Path, cameras: list[Camera]) -> None:
     """Render the scene as the cameras see it into ``folder``."""
     folder.mkdir()
-    facets = _scene()
+    planes = _scene()
     for i, camera in enumerate(cameras):
-        cv2.imwrite(str(folder / _name(i)), render(facets, camera)[..., ::-1])
+        cv2.imwrite(str(folder / _name(i)), render(planes, camera)[..., ::-1])
 
 
-def _scene() -> list[Facet]:
+def _scene() -> list[TexturedPlane]:
     rng = np.random.default_rng(3)
     middle = Camera(arc(3)[1].K, np.eye(3), np.zeros(3), SIZE)
     options = PlanesOptions(size=SIZE, objects=(5, 5))

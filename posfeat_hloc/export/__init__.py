@@ -19,13 +19,13 @@ from posfeat_hloc.export.upright import Array, rotation_between, up_direction
 from posfeat_hloc.images.decoding import read_orientation
 from posfeat_hloc.images.loader import fingerprint
 from posfeat_hloc.images.masks import Masks
-from posfeat_hloc.runtime.resume import Made
+from posfeat_hloc.runtime.resume import CacheKey
 from posfeat_hloc.sfm.model_views import registered_names
 from posfeat_hloc.sfm.options import ExportFormat
 from posfeat_hloc.sfm.reconstruction import read_model
 
 FORMATS = get_args(ExportFormat)
-"""``text``: COLMAP's model as text. ``ply``: its points with their colours, for viewers. ``transforms``: cameras and
+"""``text``: COLMAP's model as text. ``ply``: its points with their colors, for viewers. ``transforms``: cameras and
 points as nerfstudio reads them. ``undistorted``: photographs without distortion and the model that belongs to them, for
 Gaussian splatting and dense stereo."""
 
@@ -151,8 +151,8 @@ def _undistort(
     files = sorted(path for path in folder.iterdir() if path.suffix in (".bin", ".txt"))
     digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
     turned = None if turn is None else turn.tolist()
-    with Made(output, [digests, found, turned, options.max_size]) as made:
-        if not made.already:
+    with CacheKey(output, [digests, found, turned, options.max_size]) as made:
+        if not made.is_valid:
             undistortion = UndistortOptions(options.max_size, options.progress)
             write_undistorted(model, images, output, options.masks, turn, undistortion)
     return output

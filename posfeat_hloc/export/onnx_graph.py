@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from posfeat_hloc.detection.contrast import CELL, contrast
 from posfeat_hloc.detection.d2d import absolute_saliency, half_of_offsets
 from posfeat_hloc.detection.hessian import hessian_determinant
-from posfeat_hloc.detection.peaks import refine, summits
+from posfeat_hloc.detection.peaks import refine, refine_quadratic
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.extractors import d2d, posfeat
 from posfeat_hloc.networks.l2net import pixels_to_map
@@ -93,7 +93,7 @@ class D2DGraph(nn.Module):
         self.network, self.options = extractor.network, extractor.options
 
     def forward(self, image: Tensor, max_keypoints: Tensor, min_score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """As :meth:`PoSFeatGraph.forward`; colours are weighted as ITU-R 601 does."""
+        """As :meth:`PoSFeatGraph.forward`; colors are weighted as ITU-R 601 does."""
         grey = to_grey(image)
         raw = self.network(grey)
         saliency = absolute_saliency(raw) * _relative_saliency(raw, self.options.radius, self.options.step)
@@ -116,7 +116,7 @@ class D2DGraph(nn.Module):
             highest = F.max_pool2d(response[None, None], 2 * radius + 1, stride=1, padding=radius)[0, 0]
             there = ((response == highest) & (response > 0))[1:-1, 1:-1].nonzero() + 1
             pixels = there.flip(1)
-            xy = summits(response, pixels)
+            xy = refine_quadratic(response, pixels)
             near = xy.round().long()
             free = (taken[near[:, 1], near[:, 0]] == 0).nonzero()[:, 0]
             places.append(xy[free])

@@ -66,11 +66,11 @@ def create(model: dict[str, Any], device: str = "cpu") -> Extractor:
 
 
 def check_images(images: Tensor, grayscale: bool) -> None:
-    """Raises ImageError for anything but ``(B, 1, H, W)`` grey or ``(B, 3, H, W)`` colour images, floats in [0, 1].
+    """Raises ImageError for anything but ``(B, 1, H, W)`` grey or ``(B, 3, H, W)`` color images, floats in [0, 1].
 
     A little more than [0, 1] is let pass, which interpolation gives.
     """
-    channels, kind = (1, "grey") if grayscale else (3, "colour")
+    channels, kind = (1, "grey") if grayscale else (3, "color")
     if not isinstance(images, Tensor) or images.ndim != 4 or images.shape[1] != channels:
         found = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
         cure = "take their mean over the channels" if grayscale else "repeat one channel three times"

@@ -18,7 +18,7 @@ from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.extractors import check_images
 from posfeat_hloc.features import Features
 from posfeat_hloc.networks import l2net
-from posfeat_hloc.networks.fuse_conv_bn import fold_batch_norms
+from posfeat_hloc.networks.fuse_conv_bn import fuse_batch_norms
 from posfeat_hloc.networks.l2net import interpolate, map_to_pixels, pixels_to_map, read_map
 from posfeat_hloc.networks.precision import inference_precision
 from posfeat_hloc.weights.loading import load_l2net
@@ -58,7 +58,7 @@ class Options:
     """``hessian``: places are ranked by S_D2D times the determinant to this power."""
     min_contrast: float = VISIBLE
     """Keypoints lie where the image has at least this contrast nearby, see :mod:`posfeat_hloc.detection.contrast`; the
-    default leaves out what is all one colour."""
+    default leaves out what is all one color."""
     spread: bool = False
     """``hessian``: of more peaks than ``max_keypoints``, keep those that no stronger one is near, see
     :mod:`posfeat_hloc.detection.spread`; False keeps the strongest."""
@@ -97,7 +97,7 @@ class Extractor:
         # on the grid, a true position is anywhere in the cell
         self.detection_noise = l2net.STRIDE / 12**0.5 if options.positions == "grid" else 0.5
         network, self.weights_sha256 = load_l2net(options.network, options.weights, options.window, options.eps)
-        self.network = fold_batch_norms(network).to(device)
+        self.network = fuse_batch_norms(network).to(device)
 
     def __call__(self, images: Tensor) -> list[Features]:
         """Extract features of ``(B, 1, H, W)`` images; one shorter than 29 pixels has none."""

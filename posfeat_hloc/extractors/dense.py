@@ -19,7 +19,7 @@ from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.extractors import disk
 from posfeat_hloc.extractors.posfeat import pad
 from posfeat_hloc.networks import d2net, l2net, resunet, superpoint
-from posfeat_hloc.networks.fuse_conv_bn import fold_batch_norms
+from posfeat_hloc.networks.fuse_conv_bn import fuse_batch_norms
 from posfeat_hloc.networks.interpolation import interpolate_cells
 from posfeat_hloc.networks.precision import inference_precision
 from posfeat_hloc.networks.tiled_inference import describe
@@ -37,7 +37,7 @@ class DenseOptions:
     precision: str = "auto"
     """``fp32``, ``bf16``, or ``auto``: bf16 where the hardware computes it."""
     memory: int = 512
-    """MiB for a strip of PoSFeat, see :class:`posfeat_hloc.extractors.posfeat.Options`."""
+    """MiB for a tile of PoSFeat, see :class:`posfeat_hloc.extractors.posfeat.Options`."""
 
 
 @dataclass(frozen=True)
@@ -94,14 +94,14 @@ class DenseDescriptor:
 def _l2net(options: DenseOptions) -> Loaded:
     """HardNet or SOSNet, upright and at one scale."""
     network, sha256 = load_l2net(options.network, options.weights)
-    network = fold_batch_norms(network)
+    network = fuse_batch_norms(network)
     return Loaded(network, sha256, network, lambda dense, _, keypoints: l2net.read_map(dense.float(), [keypoints]))
 
 
 def _posfeat(options: DenseOptions) -> Loaded:
     """PoSFeat's description network on the whole image."""
     loaded = load_posfeat(options.weights, with_head=False)
-    network = fold_batch_norms(loaded.backbone)
+    network = fuse_batch_norms(loaded.backbone)
     return Loaded(
         network,
         loaded.sha256,

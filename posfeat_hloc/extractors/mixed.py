@@ -30,7 +30,7 @@ class Options:
     precision: str = "auto"
     """Of the descriptors: ``fp32``, ``bf16`` or ``auto``."""
     memory: int = 512
-    """MiB for a strip of PoSFeat's description network."""
+    """MiB for a tile of PoSFeat's description network."""
 
 
 class Extractor:

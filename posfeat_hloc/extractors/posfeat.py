@@ -15,7 +15,7 @@ from posfeat_hloc.detection.spread import candidates, spread
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.extractors.single_image import SingleImageExtractor
 from posfeat_hloc.features import Features
-from posfeat_hloc.networks.fuse_conv_bn import fold_batch_norms
+from posfeat_hloc.networks.fuse_conv_bn import fuse_batch_norms
 from posfeat_hloc.networks.posfeat import CONVENTIONS
 from posfeat_hloc.networks.precision import inference_precision
 from posfeat_hloc.networks.resunet import DIMENSION, MULTIPLE
@@ -52,7 +52,7 @@ class Options:
     """Of a keypoint's place: ``mean`` of the scores around it, as published, or ``quadratic``, their summit."""
     min_contrast: float = VISIBLE
     """Keypoints lie where the image has at least this contrast nearby, see :mod:`posfeat_hloc.detection.contrast`; the
-    default leaves out what is all one colour. The paper, which has no such thing, finds keypoints there, too."""
+    default leaves out what is all one color. The paper, which has no such thing, finds keypoints there, too."""
     spread: bool = False
     """Of more peaks than ``max_keypoints``, keep those that no stronger one is near, see
     :mod:`posfeat_hloc.detection.spread`; False keeps the strongest, as published."""
@@ -60,7 +60,7 @@ class Options:
     """Of both networks: ``fp32``, ``bf16``, or ``auto``: bf16 where the hardware computes it. bf16 is faster and
     moves or exchanges some keypoints where scores are nearly equal."""
     memory: int = 512
-    """MiB for the intermediate results of a strip of rows; an image that needs more is computed in several strips, with
+    """MiB for the intermediate results of a tile of rows; an image that needs more is computed in several tiles, with
     the same result. What grows with the image comes on top, at most 110 bytes a pixel."""
 
 
@@ -82,7 +82,7 @@ class Extractor(SingleImageExtractor):
         self.device = device
         loaded = load_posfeat(options.weights, options.trunk)
         assert loaded.localheader is not None
-        self.backbone = fold_batch_norms(loaded.backbone).to(device)
+        self.backbone = fuse_batch_norms(loaded.backbone).to(device)
         self.head = loaded.localheader.to(device)
         self.convention = options.convention or loaded.convention
         self.weights_sha256 = loaded.sha256

@@ -42,7 +42,7 @@ class Options:
     batch_size: int = 1024
     """Patches described at once."""
     memory: int = 512
-    """MiB for a strip of PoSFeat's description network, see :class:`posfeat_hloc.extractors.posfeat.Options`."""
+    """MiB for a tile of PoSFeat's description network, see :class:`posfeat_hloc.extractors.posfeat.Options`."""
 
 
 class Extractor:

@@ -77,7 +77,7 @@ class Extractor(SingleImageExtractor):
             maps = self.network(image)
         scores, threshold = maps.scores[0], opt.threshold
         if opt.d2d != "off":
-            saliency = stretched(score_map(maps.descriptors, opt.radius, opt.step, opt.relative_on, opt.terms))[0]
+            saliency = upsampled(score_map(maps.descriptors, opt.radius, opt.step, opt.relative_on, opt.terms))[0]
             threshold = adapted_threshold(scores, saliency, threshold)
             scores = scores * saliency if opt.d2d == "product" else scores
         pixels = greedy_peaks(scores, opt.nms_radius, threshold, opt.border, opt.max_keypoints)
@@ -86,7 +86,7 @@ class Extractor(SingleImageExtractor):
         return Features(pixels.float().cpu().numpy(), values.cpu().numpy(), descriptors.cpu().numpy())
 
 
-def stretched(saliency: Tensor) -> Tensor:
+def upsampled(saliency: Tensor) -> Tensor:
     """Saliency of cells ``(B, h, w)`` at every pixel ``(B, 8h, 8w)``, bilinearly, with a mean over the cells of one.
 
     A saliency that is zero everywhere, of a flat map, decides nothing: it becomes one.

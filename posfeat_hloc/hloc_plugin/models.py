@@ -45,7 +45,7 @@ class ExtractorModel(BaseModel):
             float32. hloc rounds float32 to half precision, half a pixel above x = 512; float64 it stores as it is.
 
         Raises:
-            ConfigurationError: colour images for a method that takes grey ones, or the other way round.
+            ConfigurationError: color images for a method that takes grey ones, or the other way round.
         """
         image = data["image"]
         _check_channels(image, self.extractor.grayscale, self.conf["name"])
@@ -104,7 +104,7 @@ class DescriberModel(BaseModel):
         """Describe ``image (B, C, H, W)`` in [0, 1] by ``global_descriptor (B, D)``, L2-normalised.
 
         Raises:
-            ConfigurationError: colour images for a method that takes grey ones, or images too small to describe.
+            ConfigurationError: color images for a method that takes grey ones, or images too small to describe.
         """
         image = data["image"]
         _check_channels(image, self.describer.grayscale, self.conf["name"])

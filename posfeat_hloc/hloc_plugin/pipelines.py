@@ -18,7 +18,7 @@ from posfeat_hloc import confs
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.hloc_plugin.installation import load, unknown
 from posfeat_hloc.hloc_plugin.registration import register
-from posfeat_hloc.hloc_plugin.triangulation import cure_triangulation
+from posfeat_hloc.hloc_plugin.triangulation import patch_triangulation
 
 Main = Callable[..., Any]
 
@@ -33,8 +33,7 @@ def features_in_pipelines(
     """Let whatever hloc extracts and matches inside the ``with`` block be features of this package.
 
     Files keep the names that the pipeline gives them, for it looks for them there; take an output folder of their own.
-    Triangulation is cured of models without points, see :func:`posfeat_hloc.hloc_plugin.cure_triangulation`. One at a
-    time in a process.
+    Triangulation is patched, see :func:`posfeat_hloc.hloc_plugin.patch_triangulation`. One at a time in a process.
 
     Args:
         feature: name in ``posfeat_hloc.confs.extractors``.
@@ -68,7 +67,7 @@ def features_in_pipelines(
     )
     extract.main, match.main = replaced
     try:
-        with cure_triangulation():
+        with patch_triangulation():
             yield
     finally:
         extract.main, match.main = originals

@@ -1,4 +1,4 @@
-"""A cure for hloc 1.5 with pycolmap 4: models without a single point.
+"""A fix for hloc 1.5 with pycolmap 4: models without a single point.
 
 ``hloc.triangulation.main`` (in its default mode, and with ``skip_geometric_verification``) and
 ``hloc.reconstruction.main(skip_geometric_verification=True)`` write matches that they hold for verified as two-view
@@ -27,18 +27,18 @@ _originals: dict[str, tuple[ModuleType, Callable[..., Any]]] = {}
 _users = 0
 
 
-def cure_triangulation() -> ExitStack:
+def patch_triangulation() -> ExitStack:
     """From now on, let hloc complete the two-view geometries it wrote before it triangulates or reconstructs.
 
     Those with matches but without a configuration become CALIBRATED; all others stay as they are. Works in this
     process only, on ``hloc.triangulation.main`` and ``hloc.reconstruction.main`` and what calls them, and logs how many
     were completed. Needed with pycolmap 4 and hloc 1.5; with versions that do without, it changes nothing.
 
-        with cure_triangulation():
+        with patch_triangulation():
             hloc.triangulation.main(...)
 
     Returns:
-        the cure: leaving its ``with`` block, or calling its ``close()``, takes it back.
+        the patch: leaving its ``with`` block, or calling its ``close()``, takes it back.
 
     Raises:
         HlocError: hloc is missing, cannot be imported, or is built otherwise than expected; nothing is changed then.
@@ -54,9 +54,9 @@ def cure_triangulation() -> ExitStack:
             for name, (module, step) in found.items():
                 setattr(module, name, _after_completing(step))
         _users += 1
-    cure = ExitStack()
-    cure.callback(_take_back)
-    return cure
+    patch = ExitStack()
+    patch.callback(_take_back)
+    return patch
 
 
 def complete_geometries(database: Path) -> int:
@@ -86,12 +86,12 @@ def _after_completing(step: Callable[..., Any]) -> Callable[..., Any]:
     signature = inspect.signature(step)
 
     @functools.wraps(step)
-    def cured(*args: Any, **kwargs: Any) -> Any:
+    def patched(*args: Any, **kwargs: Any) -> Any:
         completed = complete_geometries(signature.bind(*args, **kwargs).arguments["database_path"])
         load("hloc", "logger").logger.info("posfeat_hloc completed %d two-view geometries", completed)
         return step(*args, **kwargs)
 
-    return cured
+    return patched
 
 
 def _take_back() -> None:

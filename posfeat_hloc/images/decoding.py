@@ -3,7 +3,7 @@
 Orientation is decided here and nowhere else. Networks see the picture upright, as its EXIF tag says, because their
 descriptors are not invariant to rotation. Everything that leaves the package (keypoints, image sizes, cameras)
 refers to the pixels as they are *stored*, because COLMAP 4.2 and hloc ignore the tag: a model stays valid for COLMAP's
-undistortion, dense stereo and colours.
+undistortion, dense stereo and colors.
 """
 
 from __future__ import annotations

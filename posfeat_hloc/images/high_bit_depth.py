@@ -39,7 +39,7 @@ def is_deep(path: Path) -> bool:
             bits = getattr(picture, "tag_v2", {}).get(_BITS_PER_SAMPLE, (1,))
             return picture.mode[:1] in "IF" or max(bits) > 8
     except PIL.UnidentifiedImageError:
-        return True  # colours in floating point, which OpenCV reads
+        return True  # colors in floating point, which OpenCV reads
     except Exception:  # damaged, which reading will say
         return False
 
@@ -58,7 +58,7 @@ def read_deep(path: Path) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
     Raises:
         ImageError: it cannot be decoded.
     """
-    values = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)  # Pillow keeps 8 bits of colours
+    values = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)  # Pillow keeps 8 bits of colors
     if values is None or values.dtype == np.uint8:
         with open_image(path) as file:
             values = np.asarray(file)

@@ -12,7 +12,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 Network = TypeVar("Network", bound=nn.Module)
 
 
-def fold_batch_norms(network: Network) -> Network:
+def fuse_batch_norms(network: Network) -> Network:
     """Fold, in place, every BatchNorm2d that follows a convolution; state dicts lose their names by this.
 
     In a Sequential that is the layer before; elsewhere ``bn``, ``bn1``, ``firstbn`` follow ``conv``, ``conv1``,

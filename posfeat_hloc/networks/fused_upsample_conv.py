@@ -22,7 +22,7 @@ TILE = (16, 32)
 """Rows and columns that are interpolated at once: their products stay in a CPU's cache."""
 
 
-class StretchedConvolution:
+class UpsampledConvolution:
     """The 3x3 convolution, padded by zeros and without bias, of a map that is stretched first.
 
     Args:
@@ -42,7 +42,7 @@ class StretchedConvolution:
         """Rows [low, high), ``(1, O, high - low, width)`` of the type of ``x``; on a CPU channels last."""
         if self._x.is_cuda:  # one large convolution takes less time than starting many small products
             above, below = max(low - 1, 0), min(high + 1, self._size[0])
-            around = stretched_rows(self._x, above, below, self._size, self._align_corners)
+            around = upsampled_rows(self._x, above, below, self._size, self._align_corners)
             with as_given(self._x.device):
                 result = F.conv2d(around, self._weight, bias.to(self._x.dtype), padding=1)
             return result[:, :, low - above :][:, :, : high - low]
@@ -67,7 +67,7 @@ class StretchedConvolution:
 
 @dataclass(frozen=True)
 class Products:
-    """A strip of cells times all taps.
+    """A tile of cells times all taps.
 
     Attributes:
         values: for each row of the kernel ``(cells, w, 3 O)`` float32.
@@ -105,7 +105,7 @@ class Products:
             return torch.baddbmm(start, across.expand(len(between), -1, -1), between)
 
 
-def stretched_rows(x: Tensor, low: int, high: int, size: tuple[int, int], align_corners: bool) -> Tensor:
+def upsampled_rows(x: Tensor, low: int, high: int, size: tuple[int, int], align_corners: bool) -> Tensor:
     """Rows [low, high) of the map ``x`` ``(1, C, h, w)`` stretched bilinearly to ``size`` (height, width)."""
     h, (height, width) = x.shape[2], size
     target = torch.arange(low, high, device=x.device, dtype=torch.float64)

@@ -15,7 +15,7 @@ MAP_CHANNELS = 192
 """Of ``local_map`` (128) and ``local_map_small`` (64) together."""
 
 IMAGE_CHANNELS = 64
-"""Made from the image itself, at full resolution."""
+"""CacheKey from the image itself, at full resolution."""
 
 
 class KeypointHead(nn.Module):

@@ -1,4 +1,4 @@
-"""Input normalisation: patches and dense maps of patch networks, ImageNet's colours for ResNets."""
+"""Input normalisation: patches and dense maps of patch networks, ImageNet's colors for ResNets."""
 
 from __future__ import annotations
 
@@ -57,6 +57,6 @@ def normalize_locally(images: Tensor, window: int = 33, eps: float = 1e-7) -> Te
 
 
 def normalize_imagenet(images: Tensor) -> Tensor:
-    """Subtract ImageNet's mean colour and divide by its deviation: ``(B, 3, H, W)`` RGB in [0, 1], same shape."""
+    """Subtract ImageNet's mean color and divide by its deviation: ``(B, 3, H, W)`` RGB in [0, 1], same shape."""
     mean, std = images.new_tensor(IMAGENET_MEAN), images.new_tensor(IMAGENET_STD)
     return (images - mean[:, None, None]) / std[:, None, None]

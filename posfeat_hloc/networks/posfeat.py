@@ -33,7 +33,7 @@ class PoSFeat(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Describe and score ``(B, 3, H, W)`` RGB images in [0, 1], with sides that are multiples of 16.
 
-        Large images need much memory here; :mod:`posfeat_hloc.networks.tiled_inference` computes the same in strips.
+        Large images need much memory here; :mod:`posfeat_hloc.networks.tiled_inference` computes the same in tiles.
 
         Returns:
             ``local_map`` ``(B, 128, h, w)`` and scores ``(B, H, W)``.

@@ -1,4 +1,4 @@
-"""PoSFeat's keypoint head in strips and tiles, with a fraction of the operations and the same scores.
+"""PoSFeat's keypoint head in tiles and tiles, with a fraction of the operations and the same scores.
 
 Up to its second normalisation the head is linear in what it reads: the maps are convolved before they are enlarged
 (:mod:`posfeat_hloc.networks.fused_upsample_conv`), and both convolutions of the image are one of 5 x 5. What is
@@ -15,14 +15,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from posfeat_hloc.networks.fused_upsample_conv import StretchedConvolution, stretched_rows
+from posfeat_hloc.networks.fused_upsample_conv import UpsampledConvolution, upsampled_rows
 from posfeat_hloc.networks.keypoint_head import MAP_CHANNELS, KeypointHead
 from posfeat_hloc.networks.normalization import normalize_imagenet
 from posfeat_hloc.networks.precision import as_given
-from posfeat_hloc.networks.tiles import EPS, in_strips, moments, rows_within
+from posfeat_hloc.networks.tiles import EPS, in_tiles, moments, rows_within
 
 _STRIP = 128
-"""Rows whose products are computed at once, at most: enough for those that strips share not to matter."""
+"""Rows whose products are computed at once, at most: enough for those that tiles share not to matter."""
 
 
 class Tile(NamedTuple):
@@ -38,25 +38,25 @@ class Tile(NamedTuple):
     values: Tensor
 
 
-def score_in_strips(
+def score_in_tiles(
     head: KeypointHead, local_map: Tensor, local_map_small: Tensor, image: Tensor, memory: int
 ) -> Tensor:
     """Scores ``(H, W)`` of one image; see :func:`posfeat_hloc.networks.tiled_inference.score`."""
     height, width = image.shape[-2:]
     x = _read_maps(head, local_map, local_map_small, memory)
-    strip = rows_within(memory, width, 1200)
+    tile = rows_within(memory, width, 1200)
 
     def convimg(a: int, b: int) -> Tensor:
         return head.convimg(normalize_imagenet(image[:, :, a:b]))
 
     with as_given(image.device):
-        normalisation = moments(convimg, height, strip, halo=1)
+        normalisation = moments(convimg, height, tile, halo=1)
         tiles: Iterable[Tile]
         if image.is_cuda:
-            tiles, needed = _Direct(head, x, image, normalisation, strip), 1200 * strip
+            tiles, needed = _Direct(head, x, image, normalisation, tile), 1200 * tile
         else:
-            strip = min(_STRIP, rows_within(memory, width, 160))
-            tiles, needed = _BeforeStretching(head, x, _ImagePart(head, image, *normalisation), strip), 160 * strip
+            tile = min(_STRIP, rows_within(memory, width, 160))
+            tiles, needed = _BeforeStretching(head, x, _ImagePart(head, image, *normalisation), tile), 160 * tile
         if 4 * width * (head.conv2.out_channels * height + needed) <= memory:
             tiles = list(tiles)
         logits = _logits(head, tiles, image.new_empty((height, width), dtype=torch.float32))
@@ -71,7 +71,7 @@ def _read_maps(head: KeypointHead, local_map: Tensor, local_map_small: Tensor, m
     def conv1(a: int, b: int) -> Tensor:
         return head.conv1(torch.cat([local_map[:, :, a:b].to(local_map_small), local_map_small[:, :, a:b]], dim=1))
 
-    x = in_strips(conv1, h, rows, halo=1)
+    x = in_tiles(conv1, h, rows, halo=1)
     mean, scale = moments(lambda a, b: x[:, :, a:b], h, rows)
     for a in range(0, h, rows):
         part = x[:, :, a : a + rows]
@@ -82,10 +82,10 @@ def _read_maps(head: KeypointHead, local_map: Tensor, local_map_small: Tensor, m
 class _BeforeStretching:
     """The second convolution, of products of the maps that are interpolated."""
 
-    def __init__(self, head: KeypointHead, x: Tensor, image_part: _ImagePart, strip: int) -> None:
-        self._maps_part = StretchedConvolution(x, head.conv2.weight[:, :MAP_CHANNELS], image_part.size, False)
+    def __init__(self, head: KeypointHead, x: Tensor, image_part: _ImagePart, tile: int) -> None:
+        self._maps_part = UpsampledConvolution(x, head.conv2.weight[:, :MAP_CHANNELS], image_part.size, False)
         self._image_part = image_part
-        self._strip = strip
+        self._strip = tile
 
     def __iter__(self) -> Iterator[Tile]:
         height = self._image_part.size[0]
@@ -99,10 +99,10 @@ class _BeforeStretching:
 class _Direct:
     """The second convolution as it is written: what a GPU computes fastest."""
 
-    def __init__(self, head: KeypointHead, x: Tensor, image: Tensor, normalisation: tuple[Tensor, Tensor], strip: int):
+    def __init__(self, head: KeypointHead, x: Tensor, image: Tensor, normalisation: tuple[Tensor, Tensor], tile: int):
         self._head, self._x, self._image = head, x, image
         self._mean, self._scale = normalisation
-        self._strip = strip
+        self._strip = tile
 
     def __iter__(self) -> Iterator[Tile]:
         height, width = self._image.shape[-2:]
@@ -111,10 +111,10 @@ class _Direct:
             high = min(low + self._strip, height)
             a, b = max(low - 1, 0), min(high + 1, height)
             first, last = max(a - 1, 0), min(b + 1, height)
-            colours = self._head.convimg(normalize_imagenet(self._image[:, :, first:last]))
-            colours = ((colours - self._mean) * self._scale).to(self._x.dtype)[:, :, a - first :][:, :, : b - a]
-            maps = stretched_rows(self._x, a, b, (height, width), align_corners=False)
-            values = F.conv2d(torch.cat([maps, colours], dim=1), weight, padding=1)[0, :, low - a : high - a]
+            colors = self._head.convimg(normalize_imagenet(self._image[:, :, first:last]))
+            colors = ((colors - self._mean) * self._scale).to(self._x.dtype)[:, :, a - first :][:, :, : b - a]
+            maps = upsampled_rows(self._x, a, b, (height, width), align_corners=False)
+            values = F.conv2d(torch.cat([maps, colors], dim=1), weight, padding=1)[0, :, low - a : high - a]
             yield Tile(slice(low, high), slice(0, width), values.permute(1, 2, 0).float())
 
 

@@ -1,6 +1,6 @@
-"""PoSFeat on images of any size: the same numbers, strip by strip of rows, within bounded memory.
+"""PoSFeat on images of any size: the same numbers, tile by tile of rows, within bounded memory.
 
-A strip is computed with the rows above and below that its result depends on, so that nothing is approximated. Instance
+A tile is computed with the rows above and below that its result depends on, so that nothing is approximated. Instance
 normalisation needs the moments of a whole map first; maps at full resolution are therefore computed once for the
 moments and once for the result, unless memory suffices to keep them.
 """
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from posfeat_hloc.networks.fused_upsample_conv import StretchedConvolution
+from posfeat_hloc.networks.fused_upsample_conv import UpsampledConvolution
 from posfeat_hloc.networks.keypoint_head import KeypointHead
 from posfeat_hloc.networks.resunet import MULTIPLE, STRIDE, Block, ResUNet, UpConv
 from posfeat_hloc.networks.small import (
@@ -26,8 +26,8 @@ from posfeat_hloc.networks.small import (
     standardise,
     to_grey,
 )
-from posfeat_hloc.networks.tiled_head import score_in_strips
-from posfeat_hloc.networks.tiles import Compute, in_strips, rows_within
+from posfeat_hloc.networks.tiled_head import score_in_tiles
+from posfeat_hloc.networks.tiles import Compute, in_tiles, rows_within
 
 
 def describe(network: ResUNet | SmallUNet, image: Tensor, memory: int) -> tuple[Tensor, Tensor]:
@@ -36,7 +36,7 @@ def describe(network: ResUNet | SmallUNet, image: Tensor, memory: int) -> tuple[
     Args:
         network: in evaluation mode.
         image: ``(1, 3, H, W)`` RGB in [0, 1], both sides multiples of 16.
-        memory: bytes for the intermediate results of one strip. The maps themselves come on top, for a
+        memory: bytes for the intermediate results of one tile. The maps themselves come on top, for a
             ResNet-50 at most 110 bytes a pixel.
 
     Returns:
@@ -49,7 +49,7 @@ def describe(network: ResUNet | SmallUNet, image: Tensor, memory: int) -> tuple[
     if isinstance(network, SmallUNet):
         return _describe_small(network, image, memory)
 
-    small = in_strips(
+    small = in_tiles(
         lambda a, b: network.stem(image[:, :, a:b]), h, rows_within(memory, width, 4 * 80), halo=8, step=STRIDE
     )
     rows = rows_within(memory, w, 2400)
@@ -61,12 +61,12 @@ def describe(network: ResUNet | SmallUNet, image: Tensor, memory: int) -> tuple[
         skip = network.layer1(small[:, :, a:b]) if first is None else first[:, :, a:b]
         return network.conv_fine(network.iconv2(torch.cat([up(a, b), skip], dim=1))).float()
 
-    return in_strips(join, h, rows, halo=1 + max(1, _reach(network.layer1)[0])), small
+    return in_tiles(join, h, rows, halo=1 + max(1, _reach(network.layer1)[0])), small
 
 
 def _describe_small(network: SmallUNet, image: Tensor, memory: int) -> tuple[Tensor, Tensor]:
     grey = standardise(image)
-    rows = rows_within(memory, grey.shape[3], 4 * 64) // STRIDE * STRIDE  # strips start where the coarsest cells do
+    rows = rows_within(memory, grey.shape[3], 4 * 64) // STRIDE * STRIDE  # tiles start where the coarsest cells do
     if rows * STRIDE >= grey.shape[2]:
         whole = network.maps(grey)
         return whole.local_map.float(), whole.local_map_small.float()
@@ -75,7 +75,7 @@ def _describe_small(network: SmallUNet, image: Tensor, memory: int) -> tuple[Ten
         maps = network.maps(grey[:, :, a:b])
         return torch.cat([maps.local_map.float(), maps.local_map_small.float()], dim=1)
 
-    maps = in_strips(both, grey.shape[2] // STRIDE, rows, HALO, step=STRIDE)
+    maps = in_tiles(both, grey.shape[2] // STRIDE, rows, HALO, step=STRIDE)
     return maps[:, :-SMALL_CHANNELS], maps[:, -SMALL_CHANNELS:]
 
 
@@ -87,27 +87,27 @@ def _describe_eighth(network: ResUNet, small: Tensor, first: Tensor | None, memo
     h, w = small.shape[2] // 2, small.shape[3] // 2
     rows = rows_within(memory, w, 4 * 1600)
     if first is None:
-        second = _blocks_in_strips(nn.Sequential(*network.layer1, *network.layer2), small, rows)
+        second = _blocks_in_tiles(nn.Sequential(*network.layer1, *network.layer2), small, rows)
     else:
-        second = _blocks_in_strips(network.layer2, first, rows)
+        second = _blocks_in_tiles(network.layer2, first, rows)
     third = second
     for block in network.layer3:
-        third = _blocks_in_strips(nn.Sequential(block), third, rows_within(memory, w // 2, 4096))
+        third = _blocks_in_tiles(nn.Sequential(block), third, rows_within(memory, w // 2, 4096))
     up = _upconv(network.upconv3, third, (h, w))
 
     def join(a: int, b: int) -> Tensor:
         return network.iconv3(torch.cat([up(a, b), second[:, :, a:b]], dim=1))
 
-    return in_strips(join, h, rows_within(memory, w, 4096), halo=2)
+    return in_tiles(join, h, rows_within(memory, w, 4096), halo=2)
 
 
 def _upconv(upconv: UpConv, x: Tensor, size: tuple[int, int]) -> Compute:
     """Rows of what ``upconv`` makes of ``x``, right at a cut, too."""
     conv, bn = upconv.conv.conv, upconv.conv.bn
-    stretched = StretchedConvolution(x, conv.weight, size, align_corners=True)
+    upsampled = UpsampledConvolution(x, conv.weight, size, align_corners=True)
     assert conv.bias is not None
     bias = conv.bias
-    return lambda low, high: F.elu(bn(stretched.rows(low, high, bias)), inplace=True)
+    return lambda low, high: F.elu(bn(upsampled.rows(low, high, bias)), inplace=True)
 
 
 def score(
@@ -118,12 +118,12 @@ def score(
     Args:
         local_map, local_map_small: ``(1, 128, h, w)`` and ``(1, 64, h, w)``.
         image: ``(1, 3, H, W)`` RGB in [0, 1].
-        memory: bytes for the intermediate results of one strip; two maps, at most 60 bytes a pixel, come on top.
+        memory: bytes for the intermediate results of one tile; two maps, at most 60 bytes a pixel, come on top.
     """
     if isinstance(head, SmallHead):
         return _score_small(head, local_map, local_map_small, image, memory)
 
-    return score_in_strips(head, local_map, local_map_small, image, memory)
+    return score_in_tiles(head, local_map, local_map_small, image, memory)
 
 
 def _score_small(head: SmallHead, local_map: Tensor, local_map_small: Tensor, image: Tensor, memory: int) -> Tensor:
@@ -134,14 +134,14 @@ def _score_small(head: SmallHead, local_map: Tensor, local_map_small: Tensor, im
         return head.logits(local_map[:, :, cells], local_map_small[:, :, cells], grey[:, :, a:b])
 
     rows = rows_within(memory, grey.shape[3], 100) // STRIDE * STRIDE
-    return positive(in_strips(logits, grey.shape[2], rows, HEAD_HALO))[0]
+    return positive(in_tiles(logits, grey.shape[2], rows, HEAD_HALO))[0]
 
 
-def _blocks_in_strips(blocks: nn.Sequential, x: Tensor, rows: int) -> Tensor:
+def _blocks_in_tiles(blocks: nn.Sequential, x: Tensor, rows: int) -> Tensor:
     reach, step = _reach(blocks)
     halo = -(-reach // step) * step
     compute = partial(_apply_to_rows, blocks, x)
-    return in_strips(compute, x.shape[2] // step, rows, halo, step)
+    return in_tiles(compute, x.shape[2] // step, rows, halo, step)
 
 
 def _apply_to_rows(module: nn.Module, x: Tensor, low: int, high: int) -> Tensor:

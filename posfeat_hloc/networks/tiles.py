@@ -1,4 +1,4 @@
-"""Maps that are computed strip by strip of rows, each with the rows around it that its result depends on."""
+"""Maps that are computed tile by tile of rows, each with the rows around it that its result depends on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ EPS = 1e-5
 """Of instance normalisation."""
 
 
-def in_strips(compute: Compute, height: int, rows: int, halo: int, step: int = 1) -> Tensor:
+def in_tiles(compute: Compute, height: int, rows: int, halo: int, step: int = 1) -> Tensor:
     """A map of ``height`` rows, computed ``rows`` at a time.
 
     Args:
@@ -36,7 +36,7 @@ def in_strips(compute: Compute, height: int, rows: int, halo: int, step: int = 1
 
 
 def moments(compute: Compute, height: int, rows: int, halo: int = 0) -> tuple[Tensor, Tensor]:
-    """Mean and 1 / sqrt(variance + eps) of each channel of a map that is computed in strips, ``(1, C, 1, 1)`` float32.
+    """Mean and 1 / sqrt(variance + eps) of each channel of a map that is computed in tiles, ``(1, C, 1, 1)`` float32.
 
     Strips are merged in float64 (Chan, Golub and LeVeque).
     """
@@ -57,11 +57,11 @@ def moments(compute: Compute, height: int, rows: int, halo: int = 0) -> tuple[Te
 
 
 def rows_within(memory: int, width: int, values: int) -> int:
-    """Rows of a strip that needs ``values`` float32 a cell at its fullest."""
+    """Rows of a tile that needs ``values`` float32 a cell at its fullest."""
     return max(8, memory // (4 * width * values))
 
 
 def strip_of(compute: Compute, height: int, top: int, bottom: int, halo: int, step: int) -> Tensor:
-    """Rows [top, bottom) of the output; see :func:`in_strips`."""
+    """Rows [top, bottom) of the output; see :func:`in_tiles`."""
     low, high = max(top * step - halo, 0), min(bottom * step + halo, height * step)
     return compute(low, high)[:, :, top - low // step :][:, :, : bottom - top]

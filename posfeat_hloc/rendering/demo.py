@@ -24,14 +24,14 @@ _TEXELS = 80.0  # for a metre: as fine as pixels at the blocks
 
 def write_photographs(folder: Path, progress: bool = True) -> dict[str, TrueCamera]:
     """Render what is not there yet, always the same pictures; returns the true cameras by name, in metres."""
-    facets = None
+    planes = None
     poses = _poses()
     for name, pose in Bar(poses.items(), desc="render", unit="image", disable=not progress):
         if (folder / name).exists():
             continue
-        facets = facets or town_square(np.random.default_rng(7), texels=_TEXELS)
+        planes = planes or town_square(np.random.default_rng(7), texels=_TEXELS)
         partial = folder / f".{name}"  # hidden from the list of images; a killed run leaves no half picture
-        save(partial, photograph(facets, _camera(), pose), _exif())
+        save(partial, photograph(planes, _camera(), pose), _exif())
         partial.replace(folder / name)
     return {name: TrueCamera(pose.rotation.matrix(), pose.inverse().translation) for name, pose in poses.items()}
 

@@ -1,4 +1,4 @@
-"""Rendering of flat textured facets with known cameras: a homography for each facet, a z-buffer for each pixel."""
+"""Rendering of flat textured planes with known cameras: a homography for each plane, a z-buffer for each pixel."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _NEAR = 1e-3
 
 
 @dataclass(frozen=True)
-class Facet:
+class TexturedPlane:
     """A textured parallelogram ``centre + a u + b v`` with a and b in [-1, 1].
 
     Attributes:
         centre, u, v: ``(3,)`` in the world; u and v lead from the centre to the middle of two edges.
-        texture: ``(h, w, 3)`` uint8 that spans the facet; a grows with its columns, b with its rows.
+        texture: ``(h, w, 3)`` uint8 that spans the plane; a grows with its columns, b with its rows.
         bounded: False for an endless plane, on which the texture is mirrored again and again.
     """
 
@@ -44,25 +44,25 @@ class Camera:
         """The same camera with smaller or larger pixels; ``size`` has the same aspect."""
         return Camera(fit_calibration(self.K, self.size, size), self.R, self.t, size)
 
-    def from_facet(self, facet: Facet) -> Array:
-        """``(3, 3)``: facet coordinates (a, b, 1) to homogeneous pixels times depth."""
-        columns = self.R @ np.stack([facet.u, facet.v, facet.centre], axis=1)
+    def from_facet(self, plane: TexturedPlane) -> Array:
+        """``(3, 3)``: plane coordinates (a, b, 1) to homogeneous pixels times depth."""
+        columns = self.R @ np.stack([plane.u, plane.v, plane.centre], axis=1)
         columns[:, 2] += self.t
         return np.asarray(self.K @ columns)
 
 
-def rasterise(facets: list[Facet], camera: Camera) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """Which facet every pixel centre shows; at most 255 facets.
+def rasterise(planes: list[TexturedPlane], camera: Camera) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Which plane every pixel centre shows; at most 255 planes.
 
     Returns:
-        depth ``(H, W)`` along the optical axis, 0 where nothing is seen; index of the facet ``(H, W)``, 255 for none.
+        depth ``(H, W)`` along the optical axis, 0 where nothing is seen; index of the plane ``(H, W)``, 255 for none.
     """
     width, height = camera.size
     nearest = np.zeros((height, width), np.float32)  # inverse depth
     labels = np.full((height, width), 255, np.uint8)
-    for i, facet in enumerate(facets):
-        matrix = camera.from_facet(facet)
-        window = _window(matrix, camera.size) if facet.bounded else (0, 0, width, height)
+    for i, plane in enumerate(planes):
+        matrix = camera.from_facet(plane)
+        window = _window(matrix, camera.size) if plane.bounded else (0, 0, width, height)
         if window is None or np.linalg.cond(matrix) > 1e9:  # not in the picture, or seen edge-on
             continue
         x0, y0, x1, y1 = window
@@ -72,7 +72,7 @@ def rasterise(facets: list[Facet], camera: Camera) -> tuple[NDArray[np.float32],
         )
         here = inverse[0] + inverse[1]
         hit = here > nearest[y0:y1, x0:x1]
-        if facet.bounded:
+        if plane.bounded:
             for part in (a, b):
                 hit &= np.abs(part[0] + part[1]) <= here
         np.copyto(nearest[y0:y1, x0:x1], here, where=hit)
@@ -83,7 +83,7 @@ def rasterise(facets: list[Facet], camera: Camera) -> tuple[NDArray[np.float32],
 
 
 def _window(matrix: Array, size: tuple[int, int]) -> tuple[int, int, int, int] | None:
-    """First and last (exclusive) column and row that can show a bounded facet, or None."""
+    """First and last (exclusive) column and row that can show a bounded plane, or None."""
     corners = matrix @ np.array([[-1, -1, 1], [1, -1, 1], [1, 1, 1], [-1, 1, 1]]).T
     if corners[2].max() < _NEAR:
         return None
@@ -95,23 +95,23 @@ def _window(matrix: Array, size: tuple[int, int]) -> tuple[int, int, int, int] |
     return (x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None
 
 
-def render(facets: list[Facet], camera: Camera) -> Photograph:
-    """The picture ``(H, W, 3)`` that a camera takes; black where there is no facet.
+def render(planes: list[TexturedPlane], camera: Camera) -> Photograph:
+    """The picture ``(H, W, 3)`` that a camera takes; black where there is no plane.
 
-    Edges do not alias: every pixel is the mean of the facets that its four quarters show.
+    Edges do not alias: every pixel is the mean of the planes that its four quarters show.
     """
-    labels = rasterise(facets, camera.resized((2 * camera.size[0], 2 * camera.size[1])))[1]
+    labels = rasterise(planes, camera.resized((2 * camera.size[0], 2 * camera.size[1])))[1]
     picture = np.zeros((camera.size[1], camera.size[0], 3), np.uint8)
     mixed = np.zeros(picture.shape, np.float32)
     quarters = np.zeros(picture.shape[:2], np.uint8)
-    for i, facet in enumerate(facets):
+    for i, plane in enumerate(planes):
         cover = cv2.resize((labels == i).astype(np.uint8) * 4, camera.size, interpolation=cv2.INTER_AREA)
         x, y, width, height = cv2.boundingRect(cover)
         if width == 0:
             continue
         window = np.s_[y : y + height, x : x + width]
         shift = np.array([[1.0, 0, -x], [0, 1, -y], [0, 0, 1]])
-        warped = _warp_texture(facet.texture, shift @ camera.from_facet(facet), (width, height))
+        warped = _warp_texture(plane.texture, shift @ camera.from_facet(plane), (width, height))
         cv2.copyTo(warped, np.asarray(cover[window] == 4).view(np.uint8), picture[window])
         partial = (cover[window] > 0) & (cover[window] < 4)
         mixed[window][partial] += warped[partial] * (cover[window][partial, None] / np.float32(4))
@@ -122,7 +122,7 @@ def render(facets: list[Facet], camera: Camera) -> Photograph:
 
 
 def _warp_texture(texture: Photograph, from_facet: Array, size: tuple[int, int]) -> Photograph:
-    """A texture seen through ``from_facet``, facet (a, b, 1) to pixel; shrunk first so that it does not alias."""
+    """A texture seen through ``from_facet``, plane (a, b, 1) to pixel; shrunk first so that it does not alias."""
     to_texture = np.linalg.inv(from_facet @ _facet_from_texture(texture))
     middle = to_texture @ np.array([(size[0] - 1) / 2, (size[1] - 1) / 2, 1.0])
     # texture columns and rows per pixel at the middle of the window, from the Jacobian of the homography
@@ -138,6 +138,6 @@ def _warp_texture(texture: Photograph, from_facet: Array, size: tuple[int, int])
 
 
 def _facet_from_texture(texture: Photograph) -> Array:
-    """``(3, 3)``: texture pixel to facet coordinates; the borders of the texture are -1 and 1."""
+    """``(3, 3)``: texture pixel to plane coordinates; the borders of the texture are -1 and 1."""
     height, width = texture.shape[:2]
     return np.array([[2 / width, 0, 1 / width - 1], [0, 2 / height, 1 / height - 1], [0, 0, 1]])

@@ -12,7 +12,7 @@ import pycolmap
 from numpy.typing import ArrayLike, NDArray
 
 from posfeat_hloc.geometry.rotations import look_at
-from posfeat_hloc.rendering.textured_planes import Camera, Facet, rasterise, render
+from posfeat_hloc.rendering.textured_planes import Camera, TexturedPlane, rasterise, render
 
 Array = NDArray[np.float64]
 Photograph = NDArray[np.uint8]
@@ -22,7 +22,7 @@ _GROUND = 1.6  # metres below the cameras; y points down
 
 @dataclass(frozen=True)
 class _Walls:
-    """Makes textured facets.
+    """Makes textured planes.
 
     Attributes:
         rng: of everything.
@@ -34,15 +34,15 @@ class _Walls:
     photographs: Sequence[Photograph]
     texels: float
 
-    def panel(self, centre: ArrayLike, u: ArrayLike, v: ArrayLike) -> Facet:
+    def panel(self, centre: ArrayLike, u: ArrayLike, v: ArrayLike) -> TexturedPlane:
         width, height = (max(32, round(2 * self.texels * float(np.linalg.norm(side)))) for side in (u, v))
         if self.photographs:
             texture = _piece(self.rng, self.photographs, (width, height))
         else:
             texture = _paint(self.rng, (width, height))
-        return Facet(np.array(centre, np.float64), np.array(u, np.float64), np.array(v, np.float64), texture)
+        return TexturedPlane(np.array(centre, np.float64), np.array(u, np.float64), np.array(v, np.float64), texture)
 
-    def block(self, centre: Array, half: Array, turn: float) -> list[Facet]:
+    def block(self, centre: Array, half: Array, turn: float) -> list[TexturedPlane]:
         """The four sides and the top."""
         x = np.array([np.cos(turn), 0, np.sin(turn)]) * half[0]
         z = np.array([-np.sin(turn), 0, np.cos(turn)]) * half[2]
@@ -51,7 +51,9 @@ class _Walls:
         return [*(self.panel(centre + out, along, y) for out, along in sides), self.panel(centre - y, x, z)]
 
 
-def town_square(rng: np.random.Generator, photographs: Sequence[Photograph] = (), texels: float = 60.0) -> list[Facet]:
+def town_square(
+    rng: np.random.Generator, photographs: Sequence[Photograph] = (), texels: float = 60.0
+) -> list[TexturedPlane]:
     """Houses on three sides of a square of 24 x 14 m, the pavement, and three blocks on it; units are metres.
 
     Args:
@@ -60,17 +62,17 @@ def town_square(rng: np.random.Generator, photographs: Sequence[Photograph] = ()
         texels: of a texture for a metre.
     """
     walls = _Walls(rng, photographs, texels)
-    facets = [walls.panel((0, _GROUND, 5), (12, 0, 0), (0, 0, 8))]
+    planes = [walls.panel((0, _GROUND, 5), (12, 0, 0), (0, 0, 8))]
     for x in (-8, 0, 8):
-        facets.append(walls.panel((x, _GROUND - 5, 12 + rng.uniform(0, 1)), (4, 0, 0), (0, 5, 0)))
+        planes.append(walls.panel((x, _GROUND - 5, 12 + rng.uniform(0, 1)), (4, 0, 0), (0, 5, 0)))
     for side in (-12, 12):
         for z in (1, 8.5):
-            facets.append(walls.panel((side, _GROUND - 5, z), (0, 0, 3.75), (0, 5, 0)))
+            planes.append(walls.panel((side, _GROUND - 5, z), (0, 0, 3.75), (0, 5, 0)))
     for about in (-5.5, 0.5, 6.0):
         half = rng.uniform(0.6, 1.1, size=3)
         centre = np.array([about + rng.uniform(-1, 1), _GROUND - half[1], rng.uniform(6.5, 9)])
-        facets += walls.block(centre, half, turn=rng.uniform(-0.6, 0.6))
-    return facets
+        planes += walls.block(centre, half, turn=rng.uniform(-0.6, 0.6))
+    return planes
 
 
 def random_pose(rng: np.random.Generator) -> pycolmap.Rigid3d:
@@ -86,31 +88,35 @@ def pose_towards(centre: Array, target: Array, roll: float = 0.0) -> pycolmap.Ri
     return pycolmap.Rigid3d(pycolmap.Rotation3d(rotation), -rotation @ centre)
 
 
-def photograph(facets: list[Facet], camera: pycolmap.Camera, cam_from_world: pycolmap.Rigid3d) -> Photograph:
+def photograph(planes: list[TexturedPlane], camera: pycolmap.Camera, cam_from_world: pycolmap.Rigid3d) -> Photograph:
     """The picture ``(h, w, 3)`` uint8 that a camera with its distortion takes."""
     pinhole = _pinhole(camera, cam_from_world)
-    ideal = render(facets, pinhole)
+    ideal = render(planes, pinhole)
     places = (_rays(camera) @ pinhole.K[:2, :2].T + pinhole.K[:2, 2]).astype(np.float32)
     return np.asarray(cv2.remap(ideal, places[..., 0], places[..., 1], cv2.INTER_LINEAR), np.uint8)
 
 
 def visible_points(
-    facets: list[Facet], points: Array, owners: NDArray[np.int64], camera: pycolmap.Camera, pose: pycolmap.Rigid3d
+    planes: list[TexturedPlane],
+    points: Array,
+    owners: NDArray[np.int64],
+    camera: pycolmap.Camera,
+    pose: pycolmap.Rigid3d,
 ) -> tuple[NDArray[np.bool_], Array]:
-    """Which points on facets a camera sees, and where.
+    """Which points on planes a camera sees, and where.
 
     Args:
-        facets: of the scene.
+        planes: of the scene.
         points: ``(N, 3)`` in the world.
-        owners: ``(N,)`` index of each point's facet.
+        owners: ``(N,)`` index of each point's plane.
         camera, pose: of the picture.
 
     Returns:
-        seen ``(N,)``, False as well within a pixel of the facet's edge; places ``(N, 2)`` in COLMAP's pixels, NaN
+        seen ``(N,)``, False as well within a pixel of the plane's edge; places ``(N, 2)`` in COLMAP's pixels, NaN
         behind the camera.
     """
     pinhole = _pinhole(camera, pose)
-    _, labels = rasterise(facets, pinhole)
+    _, labels = rasterise(planes, pinhole)
     local = pose * points
     places = np.asarray(camera.img_from_cam(local))
     front = (local[:, 2] > 0.1) & np.isfinite(places).all(axis=1)
@@ -128,12 +134,12 @@ def visible_points(
     return seen, places
 
 
-def random_points(rng: np.random.Generator, facets: list[Facet], count: int) -> tuple[Array, NDArray[np.int64]]:
-    """``(count, 3)`` points spread evenly over the facets, and ``(count,)`` the facet of each."""
-    areas = np.array([np.linalg.norm(np.cross(facet.u, facet.v)) for facet in facets])
-    owners = rng.choice(len(facets), size=count, p=areas / areas.sum())
+def random_points(rng: np.random.Generator, planes: list[TexturedPlane], count: int) -> tuple[Array, NDArray[np.int64]]:
+    """``(count, 3)`` points spread evenly over the planes, and ``(count,)`` the plane of each."""
+    areas = np.array([np.linalg.norm(np.cross(plane.u, plane.v)) for plane in planes])
+    owners = rng.choice(len(planes), size=count, p=areas / areas.sum())
     a, b = rng.uniform(-1, 1, size=(2, count, 1))
-    centres, u, v = (np.array([getattr(facet, part) for facet in facets]) for part in ("centre", "u", "v"))
+    centres, u, v = (np.array([getattr(plane, part) for plane in planes]) for part in ("centre", "u", "v"))
     return centres[owners] + a * u[owners] + b * v[owners], owners
 
 
@@ -215,8 +221,8 @@ def _paint(rng: np.random.Generator, size: tuple[int, int]) -> Photograph:
     for cell in (3, 7, 20, 60):
         noise = rng.standard_normal((height // cell + 2, width // cell + 2), np.float32)
         plaster += cv2.resize(noise, size, interpolation=cv2.INTER_CUBIC) * np.float32(cell**0.3)
-    colour = rng.uniform(90, 190, size=3)
-    picture = np.clip(colour + 9 * plaster[..., None], 0, 255).astype(np.uint8)
+    color = rng.uniform(90, 190, size=3)
+    picture = np.clip(color + 9 * plaster[..., None], 0, 255).astype(np.uint8)
     for _ in range(width * height // 1500):
         x, y = int(rng.integers(width)), int(rng.integers(height))
         ink = rng.integers(0, 256, size=3).tolist()

@@ -94,12 +94,12 @@ def cumulative(path: Path, curves: Mapping[str, Sequence[float]], label: str, ti
     """Share of items up to each value, a curve for each name; infinite values never come."""
     figure = new_figure()
     axes = figure.subplots()
-    for colour, (name, values) in zip((BLUE, ORANGE, GREEN, GREY), curves.items(), strict=False):
+    for color, (name, values) in zip((BLUE, ORANGE, GREEN, GREY), curves.items(), strict=False):
         ordered = np.sort(np.asarray(values, np.float64))
         known = ordered[np.isfinite(ordered)]
         if len(known):
             known = np.maximum(known, max(known[-1], 1e-9) / 1e4)  # zero has no place on a logarithmic axis
-            axes.step(known, (np.arange(len(known)) + 1) / len(ordered), where="post", color=colour, label=name, lw=2)
+            axes.step(known, (np.arange(len(known)) + 1) / len(ordered), where="post", color=color, label=name, lw=2)
     axes.set_ylim(0, 1.02)
     if axes.lines:
         axes.set_xscale("log")

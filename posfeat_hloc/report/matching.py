@@ -71,7 +71,7 @@ def pairs_section(graph: MatchGraph, thumbnail: Callable[[str], Thumbnail]) -> S
     best = verified[:SHOWN_PAIRS]
     worst = verified[max(SHOWN_PAIRS, len(verified) - SHOWN_PAIRS) :][::-1]
     blocks: list[Block] = [
-        Text(f"Verified matches, at most {LINES} drawn, chosen at random; each line has a colour of its own.")
+        Text(f"Verified matches, at most {LINES} drawn, chosen at random; each line has a color of its own.")
     ]
     for title, chosen in (("Best", best), ("Worst verified", worst)):
         for (name0, name1), counts in chosen:

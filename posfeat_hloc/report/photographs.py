@@ -21,7 +21,7 @@ Pixels = NDArray[np.uint8]
 Array = NDArray[np.float64]
 
 USED, UNUSED = (45, 212, 191), (251, 146, 60)
-"""Colours of keypoints that are part of a 3D point, and of others."""
+"""Colors of keypoints that are part of a 3D point, and of others."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def thumbnail(path: Path, side: int) -> Thumbnail:
 
 
 def with_keypoints(small: Thumbnail, keypoints: Array, used: NDArray[np.bool_] | None, limit: int) -> Pixels:
-    """Draw at most ``limit`` keypoints, evenly chosen; those with a 3D point in another colour.
+    """Draw at most ``limit`` keypoints, evenly chosen; those with a 3D point in another color.
 
     Args:
         small: the photograph.
@@ -90,20 +90,20 @@ def with_matches(small0: Thumbnail, small1: Thumbnail, points0: Array, points1: 
     ends = small1.places(points1[chosen]) + np.array([offset, 0])
     for number, (start, end) in enumerate(zip(starts, ends, strict=True)):
         red, green, blue = colorsys.hsv_to_rgb(number * 0.618 % 1, 0.75, 0.95)
-        colour = (round(255 * red), round(255 * green), round(255 * blue))
+        color = (round(255 * red), round(255 * green), round(255 * blue))
         first, last = ((round(float(x) * 16), round(float(y) * 16)) for x, y in (start, end))
-        cv2.line(canvas, first, last, colour, 1, cv2.LINE_AA, shift=4)
+        cv2.line(canvas, first, last, color, 1, cv2.LINE_AA, shift=4)
         for x, y in (start, end):
-            _dot(canvas, x, y, colour)
+            _dot(canvas, x, y, color)
     return canvas
 
 
 def as_heat(scores: Array, size: tuple[int, int]) -> Pixels:
-    """A score map in colours, from its 1st to its 99.5th percentile, stretched to ``size`` (w, h)."""
+    """A score map in colors, from its 1st to its 99.5th percentile, stretched to ``size`` (w, h)."""
     low, high = np.percentile(scores, (1, 99.5))
     grey = np.clip((scores - low) / max(float(high - low), 1e-12) * 255, 0, 255).astype(np.uint8)
-    coloured = cv2.applyColorMap(cv2.resize(grey, size, interpolation=cv2.INTER_LINEAR), cv2.COLORMAP_VIRIDIS)
-    return np.asarray(coloured[..., ::-1], np.uint8)
+    colored = cv2.applyColorMap(cv2.resize(grey, size, interpolation=cv2.INTER_LINEAR), cv2.COLORMAP_VIRIDIS)
+    return np.asarray(colored[..., ::-1], np.uint8)
 
 
 def jpeg_uri(pixels: Pixels, quality: int = 78) -> str:
@@ -113,5 +113,5 @@ def jpeg_uri(pixels: Pixels, quality: int = 78) -> str:
     return f"data:image/jpeg;base64,{b64encode(buffer.getvalue()).decode()}"
 
 
-def _dot(picture: Pixels, x: float, y: float, colour: tuple[int, int, int]) -> None:
-    cv2.circle(picture, (round(x * 16), round(y * 16)), 24, colour, -1, cv2.LINE_AA, shift=4)
+def _dot(picture: Pixels, x: float, y: float, color: tuple[int, int, int]) -> None:
+    cv2.circle(picture, (round(x * 16), round(y * 16)), 24, color, -1, cv2.LINE_AA, shift=4)

@@ -32,14 +32,14 @@ class Cameras:
         names: of the images.
         centres: ``(N, 3)``.
         rotations: ``(N, 3, 3)`` world to camera.
-        colour: of the frusta.
+        color: of the frusta.
     """
 
     label: str
     names: list[str]
     centres: Array
     rotations: Array
-    colour: str = BLUE
+    color: str = BLUE
 
     @classmethod
     def of_model(cls, model: pycolmap.Reconstruction, label: str = "cameras") -> Cameras:
@@ -51,11 +51,11 @@ class Cameras:
         return cls.of_poses(poses, label)
 
     @classmethod
-    def of_poses(cls, poses: dict[str, pycolmap.Rigid3d], label: str, colour: str = BLUE) -> Cameras:
+    def of_poses(cls, poses: dict[str, pycolmap.Rigid3d], label: str, color: str = BLUE) -> Cameras:
         """Cameras with these poses, world to camera."""
         centres = np.array([pose.inverse().translation for pose in poses.values()]).reshape(-1, 3)
         rotations = np.array([pose.rotation.matrix() for pose in poses.values()]).reshape(-1, 3, 3)
-        return cls(label, list(poses), centres, rotations, colour)
+        return cls(label, list(poses), centres, rotations, color)
 
 
 @dataclass(frozen=True)
@@ -64,13 +64,13 @@ class Scene:
 
     Attributes:
         points: ``(N, 3)``.
-        colours: ``(N, 3)`` uint8.
+        colors: ``(N, 3)`` uint8.
         total: points of the model.
         groups: cameras.
     """
 
     points: Array
-    colours: NDArray[np.uint8]
+    colors: NDArray[np.uint8]
     total: int
     groups: Sequence[Cameras]
 
@@ -81,7 +81,7 @@ def make_scene(model: pycolmap.Reconstruction, groups: Sequence[Cameras]) -> Sce
     Points far outside the box that holds nearly all others are left out: a few of them would shrink the rest to a dot.
     """
     points = np.array([point.xyz for point in model.points3D.values()]).reshape(-1, 3)
-    colours = np.array([point.color for point in model.points3D.values()], np.uint8).reshape(-1, 3)
+    colors = np.array([point.color for point in model.points3D.values()], np.uint8).reshape(-1, 3)
     total = len(points)
     shown = [group for group in groups if group.names]
     frame = upright(np.concatenate([group.rotations for group in shown])) if shown else np.eye(3)
@@ -93,9 +93,9 @@ def make_scene(model: pycolmap.Reconstruction, groups: Sequence[Cameras]) -> Sce
         margin = 0.15 * (high - low)
         inside = np.flatnonzero(((points >= low - margin) & (points <= high + margin)).all(axis=1))
         chosen = np.random.default_rng(0).permutation(inside)[:MAX_POINTS]
-        points, colours = points[chosen], colours[chosen]
-    turned = [Cameras(g.label, g.names, g.centres @ frame.T, g.rotations @ frame.T, g.colour) for g in shown]
-    return Scene(points @ frame.T, colours, total, turned)
+        points, colors = points[chosen], colors[chosen]
+    turned = [Cameras(g.label, g.names, g.centres @ frame.T, g.rotations @ frame.T, g.color) for g in shown]
+    return Scene(points @ frame.T, colors, total, turned)
 
 
 def upright(rotations: Array) -> Array:
@@ -122,21 +122,21 @@ def frusta(cameras: Cameras, size: float) -> Array:
 def interactive(scene: Scene, div: str) -> Interactive:
     """The scene to be turned, with the names of the images at their cameras."""
     x, y, z = scene.points.astype(np.float32).T
-    colours = [f"rgb({r},{g},{b})" for r, g, b in scene.colours.tolist()]
+    colors = [f"rgb({r},{g},{b})" for r, g, b in scene.colors.tolist()]
     figure = go.Figure(
         go.Scatter3d(x=x, y=y, z=z, mode="markers", name="points", hoverinfo="skip",
-                     marker={"size": 1.6, "color": colours})
+                     marker={"size": 1.6, "color": colors})
     )  # fmt: skip
     size = _camera_size(scene)
     for group in scene.groups:
         gaps = np.full((len(group.names), 1, 3), np.nan)
         line = np.concatenate([frusta(group, size), gaps], axis=1).reshape(-1, 3).astype(np.float32)
         figure.add_scatter3d(x=line[:, 0], y=line[:, 1], z=line[:, 2], mode="lines", hoverinfo="skip",
-                             line={"color": group.colour, "width": 2}, showlegend=False)  # fmt: skip
+                             line={"color": group.color, "width": 2}, showlegend=False)  # fmt: skip
         centres = group.centres.astype(np.float32)
         figure.add_scatter3d(x=centres[:, 0], y=centres[:, 1], z=centres[:, 2], mode="markers", text=group.names,
                              hoverinfo="text", name=group.label,
-                             marker={"size": 3.5, "color": group.colour})  # fmt: skip
+                             marker={"size": 3.5, "color": group.color})  # fmt: skip
     everything = np.concatenate([scene.points, *(group.centres for group in scene.groups)])
     low, high = everything.min(axis=0) - 2 * size, everything.max(axis=0) + 2 * size
     axes = {f"{axis}axis": {"visible": False, "range": [low[i], high[i]]} for i, axis in enumerate("xyz")}
@@ -185,12 +185,12 @@ def picture(scene: Scene, path: Path) -> Picture:
     view = np.array([[1, 0, 0], [0, np.sin(tilt), np.cos(tilt)], [0, np.cos(tilt), -np.sin(tilt)]])
     seen = scene.points @ view.T
     order = np.argsort(-seen[:, 2])
-    axes.scatter(seen[order, 0], seen[order, 1], c=scene.colours[order] / 255, s=1.2, lw=0)
+    axes.scatter(seen[order, 0], seen[order, 1], c=scene.colors[order] / 255, s=1.2, lw=0)
     size = _camera_size(scene)
     for group in scene.groups:
         for line in frusta(group, size) @ view.T:
-            axes.plot(line[:, 0], line[:, 1], color=group.colour, lw=0.7)
-        axes.scatter([], [], c=group.colour, s=14, label=f"{group.label} ({len(group.names)})")
+            axes.plot(line[:, 0], line[:, 1], color=group.color, lw=0.7)
+        axes.scatter([], [], c=group.color, s=14, label=f"{group.label} ({len(group.names)})")
     axes.set(aspect="equal", xticks=[], yticks=[])
     for spine in axes.spines.values():
         spine.set_visible(False)

@@ -10,10 +10,10 @@ from typing import Any
 from posfeat_hloc.runtime.output import write_atomically
 
 
-class Made:
+class CacheKey:
     """Remembers from which inputs a file or folder was made, in ``<name>.key`` beside it.
 
-    ``already`` is true when it was made from the same inputs; otherwise the key is written once the block has
+    ``is_valid`` is true when it was made from the same inputs; otherwise the key is written once the block has
     ended without an error.
 
     Args:
@@ -25,15 +25,15 @@ class Made:
         self.path = path
         self.key = hash_of(inputs)
         self.file = path.with_name(path.name + ".key")
-        self.already = path.exists() and self.file.exists() and self.file.read_bytes() == self.key.encode()
+        self.is_valid = path.exists() and self.file.exists() and self.file.read_bytes() == self.key.encode()
 
-    def __enter__(self) -> Made:
-        if not self.already:
+    def __enter__(self) -> CacheKey:
+        if not self.is_valid:
             self.file.unlink(missing_ok=True)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None and not self.already:
+        if kind is None and not self.is_valid:
             write_atomically(self.file, self.key)
 
 

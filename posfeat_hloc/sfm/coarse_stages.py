@@ -8,7 +8,7 @@ from pathlib import Path
 import pycolmap
 
 from posfeat_hloc.match_features import configuration
-from posfeat_hloc.runtime.resume import Made, hash_of
+from posfeat_hloc.runtime.resume import CacheKey, hash_of
 from posfeat_hloc.sfm.coarse_to_fine import (
     describe,
     fine_pairs,
@@ -78,15 +78,15 @@ def _coarse(job: Job, folder: Path) -> tuple[list[Path], str]:
         made = job.match(job.pairs, features, matches)
     run.note_kept("match", made == 0)
     key = job.key(features)
-    with run.stage("verify"), Made(database, key) as stage:
-        run.note_kept("verify", stage.already)
-        if not stage.already:
+    with run.stage("verify"), CacheKey(database, key) as stage:
+        run.note_kept("verify", stage.is_valid)
+        if not stage.is_valid:
             job.verified(database, features, matches)
-    mapper = replace(job.mapper, colours=False)
+    mapper = replace(job.mapper, colors=False)
     inputs = [key, asdict(mapper), MAPPED_BY]
-    with run.stage("map"), Made(sparse, inputs) as stage:
-        run.note_kept("map", stage.already)
-        if not stage.already:
+    with run.stage("map"), CacheKey(sparse, inputs) as stage:
+        run.note_kept("map", stage.is_valid)
+        if not stage.is_valid:
             reconstruct(database, job.images, sparse, mapper, progress=job.progress)
     return model_folders(sparse), hash_of(inputs)
 
@@ -102,9 +102,9 @@ def _fine(
     run, output = job.result, job.output
     database, sparse = output / "database.db", output / "sparse"
     key = hash_of([job.key(job.features), geometry])
-    with run.stage("verify finely"), Made(database, key) as stage:
-        run.note_kept("verify finely", stage.already)
-        if not stage.already:
+    with run.stage("verify finely"), CacheKey(database, key) as stage:
+        run.note_kept("verify finely", stage.is_valid)
+        if not stage.is_valid:
             partial = output / "database.partial.db"
             build_fine_database(
                 partial, job.images, job.features, output / "matches.h5", job.usable,
@@ -113,9 +113,9 @@ def _fine(
             )  # fmt: skip
             partial.replace(database)
     job.describe_database(database)
-    with run.stage("map finely"), Made(sparse, job.model_inputs(key)) as stage:
-        run.note_kept("map finely", stage.already)
-        if stage.already:
+    with run.stage("map finely"), CacheKey(sparse, job.model_inputs(key)) as stage:
+        run.note_kept("map finely", stage.is_valid)
+        if stage.is_valid:
             run.models = summaries(sparse)
         else:
             job.reporter.say(f"refine: {len(models)} models with all keypoints ...")

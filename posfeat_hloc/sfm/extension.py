@@ -128,7 +128,7 @@ def extend_model(
     Args:
         model: to grow; is not changed.
         database: verified, with the ids of the model.
-        images: folder of the photographs, for the colours of new points.
+        images: folder of the photographs, for the colors of new points.
         working: an empty folder for what COLMAP writes.
         options: see :class:`ExtensionOptions`.
 

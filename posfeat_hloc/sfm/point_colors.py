@@ -1,4 +1,4 @@
-"""Colours of 3D points from images that COLMAP cannot decode, such as WebP, HEIC and AVIF, or scales otherwise."""
+"""Colors of 3D points from images that COLMAP cannot decode, such as WebP, HEIC and AVIF, or scales otherwise."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from posfeat_hloc.images.formats import colmap_reads
 from posfeat_hloc.images.high_bit_depth import is_deep, ranges_of
 
 
-def readable_colours(path: Path) -> bool:
-    """Whether COLMAP gives points of this image the colours that our reader sees; True where there is no file."""
+def readable_colors(path: Path) -> bool:
+    """Whether COLMAP gives points of this image the colors that our reader sees; True where there is no file."""
     return not path.is_file() or (colmap_reads(path) and not is_deep(path))
 
 
-def colour_points(model: pycolmap.Reconstruction, images: Path) -> None:
-    """Give each point the mean colour of the places where it is seen, as COLMAP does, by our own reader.
+def color_points(model: pycolmap.Reconstruction, images: Path) -> None:
+    """Give each point the mean color of the places where it is seen, as COLMAP does, by our own reader.
 
     Args:
         model: is changed.
@@ -39,9 +39,9 @@ def colour_points(model: pycolmap.Reconstruction, images: Path) -> None:
         if not seen:
             continue
         places = np.array([xy for xy, _ in seen], np.float32) - np.float32(0.5)
-        colours = cv2.remap(pixels, places[:, :1], places[:, 1:], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        for (_, point_id), colour in zip(seen, colours[:, 0], strict=True):
-            sums[point_id] += [*colour, 1]
-    for point_id, (*colour, count) in sums.items():
+        colors = cv2.remap(pixels, places[:, :1], places[:, 1:], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        for (_, point_id), color in zip(seen, colors[:, 0], strict=True):
+            sums[point_id] += [*color, 1]
+    for point_id, (*color, count) in sums.items():
         if count:
-            model.points3D[point_id].color = np.round(np.array(colour) / count).astype(np.uint8)
+            model.points3D[point_id].color = np.round(np.array(color) / count).astype(np.uint8)

@@ -16,7 +16,7 @@ from posfeat_hloc.runtime.progress import Bar, waiting
 from posfeat_hloc.sfm.coarse_keypoints import allow, finish, hold_intrinsics
 from posfeat_hloc.sfm.model_integrity import check_lengths
 from posfeat_hloc.sfm.options import Mapper
-from posfeat_hloc.sfm.point_colors import colour_points, readable_colours
+from posfeat_hloc.sfm.point_colors import color_points, readable_colors
 
 MAPPED_BY = 4
 """Grows when mapping here changes, so that models are made anew."""
@@ -38,8 +38,8 @@ class MapperOptions:
     point is seen by three, models of two images are kept."""
     refine_intrinsics: bool = True
     """Whether bundle adjustment changes focal lengths and distortion."""
-    colours: bool = True
-    """Whether points get the colours of the photographs."""
+    colors: bool = True
+    """Whether points get the colors of the photographs."""
     keypoint_noise: float = 0.0
     """Standard deviation of coarse keypoints in pixels (:func:`~posfeat_hloc.sfm.coarse_keypoints.coarse_noise`), 0 for
     finer ones: thresholds follow it, intrinsics are refined when all images are there, and a point keeps one
@@ -111,9 +111,9 @@ def reconstruct(
             f"{database}: COLMAP's {options.mapper} mapper failed ({error}); see the newest file in logs/"
         ) from error
     names = {image.name for model in models.values() for image in model.images.values()}
-    if options.colours and not all(readable_colours(images / name) for name in names):
+    if options.colors and not all(readable_colors(images / name) for name in names):
         for model in models.values():
-            colour_points(model, images)
+            color_points(model, images)
     shutil.rmtree(working)
     return write_ranked(models.values(), partial, output)
 
@@ -241,7 +241,7 @@ def incremental_options(options: MapperOptions) -> pycolmap.IncrementalPipelineO
     incremental.ba_refine_sensor_from_rig = False  # what a rig configuration says is known
     incremental.mapper.abs_pose_refine_focal_length = options.refine_intrinsics
     incremental.mapper.abs_pose_refine_extra_params = options.refine_intrinsics
-    incremental.extract_colors = options.colours
+    incremental.extract_colors = options.colors
     allow(incremental, options.keypoint_noise)
     return incremental
 

@@ -14,7 +14,7 @@ from posfeat_hloc.sfm.cameras import CameraOptions
 from posfeat_hloc.sfm.coarse_keypoints import LEAST_CHANGE, ROUNDS, coarse_noise, max_error, start_mapper
 from posfeat_hloc.sfm.database import MIN_MATCHES, build_database, verify, write_pair_matches
 from posfeat_hloc.sfm.pairs import Pair
-from posfeat_hloc.sfm.point_colors import colour_points, readable_colours
+from posfeat_hloc.sfm.point_colors import color_points, readable_colors
 from posfeat_hloc.sfm.pose_verification import verify_with_poses
 from posfeat_hloc.sfm.reconstruction import (
     MapperOptions,
@@ -159,7 +159,7 @@ def refine_all(
     Args:
         coarse: folders of the coarse models, the largest first.
         database: verified, with all keypoints.
-        images: folder of the photographs, for the colours.
+        images: folder of the photographs, for the colors.
         output: folder of the models.
         options: of the mapper.
 
@@ -178,11 +178,11 @@ def refine_all(
     models[0] = grow(models[0], database, images, partial / "colmap", options, progress)
     taken = _names(models[0])
     models = [models[0], *(model for model in models[1:] if not _names(model) <= taken)]
-    for model in models if options.colours else []:
-        if all(readable_colours(images / name) for name in _names(model)):
+    for model in models if options.colors else []:
+        if all(readable_colors(images / name) for name in _names(model)):
             model.extract_colors_for_all_images(images)
         else:
-            colour_points(model, images)
+            color_points(model, images)
     shutil.rmtree(partial / "colmap", ignore_errors=True)
     return write_ranked(models, partial, output)
 

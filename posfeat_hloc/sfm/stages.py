@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from posfeat_hloc.runtime.resume import Made
+from posfeat_hloc.runtime.resume import CacheKey
 from posfeat_hloc.sfm.job import Job
 from posfeat_hloc.sfm.pairs import write_pairs
 from posfeat_hloc.sfm.reconstruction import ModelSummary, read_model, reconstruct, summarize
@@ -20,14 +20,14 @@ def all_at_once(job: Job) -> None:
         made = job.match(job.pairs, job.features, matches)
     run.note_kept("match", made == 0)
     key = job.key(job.features)
-    with run.stage("verify"), Made(database, key) as stage:
-        run.note_kept("verify", stage.already)
-        if not stage.already:
+    with run.stage("verify"), CacheKey(database, key) as stage:
+        run.note_kept("verify", stage.is_valid)
+        if not stage.is_valid:
             job.verified(database, job.features, matches)
     job.describe_database(database)
-    with run.stage("map"), Made(sparse, job.model_inputs(key)) as stage:
-        run.note_kept("map", stage.already)
-        if stage.already:
+    with run.stage("map"), CacheKey(sparse, job.model_inputs(key)) as stage:
+        run.note_kept("map", stage.is_valid)
+        if stage.is_valid:
             run.models = summaries(sparse)
         else:
             with job.placed(sparse):

@@ -16,7 +16,7 @@ from posfeat_hloc.runtime.progress import Bar
 from posfeat_hloc.sfm.colmap_messages import colmap_messages
 from posfeat_hloc.sfm.database import MIN_MATCHES, verify
 from posfeat_hloc.sfm.pairs import Pair, unique_pairs
-from posfeat_hloc.sfm.point_colors import colour_points, readable_colours
+from posfeat_hloc.sfm.point_colors import color_points, readable_colors
 from posfeat_hloc.sfm.point_triangulation import triangulate_points
 from posfeat_hloc.sfm.pose_verification import verify_with_poses
 from posfeat_hloc.sfm.reconstruction import ModelSummary, read_model, summarize, write_model
@@ -69,7 +69,7 @@ def triangulate(
 
     Args:
         reference: COLMAP model, binary or text; its points are not used.
-        images: folder of the images, from which points take their colours; they stay black where images are missing.
+        images: folder of the images, from which points take their colors; they stay black where images are missing.
         features, matches: HDF5 files of ours or hloc's; matches need no verification.
         pairs: of images of the reference, matched before.
         output: folder of the model.
@@ -196,7 +196,7 @@ def _triangulate(model: pycolmap.Reconstruction, database: Path, images: Path, o
     except (RuntimeError, ValueError, IndexError) as error:
         raise MappingError(f"{database}: COLMAP's triangulation failed ({error})") from error
     files = [images / image.name for image in model.images.values() if (images / image.name).is_file()]
-    if files and all(readable_colours(path) for path in files):
+    if files and all(readable_colors(path) for path in files):
         model.extract_colors_for_all_images(images)
     elif files:
-        colour_points(model, images)
+        color_points(model, images)

@@ -1,4 +1,4 @@
-"""Colour changes of training images, with the meaning of torchvision's ColorJitter on 8-bit pictures."""
+"""Color changes of training images, with the meaning of torchvision's ColorJitter on 8-bit pictures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from posfeat_hloc.training.posed_pairs import Photograph
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R 601, as everywhere for 8-bit RGB
 
 
-def colour_jitter(
+def color_jitter(
     image: Photograph,
     rng: np.random.Generator,
     brightness: float = 1.0,
@@ -32,7 +32,7 @@ def colour_jitter(
         ConfigurationError: a strength is negative, or ``hue`` is above 0.5.
     """
     if min(brightness, contrast, saturation) < 0 or not 0 <= hue <= 0.5:
-        raise ConfigurationError("colour changes must not be negative, and hue at most 0.5")
+        raise ConfigurationError("color changes must not be negative, and hue at most 0.5")
     changes = [
         (adjust_brightness, rng.uniform(max(0.0, 1 - brightness), 1 + brightness), brightness),
         (adjust_contrast, rng.uniform(max(0.0, 1 - contrast), 1 + contrast), contrast),

@@ -19,7 +19,7 @@ from posfeat_hloc.weights.loading import LoadedPoSFeat
 
 
 @dataclass(frozen=True)
-class Answers:
+class TeacherOutputs:
     """What a network says about a batch of images.
 
     Attributes:
@@ -56,14 +56,14 @@ class Teacher(nn.Module):
         return super().train(False)
 
     @torch.no_grad()
-    def forward(self, images: Tensor, scored: int) -> Answers:
+    def forward(self, images: Tensor, scored: int) -> TeacherOutputs:
         """Describe ``(B, 3, H, W)`` RGB images in [0, 1], with sides that are multiples of 16, and score the first."""
         maps = self.backbone(images)
         scores = self.localheader(maps.local_map[:scored], maps.local_map_small[:scored], images[:scored])
-        return Answers(maps.local_map, scores, self.convention)
+        return TeacherOutputs(maps.local_map, scores, self.convention)
 
 
-def distillation_loss(student: Answers, teacher: Answers) -> tuple[Tensor, Tensor]:
+def distillation_loss(student: TeacherOutputs, teacher: TeacherOutputs) -> tuple[Tensor, Tensor]:
     """How far the student's answers are from the teacher's.
 
     Args:

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from posfeat_hloc.errors import PosfeatError, TrainingError
 from posfeat_hloc.geometry.two_view import fundamental_matrix
-from posfeat_hloc.training.color_jitter import colour_jitter
+from posfeat_hloc.training.color_jitter import color_jitter
 from posfeat_hloc.training.posed_pairs import PosedPair
 from posfeat_hloc.training.views import RandomMix, change_light
 
@@ -55,8 +55,8 @@ class PosedDataset(Dataset["Batch | PosfeatError"]):
 
     Args:
         source: of posed pairs.
-        seed: of the draws and of the colours.
-        colour: strength of ColorJitter(1, 1, 1, 0.4) on each image by itself, 0 for none (PoSFeat: 1).
+        seed: of the draws and of the colors.
+        color: strength of ColorJitter(1, 1, 1, 0.4) on each image by itself, 0 for none (PoSFeat: 1).
         points: true correspondences tried in a pair whose depth is known.
         light: strength of :func:`change_light` on each image by itself, 0 for none.
     """
@@ -65,13 +65,13 @@ class PosedDataset(Dataset["Batch | PosfeatError"]):
         self,
         source: RandomMix[PosedPair],
         seed: int = 0,
-        colour: float = 1.0,
+        color: float = 1.0,
         points: int = 0,
         light: float = 0.0,
     ) -> None:
         self.source = source
         self.seed = seed
-        self.colour = colour
+        self.color = color
         self.points = points
         self.light = light
 
@@ -86,9 +86,9 @@ class PosedDataset(Dataset["Batch | PosfeatError"]):
         """Pair number ``index`` as a batch of one."""
         rng = np.random.default_rng([self.seed, index])
         pair = self.source.sample(rng)
-        if self.colour > 0:
-            c = self.colour
-            jittered = (colour_jitter(image, rng, c, c, c, 0.4 * c) for image in (pair.image0, pair.image1))
+        if self.color > 0:
+            c = self.color
+            jittered = (color_jitter(image, rng, c, c, c, 0.4 * c) for image in (pair.image0, pair.image1))
             pair = replace(pair, image0=next(jittered), image1=next(jittered))
         if self.light > 0:
             changed = (change_light(image, rng, self.light) for image in (pair.image0, pair.image1))

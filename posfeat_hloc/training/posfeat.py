@@ -55,7 +55,7 @@ class TrainOptions:
     """Steps between validations, after which the weights are exported if they are the best so far."""
     save_every: int = 100
     """Steps between checkpoints."""
-    colour: float = 1.0
+    color: float = 1.0
     """Strength of ColorJitter on each image."""
     light: float = 0.0
     """Strength of other changes of light, and of blur, noise and JPEG, on each image (ours; the paper has none)."""
@@ -89,8 +89,8 @@ class TrainOptions:
         if wrong := {name: value for name, value in numbers.items() if not value > 0}:
             told = ", ".join(f"{name} {value}" for name, value in wrong.items())
             raise ConfigurationError(f"must be greater than zero: {told}")
-        if not (0 <= self.colour <= 1 and 0 <= self.light <= 1 and search.window <= 1 and self.seed >= 0):
-            raise ConfigurationError("colour, light and window are parts of one, at most 1; the seed is not negative")
+        if not (0 <= self.color <= 1 and 0 <= self.light <= 1 and search.window <= 1 and self.seed >= 0):
+            raise ConfigurationError("color, light and window are parts of one, at most 1; the seed is not negative")
         if self.stage not in STAGES or self.optimizer not in ("sgd", "adam"):
             raise ConfigurationError(f"no stage {self.stage!r} with optimizer {self.optimizer!r}")
 
@@ -147,7 +147,7 @@ class PoSFeatTrainer(Trainer):
         self.device = device or torch.device("cpu")
         self.workers = workers
         self.dataset = PosedDataset(
-            source, options.seed, options.colour, options.points * (options.stage == "warmup"), options.light
+            source, options.seed, options.color, options.points * (options.stage == "warmup"), options.light
         )
         torch.manual_seed(options.seed)
         self.network = PoSFeat(options.trunk)

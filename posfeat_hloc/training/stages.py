@@ -15,7 +15,7 @@ from posfeat_hloc.training.contrastive_warmup import ContrastiveOptions, contras
 from posfeat_hloc.training.correspondence import Correspondence, describe
 from posfeat_hloc.training.description_loss import DescriptionLoss, description_loss, epipolar_loss
 from posfeat_hloc.training.detection_loss import DetectionOptions, detection_loss, select_keypoints
-from posfeat_hloc.training.distillation import Answers, Teacher, distillation_loss
+from posfeat_hloc.training.distillation import Teacher, TeacherOutputs, distillation_loss
 from posfeat_hloc.training.line_to_window import LineToWindowOptions, line_to_window, query_points
 from posfeat_hloc.training.posed_batches import Batch
 
@@ -109,7 +109,7 @@ class StageLoss(nn.Module):
             )
             return loss, {"contrastive": float(loss.detach())}
         if self.stage == "distill":
-            return self._imitate(maps, images)
+            return self._distill(maps, images)
         total = torch.zeros((), device=images.device)
         report: dict[str, float] = {}
         if self.stage in ("describe", "joint"):
@@ -135,12 +135,12 @@ class StageLoss(nn.Module):
             }
         return total, report
 
-    def _imitate(self, maps: FeatureMaps, images: Tensor) -> tuple[Tensor, dict[str, float]]:
+    def _distill(self, maps: FeatureMaps, images: Tensor) -> tuple[Tensor, dict[str, float]]:
         assert self.teacher is not None
         few = max(1, len(images) // 4)  # a wide head costs more than all the rest: some images will do
         local, small = maps.local_map[:few].detach(), maps.local_map_small[:few].detach()
         scores = self.network.localheader(local, small, images[:few])
-        own = Answers(maps.local_map, scores, self.options.line_to_window.convention)
+        own = TeacherOutputs(maps.local_map, scores, self.options.line_to_window.convention)
         descriptors, detection = distillation_loss(own, self.teacher(images, few))
         return descriptors + detection, {
             "descriptors": float(descriptors.detach()),

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from posfeat_hloc.errors import ConfigurationError, DataError, ImageError
 from posfeat_hloc.geometry.rotations import look_at, rotation_angle
 from posfeat_hloc.images.decoding import list_images, read_image, resize
-from posfeat_hloc.rendering.textured_planes import Camera, Facet, rasterise, render
+from posfeat_hloc.rendering.textured_planes import Camera, TexturedPlane, rasterise, render
 from posfeat_hloc.training.posed_pairs import MAX_ROTATION, SIZE, Array, Photograph, PosedPair, check_limits, transfer
 
 
@@ -107,14 +107,14 @@ class PlanesSource:
         """Draw a scene and two views of it, with depth; None when the views overlap too little."""
         options = self.options
         cameras = random_cameras(rng, options)
-        facets = random_scene(rng, self.photographs, cameras[0], options)
+        planes = random_scene(rng, self.photographs, cameras[0], options)
         turned = float(rotation_angle(cameras[1].R)) > options.max_rotation
-        if turned or not _fills(facets[0], cameras):
+        if turned or not _fills(planes[0], cameras):
             return None
-        depth0, depth1 = (rasterise(facets, camera)[0] for camera in cameras)
+        depth0, depth1 = (rasterise(planes, camera)[0] for camera in cameras)
         if overlap(cameras, (depth0, depth1)) < options.min_overlap:
             return None
-        image0, image1 = (render(facets, camera) for camera in cameras)
+        image0, image1 = (render(planes, camera) for camera in cameras)
         return PosedPair(
             image0, image1, cameras[0].K, cameras[1].K, cameras[1].R, cameras[1].t, depth0=depth0, depth1=depth1
         )
@@ -140,14 +140,16 @@ def _random_calibration(rng: np.random.Generator, options: PlanesOptions) -> Arr
 
 def random_scene(
     rng: np.random.Generator, photographs: list[Photograph], camera: Camera, options: PlanesOptions
-) -> list[Facet]:
+) -> list[TexturedPlane]:
     """A slanted wall at depth 1, first, and planes and boxes between it and the camera."""
     wall = photographs[rng.integers(len(photographs))]
     half_height, half_width = np.array(wall.shape[:2]) / 2
     reach = 1.2 * max(camera.size[0] / half_width, camera.size[1] / half_height) / 2 / camera.K[0, 0]
     axes = _random_rotation(rng, tilt=20, roll=5)
-    facets = [
-        Facet(np.array([0, 0, 1.0]), axes[0] * reach * half_width, axes[1] * reach * half_height, wall, bounded=False)
+    planes = [
+        TexturedPlane(
+            np.array([0, 0, 1.0]), axes[0] * reach * half_width, axes[1] * reach * half_height, wall, bounded=False
+        )
     ]
     for _ in range(rng.integers(options.objects[0], options.objects[1] + 1)):
         pixel = rng.uniform(0.08, 0.92, size=2) * camera.size
@@ -157,21 +159,21 @@ def random_scene(
         photograph = photographs[rng.integers(len(photographs))]
         if rng.random() < options.boxes:
             sides = 0.7 * half[:, None] * _random_rotation(rng, tilt=55, roll=12)
-            facets += _box(rng, centre, sides, photograph)
+            planes += _box(rng, centre, sides, photograph)
         else:
             u, v, _ = half[:, None] * _random_rotation(rng, tilt=35, roll=12)
-            facets.append(Facet(centre, u, v, _random_crop(rng, photograph, half[0] / half[1])))
-    return facets
+            planes.append(TexturedPlane(centre, u, v, _random_crop(rng, photograph, half[0] / half[1])))
+    return planes
 
 
-def _box(rng: np.random.Generator, centre: Array, sides: Array, photograph: Photograph) -> list[Facet]:
+def _box(rng: np.random.Generator, centre: Array, sides: Array, photograph: Photograph) -> list[TexturedPlane]:
     """The six faces of a box with half sides ``(3, 3)``."""
     faces = []
     for i in range(3):
         u, v = sides[(i + 1) % 3], sides[(i + 2) % 3]
         for sign in (-1, 1):
             crop = _random_crop(rng, photograph, float(np.linalg.norm(u) / np.linalg.norm(v)))
-            faces.append(Facet(centre + sign * sides[i], u, v, crop))
+            faces.append(TexturedPlane(centre + sign * sides[i], u, v, crop))
     return faces
 
 
@@ -197,7 +199,7 @@ def _roll(angle: float) -> Array:
     return np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
 
 
-def _fills(wall: Facet, cameras: tuple[Camera, Camera]) -> bool:
+def _fills(wall: TexturedPlane, cameras: tuple[Camera, Camera]) -> bool:
     """Whether the wall reaches beyond all corners of both views, and is nowhere seen at a very low angle."""
     normal = np.cross(wall.u, wall.v) / (np.linalg.norm(wall.u) * np.linalg.norm(wall.v))
     for camera in cameras:

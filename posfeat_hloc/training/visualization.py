@@ -1,4 +1,4 @@
-"""Pictures of a training run: score maps, keypoints, and matches coloured by their epipolar distance."""
+"""Pictures of a training run: score maps, keypoints, and matches colored by their epipolar distance."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ WORST = 8.0
 def draw_matches(pair: PosedPair, matched: Matched, most: int = 200) -> Photograph:
     """Both images side by side, a line for each of up to ``most`` matches: green near its epipolar line, else red."""
     kept = slice(None, None, max(1, -(-len(matched.points0) // most)))
-    colours = drawing.error_colours(matched.epipolar[kept], WORST)
-    return drawing.draw_matches(pair.image0, pair.image1, matched.points0[kept], matched.points1[kept], colours)
+    colors = drawing.error_colors(matched.epipolar[kept], WORST)
+    return drawing.draw_matches(pair.image0, pair.image1, matched.points0[kept], matched.points1[kept], colors)
 
 
 def draw_scores(pair: PosedPair, scores: NDArray[np.float32], matched: Matched) -> Photograph:

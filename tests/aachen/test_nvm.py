@@ -30,7 +30,7 @@ class World:
     def __init__(self, seed=0, points=60):
         rng = np.random.default_rng(seed)
         self.points = rng.uniform(-1, 1, (points, 3))
-        self.colours = rng.integers(0, 256, (points, 3))
+        self.colors = rng.integers(0, 256, (points, 3))
         self.quaternions, self.centres, self.params = [], [], []
         for _ in NAMES:
             quaternion = np.array([1, *rng.normal(0, 0.15, 3)])
@@ -59,13 +59,13 @@ class World:
             numbers = [focal, *(scale * q), *c, -k]
             lines.append(f"{name.replace(' ', chr(34))} {' '.join(map(repr, map(float, numbers)))} 0")
         lines += ["", str(len(self.points))]
-        for i, (point, colour) in enumerate(zip(self.points, self.colours, strict=True)):
+        for i, (point, color) in enumerate(zip(self.points, self.colors, strict=True)):
             observations = []
             for j in np.flatnonzero(self.seen[i]):
                 place = self.place(i, j) - (self.params[j][1:3] if relative else 0)
                 observations.append(f"{j} {1000 + i} {float(place[0])!r} {float(place[1])!r}")
             place = " ".join(map(repr, map(float, point)))
-            lines.append(f"{place} {' '.join(map(str, colour))} {len(observations)} {' '.join(observations)}")
+            lines.append(f"{place} {' '.join(map(str, color))} {len(observations)} {' '.join(observations)}")
         path.write_text("\n".join(lines) + "\n\n0\n")
         return path
 
@@ -91,7 +91,7 @@ def test_poses_cameras_points_and_tracks_arrive(tmp_path, how):
     for i in range(len(world.points)):
         point = model.points3D[i + 1]
         np.testing.assert_array_equal(point.xyz, world.points[i])
-        np.testing.assert_array_equal(point.color, world.colours[i])
+        np.testing.assert_array_equal(point.color, world.colors[i])
         assert {e.image_id - 1 for e in point.track.elements} == set(np.flatnonzero(world.seen[i]))
         for element in point.track.elements:
             observed = model.images[element.image_id].points2D[element.point2D_idx]
@@ -114,7 +114,7 @@ def test_a_model_survives_writing_and_reading(tmp_path):
         pose = pycolmap.Rigid3d(pycolmap.Rotation3d(rotation), -rotation @ world.centres[i])
         images.append((name.replace(" ", "_"), camera, pose))
         observations.append([(int(p), world.place(p, i)) for p in np.flatnonzero(world.seen[:, i])])
-    model = build_model(images, world.points, world.colours.astype(np.uint8), observations)
+    model = build_model(images, world.points, world.colors.astype(np.uint8), observations)
     write_nvm(tmp_path / "m.nvm", model)
     cameras = {name: camera for name, camera, _ in images}
     convert_nvm(tmp_path / "m.nvm", cameras, tmp_path / "back", progress=False)

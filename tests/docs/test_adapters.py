@@ -11,7 +11,7 @@ from torch import nn
 
 from posfeat_hloc import confs, extractors
 from tests.docs.pages import REPOSITORY
-from tests.networks.test_resunet import colour_image
+from tests.networks.test_resunet import color_image
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_vismatch_gets_matches_and_all_keypoints(stand_in):
             self.device = device
 
     stand_in("vismatch.base_matcher", BaseMatcher=BaseMatcher)
-    image = colour_image(64, 96, 3)
+    image = color_image(64, 96, 3)
     matcher = adapter("vismatch")["PosfeatMatcher"](max_num_keypoints=50)
     answer = matcher._forward(image[0], image[0])
     matched0, matched1, keypoints0, keypoints1, descriptors0, _, scores = answer
@@ -66,7 +66,7 @@ def test_deep_image_matching_gets_keypoints_of_an_opencv_image(stand_in):
             self._device = "cpu"
 
     stand_in("deep_image_matching.extractors.extractor_base", ExtractorBase=ExtractorBase)
-    image = (colour_image(64, 96, 3) * 255).round()
+    image = (color_image(64, 96, 3) * 255).round()
     extractor = adapter("deep_image_matching")["PosfeatExtractor"]({"name": "posfeat", "max_keypoints": 40})
     bgr = image[0].permute(1, 2, 0).numpy()[..., ::-1]
     found = extractor._extract(bgr.astype(np.float32))
@@ -95,7 +95,7 @@ def test_image_matching_webui_finds_the_model_and_its_confs(stand_in, monkeypatc
     assert loaded.Posfeat.__module__ == "imcui.hloc.extractors.posfeat"
     conf = sys.modules["imcui.hloc.extract_features"].confs["posfeat-small"]
     model = loaded.Posfeat(conf["model"] | {"max_keypoints": 30})
-    image = colour_image(64, 96, 3)
+    image = color_image(64, 96, 3)
     found = model._forward({"image": image})
     np.testing.assert_array_equal(found["keypoints"][0], expected(image, 30).keypoints)
     assert found["descriptors"][0].shape == (128, 30)

@@ -71,8 +71,8 @@ def test_the_checks_see_faults():
     assert problems("from posfeat_hloc import confs\nconfs.extractors['no-such']['model']") == [
         "confs.extractors['no-such'] does not exist"
     ]
-    assert problems("from posfeat_hloc import extract_features as e\ne.main(1, 2, colour=3)\ne.mean(1)") == [
-        "e.main: got an unexpected keyword argument 'colour'", "e.mean does not exist",
+    assert problems("from posfeat_hloc import extract_features as e\ne.main(1, 2, color=3)\ne.mean(1)") == [
+        "e.main: got an unexpected keyword argument 'color'", "e.mean does not exist",
     ]  # fmt: skip
     assert problems("x = (") == ["'(' was never closed"]
 

@@ -8,10 +8,10 @@ def grey(height: int, width: int, value: int = 100) -> np.ndarray:
     return np.full((height, width, 3), value, np.uint8)
 
 
-def test_colours_run_from_green_over_yellow_to_red():
-    colours = drawing.error_colours(np.array([0, 2, 4, 9, np.nan, np.inf]), worst=4)
-    assert colours.tolist() == [[0, 255, 40], [255, 255, 40], [255, 0, 40], *[[255, 0, 40]] * 3]
-    assert drawing.error_colours(np.zeros(0), 3).shape == (0, 3)
+def test_colors_run_from_green_over_yellow_to_red():
+    colors = drawing.error_colors(np.array([0, 2, 4, 9, np.nan, np.inf]), worst=4)
+    assert colors.tolist() == [[0, 255, 40], [255, 255, 40], [255, 0, 40], *[[255, 0, 40]] * 3]
+    assert drawing.error_colors(np.zeros(0), 3).shape == (0, 3)
 
 
 def test_dots_lie_where_the_points_are():
@@ -25,9 +25,9 @@ def test_dots_lie_where_the_points_are():
 
 def test_matches_connect_both_pictures():
     points0, points1 = np.array([[4.0, 5.0]]), np.array([[10.0, 5.0]])
-    colour = np.array([[9, 250, 30]])
+    color = np.array([[9, 250, 30]])
     with_line, dots = (
-        drawing.draw_matches(grey(12, 20), grey(30, 16, 50), points0, points1, colour, lines=lines)
+        drawing.draw_matches(grey(12, 20), grey(30, 16, 50), points0, points1, color, lines=lines)
         for lines in (True, False)
     )
     assert with_line.shape == (30, 36, 3)

@@ -78,7 +78,7 @@ def project(frame: dict[str, Any], points: Array) -> Array:
 
 
 def read_ply(path: Path) -> tuple[Array, Array]:
-    """Points and colours of a binary PLY file, whatever the order of its properties."""
+    """Points and colors of a binary PLY file, whatever the order of its properties."""
     header, _, content = path.read_bytes().partition(b"end_header\n")
     lines = header.decode().splitlines()
     assert lines[:2] == ["ply", "format binary_little_endian 1.0"]
@@ -167,10 +167,10 @@ def test_text_and_ply_hold_the_model(tmp_path: Path) -> None:
     for number, point in one.points3D.items():
         assert_allclose(other.points3D[number].xyz, point.xyz)
         assert len(other.points3D[number].track.elements) == len(point.track.elements)
-    points, colours = read_ply(tmp_path / "out/points.ply")
+    points, colors = read_ply(tmp_path / "out/points.ply")
     xyz = np.array([point.xyz for point in one.points3D.values()])
     assert_allclose(points[np.lexsort(points.T)], xyz[np.lexsort(np.float32(xyz).T)], atol=1e-5)
-    assert colours.shape == points.shape
+    assert colors.shape == points.shape
 
 
 def test_the_command_finds_model_and_photographs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

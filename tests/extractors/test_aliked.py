@@ -15,7 +15,7 @@ from posfeat_hloc.extractors.aliked import Extractor, Options
 from posfeat_hloc.weights import kornia_networks as networks
 from posfeat_hloc.weights.identification import identify
 from tests.extractors.peers import KORNIA_HAS_PEERS, WITHOUT_PEERS, random_aliked, save_random_aliked
-from tests.networks.test_resunet import colour_image
+from tests.networks.test_resunet import color_image
 
 pytestmark = pytest.mark.skipif(not KORNIA_HAS_PEERS, reason=WITHOUT_PEERS)
 CPU = torch.device("cpu")
@@ -30,7 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def image() -> Tensor:
-    return colour_image(45, 52, 3)
+    return color_image(45, 52, 3)
 
 
 @pytest.mark.parametrize(("form", "dimension"), [("aliked-t16", 64), ("aliked-n16", 128), ("aliked-n32", 128)])

@@ -15,7 +15,7 @@ from tests.detection.test_channel_maxima import by_hand as maxima_by_hand
 from tests.detection.test_d2d import relative_by_hand
 from tests.networks.test_d2net import random_d2net
 from tests.networks.test_l2net import bilinear_by_hand
-from tests.networks.test_resunet import colour_image
+from tests.networks.test_resunet import color_image
 
 CPU = torch.device("cpu")
 
@@ -29,7 +29,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @cache
 def image() -> torch.Tensor:
-    return colour_image(50, 61, 1)
+    return color_image(50, 61, 1)
 
 
 @cache
@@ -93,8 +93,8 @@ def test_the_pyramid_by_hand(checkpoint: str) -> None:
     found = extractor(checkpoint, scales=(0.5, 1.0))(image())[0]
     coarse_image = F.interpolate(image(), (25, 30), mode="bilinear", align_corners=True)
     coarse = dense_map(checkpoint, coarse_image)
-    stretched = F.interpolate(torch.from_numpy(coarse)[None], (11, 14), mode="bilinear", align_corners=True)[0]
-    fine = dense_map(checkpoint, image()) + stretched.numpy()
+    upsampled = F.interpolate(torch.from_numpy(coarse)[None], (11, 14), mode="bilinear", align_corners=True)[0]
+    fine = dense_map(checkpoint, image()) + upsampled.numpy()
     taken = maxima_by_hand(coarse)[0]
     expected = []
     for u, v, value, *_ in detections_by_hand(coarse):

@@ -16,12 +16,12 @@ from posfeat_hloc import confs, extractors
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.extractors.detector import Detector
 from tests.docs.pages import REPOSITORY
-from tests.networks.test_resunet import colour_image
+from tests.networks.test_resunet import color_image
 
 
-def colours() -> NDArray[np.uint8]:
+def colors() -> NDArray[np.uint8]:
     """RGB in 8 bits."""
-    return (colour_image(64, 80, 5)[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+    return (color_image(64, 80, 5)[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
 
 
 def extracted(feature: str, image: Tensor, count: int) -> Any:
@@ -35,7 +35,7 @@ def as_tensor(rgb: NDArray[np.uint8]) -> Tensor:
 
 @pytest.mark.parametrize("feature", ["posfeat-small", "d2d-hardnet-subpixel", "sift"])
 def test_both_calls_give_what_the_extractor_gives(feature: str) -> None:
-    rgb = colours()
+    rgb = colors()
     image = as_tensor(rgb)
     seen = image if feature == "posfeat-small" else (image * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(
         1, keepdim=True
@@ -57,7 +57,7 @@ def test_both_calls_give_what_the_extractor_gives(feature: str) -> None:
 
 
 def test_grey_images_and_masks() -> None:
-    grey = cv2.cvtColor(colours(), cv2.COLOR_RGB2GRAY)
+    grey = cv2.cvtColor(colors(), cv2.COLOR_RGB2GRAY)
     detector = Detector("posfeat-small", max_keypoints=40, device="cpu")
     everywhere, _ = detector.detectAndCompute(grey)
     (found,) = detector.detectAndCompute(torch.tensor(grey)[None, None] / 255)
@@ -89,4 +89,4 @@ def test_torch_hub_finds_the_features() -> None:
         assert callable(offered[name])
     detector = torch.hub.load(str(REPOSITORY), "posfeat_small", source="local", max_keypoints=12, device="cpu")
     assert detector.feature == "posfeat-small"
-    assert len(detector.detectAndCompute(as_tensor(colours()))[0]["scores"]) == 12
+    assert len(detector.detectAndCompute(as_tensor(colors()))[0]["scores"]) == 12

@@ -12,7 +12,7 @@ from torch import Tensor
 from posfeat_hloc import weights
 from posfeat_hloc.errors import ConfigurationError, WeightsError
 from posfeat_hloc.extractors.disk import Extractor, Options, dense_descriptors
-from tests.networks.test_resunet import colour_image
+from tests.networks.test_resunet import color_image
 
 CPU = torch.device("cpu")
 
@@ -37,7 +37,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @cache
 def image() -> Tensor:
-    return colour_image(45, 52, 3)
+    return color_image(45, 52, 3)
 
 
 def test_keypoints_and_descriptors_are_kornias(checkpoint: str) -> None:

@@ -19,7 +19,7 @@ from posfeat_hloc.weights.loading import load_posfeat, save_posfeat
 from tests.extractors.test_disk import random_disk, save_random_disk
 from tests.networks.test_d2net import random_d2net
 from tests.networks.test_l2net import as_tensor, bilinear_by_hand, calibrated_network, textured_image
-from tests.networks.test_resunet import calibrated_posfeat, colour_image, maps_by_hand
+from tests.networks.test_resunet import calibrated_posfeat, color_image, maps_by_hand
 from tests.networks.test_superpoint import random_superpoint
 
 CPU = torch.device("cpu")
@@ -70,7 +70,7 @@ def map_by_hand(network: str, image: Tensor, folder: Path) -> tuple[np.ndarray, 
 
 @pytest.mark.parametrize("network", ["hardnet", "superpoint", "d2net", "disk"])
 def test_sift_keypoints_read_in_a_map(network: str, folder: Path) -> None:
-    image = colour_image(58, 71, 2)[0]
+    image = color_image(58, 71, 2)[0]
     sift = {"name": "sift", "max_keypoints": 12}
     extract = Extractor(Options(sift, network, path_of(folder, network), precision="fp32"), CPU)
     seen = grey(image) if extract.grayscale else image
@@ -93,7 +93,7 @@ def test_sift_keypoints_read_in_a_map(network: str, folder: Path) -> None:
 
 def test_d2d_keypoints_with_posfeats_descriptors(folder: Path) -> None:
     """At PoSFeat's own keypoints, PoSFeat's descriptors are its own; the grey part sees the grey of the image."""
-    image = colour_image(64, 80, 4)
+    image = color_image(64, 80, 4)
     posfeat = {"name": "posfeat", "weights": path_of(folder, "posfeat"), "quirks": False, "precision": "fp32"}
     options = Options(posfeat, "posfeat", path_of(folder, "posfeat"), precision="fp32")
     own, again = extractors.create(posfeat)(image)[0], Extractor(options, CPU)(image)[0]
@@ -114,7 +114,7 @@ def test_the_head_of_posfeat_is_not_needed(folder: Path, tmp_path: Path) -> None
     backbone = load_posfeat(path_of(folder, "posfeat")).backbone.state_dict()
     weights.save(tmp_path / "half.safetensors", {f"backbone.{name}": t for name, t in backbone.items()}, {})
     found = Extractor(Options({"name": "sift"}, "posfeat", str(tmp_path / "half.safetensors")), CPU)
-    assert len(found(colour_image(48, 53, 1))[0]) > 0
+    assert len(found(color_image(48, 53, 1))[0]) > 0
 
 
 @pytest.mark.parametrize("network", ["hardnet", "superpoint", "d2net", "disk", "posfeat", "caps"])
@@ -148,7 +148,7 @@ def test_grey_images_stay_as_they_are(folder: Path) -> None:
 
 def test_caps_joins_both_maps_with_corner_pixels_on_corner_cells(folder: Path) -> None:
     """Against grid_sample as torch 1.2 had it: pixels over (size - 1) to [-1, 1], corners aligned."""
-    image = colour_image(58, 71, 2)[0]
+    image = color_image(58, 71, 2)[0]
     keypoints = torch.tensor([[0.0, 0.0], [70.0, 57.0], [12.3, 40.6], [35.0, 28.5]])
     read = dense.DenseDescriptor(dense.DenseOptions("caps", path_of(folder, "caps"), "fp32"), CPU)
     found = read(image, keypoints)

@@ -16,7 +16,7 @@ from posfeat_hloc.networks.posfeat import PoSFeat
 from posfeat_hloc.networks.precision import has_fast_bf16
 from posfeat_hloc.weights import sha256
 from posfeat_hloc.weights.loading import load_posfeat, save_posfeat
-from tests.networks.test_resunet import calibrated_posfeat, colour_image
+from tests.networks.test_resunet import calibrated_posfeat, color_image
 
 CPU = torch.device("cpu")
 
@@ -49,7 +49,7 @@ def assert_close(found: Features, expected: Features) -> None:
 @pytest.mark.parametrize("quirks", [True, False])
 @pytest.mark.parametrize("memory", [0, 512])
 def test_features_are_made_of_the_pieces(checkpoint: str, network: PoSFeat, quirks: bool, memory: int) -> None:
-    image = colour_image(70, 57, 1)
+    image = color_image(70, 57, 1)
     height, width = (64, 48) if quirks else (70, 57)
     found = extractor(checkpoint, quirks=quirks, radius=2, threshold=0.6, memory=memory)(image)[0]
     if quirks:
@@ -67,7 +67,7 @@ def test_features_are_made_of_the_pieces(checkpoint: str, network: PoSFeat, quir
 
 
 def test_the_whole_image_is_covered_only_without_quirks(checkpoint: str) -> None:
-    image = colour_image(63, 79, 2)
+    image = color_image(63, 79, 2)
     whole, cut = (extractor(checkpoint, quirks=q, threshold=0.0)(image)[0].keypoints for q in (False, True))
     assert (whole.max(axis=0) > [75, 59]).all()
     assert (whole.max(axis=0) <= [78, 62]).all()
@@ -76,7 +76,7 @@ def test_the_whole_image_is_covered_only_without_quirks(checkpoint: str) -> None
 
 
 def test_multiples_of_16_are_neither_cut_nor_padded(checkpoint: str) -> None:
-    image = colour_image(80, 96, 3)
+    image = color_image(80, 96, 3)
     assert crop(image).shape == pad(image).shape == image.shape
     whole, cut = (extractor(checkpoint, quirks=q, threshold=0.0, radius=1)(image)[0] for q in (False, True))
     # radius 1: reflection changes nothing; without quirks pixels lose to the ring, too
@@ -86,7 +86,7 @@ def test_multiples_of_16_are_neither_cut_nor_padded(checkpoint: str) -> None:
 
 
 def test_images_of_a_batch_do_not_mix(checkpoint: str) -> None:
-    images = torch.cat([colour_image(50, 40, seed) for seed in (1, 2)])
+    images = torch.cat([color_image(50, 40, seed) for seed in (1, 2)])
     extract = extractor(checkpoint)
     for image, together in zip(images, extract(images), strict=True):
         alone = extract(image[None])[0]
@@ -113,15 +113,17 @@ def test_tiny_images(checkpoint: str, height: int, width: int) -> None:
 
 
 def test_summits_are_nearer_to_blobs_than_means(checkpoint: str) -> None:
-    image = colour_image(64, 64, 6)
-    means, summits = (extractor(checkpoint, subpixel=s, threshold=0.6)(image)[0] for s in ("mean", "quadratic"))
-    assert len(means) == len(summits)
-    moved = [np.abs(found.keypoints - found.keypoints.round()).mean() for found in (means, summits)]
+    image = color_image(64, 64, 6)
+    means, refine_quadratic = (
+        extractor(checkpoint, subpixel=s, threshold=0.6)(image)[0] for s in ("mean", "quadratic")
+    )
+    assert len(means) == len(refine_quadratic)
+    moved = [np.abs(found.keypoints - found.keypoints.round()).mean() for found in (means, refine_quadratic)]
     assert moved[1] > 2 * moved[0]  # the mean of nearly equal scores stays on the pixel
 
 
 def test_the_convention_is_the_weights_unless_told(checkpoint: str) -> None:
-    image = colour_image(48, 48, 4)
+    image = color_image(48, 48, 4)
     found = {c: extractor(checkpoint, convention=c)(image)[0] for c in (None, "consistent", "published")}
     np.testing.assert_array_equal(found[None].descriptors, found["consistent"].descriptors)
     np.testing.assert_array_equal(found[None].keypoints, found["published"].keypoints)
@@ -145,7 +147,7 @@ def test_the_extractor_says_what_it_is(checkpoint: str) -> None:
 
 @pytest.mark.skipif(not has_fast_bf16(CPU), reason="no bf16 hardware: precision 'auto' computes in fp32 here")
 def test_bf16_keeps_scores_and_descriptors(checkpoint: str) -> None:
-    image: Tensor = colour_image(112, 112, 5)
+    image: Tensor = color_image(112, 112, 5)
     full, half = (extractor(checkpoint, precision=p, radius=3, threshold=0.9)(image)[0] for p in ("fp32", "bf16"))
     distance = np.linalg.norm(full.keypoints[:, None] - half.keypoints[None], axis=2)
     near = distance.min(axis=1) < 0.5
@@ -158,7 +160,7 @@ def test_bf16_keeps_scores_and_descriptors(checkpoint: str) -> None:
 @pytest.mark.skipif(not has_fast_bf16(CPU), reason="no bf16 hardware: precision 'auto' computes in fp32 here")
 def test_bf16_finds_the_matches_of_fp32(checkpoint: str) -> None:
     """Two views of one picture, twelve pixels apart: at least nine of ten matches are the same, to half a pixel."""
-    wide = colour_image(112, 124, 6)
+    wide = color_image(112, 124, 6)
     views = wide[..., :112], wide[..., 12:]
     matched = []
     for precision in ("fp32", "bf16"):

@@ -75,7 +75,7 @@ def test_what_is_no_image_is_refused(images: object, told: str) -> None:
         extractors.create({"name": "sift"})(images)  # type: ignore[arg-type]
 
 
-def test_a_colour_feature_refuses_grey_images_and_takes_overshoot() -> None:
+def test_a_color_feature_refuses_grey_images_and_takes_overshoot() -> None:
     with pytest.raises(ImageError, match="repeat one channel three times"):
         extractors.check_images(torch.rand(2, 1, 8, 8), grayscale=False)
     extractors.check_images(torch.tensor([-0.1, 1.1]).expand(1, 3, 4, 2), grayscale=False)

@@ -15,7 +15,7 @@ from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.extractors.sift import Extractor, Options
 from posfeat_hloc.weights.loading import load_l2net, load_posfeat, save_posfeat
 from tests.networks.test_l2net import as_tensor, bilinear_by_hand, calibrated_network, textured_image
-from tests.networks.test_resunet import calibrated_posfeat, colour_image
+from tests.networks.test_resunet import calibrated_posfeat, color_image
 
 CPU = torch.device("cpu")
 
@@ -117,7 +117,7 @@ def test_rootsift_needs_no_weights() -> None:
 
 
 def test_posfeat_descriptors_are_read_at_the_keypoints(tmp_path: Path) -> None:
-    path, image = tmp_path / "posfeat.safetensors", colour_image(75, 90, 3)
+    path, image = tmp_path / "posfeat.safetensors", color_image(75, 90, 3)
     save_posfeat(path, calibrated_posfeat(), "published")
     extractor = Extractor(Options("posfeat", str(path), precision="fp32"), CPU)
     found = extractor(image)[0]

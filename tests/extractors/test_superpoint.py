@@ -11,7 +11,7 @@ import torch
 from posfeat_hloc import weights
 from posfeat_hloc.detection.d2d import score_map
 from posfeat_hloc.errors import ConfigurationError
-from posfeat_hloc.extractors.superpoint import Extractor, Options, stretched
+from posfeat_hloc.extractors.superpoint import Extractor, Options, upsampled
 from posfeat_hloc.networks.superpoint import read_map
 from tests.detection.test_peaks import greedy_by_hand
 from tests.networks.test_l2net import as_tensor, bilinear_by_hand, textured_image
@@ -77,7 +77,7 @@ def test_the_threshold_follows_the_saliency(checkpoint: str) -> None:
     picture[..., :40] = 0.5  # flat: less salient than the texture
     scores, dense = maps_of(checkpoint, picture)
     saliency = score_map(dense, 2, 1, "normalized", "relative")
-    saliency = stretched(saliency)[0].numpy()
+    saliency = upsampled(saliency)[0].numpy()
     scale = (saliency * scores).sum() / scores.sum()  # alpha* / alpha
     peaks = sorted(scores[y, x] for x, y in greedy_by_hand(scores, 4, 0.02, 4, None))
     alpha = float(peaks[len(peaks) // 2]) / (1 + scale) * 2  # a peak lies between alpha and alpha*
@@ -97,12 +97,12 @@ def test_the_threshold_follows_the_saliency(checkpoint: str) -> None:
 
 def test_saliency_is_stretched_around_the_centres_of_cells() -> None:
     saliency = torch.tensor([[[1.0, 3.0], [5.0, 7.0]]])
-    full = stretched(saliency)[0]
+    full = upsampled(saliency)[0]
     assert full.shape == (16, 16)
     # pixel 7 is half a pixel left of the border of both cells, whose centres are 8 pixels apart
     np.testing.assert_allclose(full[0, [0, 3, 7, 8, 12, 15]], np.array([1, 1, 1.875, 2.125, 3, 3]) / 4)
     assert full.mean() == pytest.approx(1)
-    assert torch.equal(stretched(torch.zeros(1, 2, 2)), torch.ones(1, 16, 16))
+    assert torch.equal(upsampled(torch.zeros(1, 2, 2)), torch.ones(1, 16, 16))
 
 
 @pytest.mark.parametrize("d2d", ["off", "threshold", "product"])

@@ -11,7 +11,7 @@ from posfeat_hloc.errors import WeightsError
 from posfeat_hloc.extractors.xfeat import Extractor, Options
 from posfeat_hloc.weights.identification import identify
 from tests.extractors.peers import KORNIA_HAS_PEERS, WITHOUT_PEERS, random_xfeat, save_random_xfeat
-from tests.networks.test_resunet import colour_image
+from tests.networks.test_resunet import color_image
 
 pytestmark = pytest.mark.skipif(not KORNIA_HAS_PEERS, reason=WITHOUT_PEERS)
 CPU = torch.device("cpu")
@@ -27,7 +27,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_keypoints_and_descriptors_are_kornias(checkpoint: str) -> None:
-    image = colour_image(64, 96, 3)
+    image = color_image(64, 96, 3)
     options = Options(weights=checkpoint, max_keypoints=20, threshold=LOW)
     found = Extractor(options, CPU)(torch.cat([image.flip(2), image]))[1]
     expected = random_xfeat().detectAndCompute(image, top_k=20, detection_threshold=LOW)[0]
@@ -40,7 +40,7 @@ def test_keypoints_and_descriptors_are_kornias(checkpoint: str) -> None:
 
 def test_keypoints_are_centres_of_the_resized_images_pixels(checkpoint: str) -> None:
     """77 x 90 becomes 64 x 64: pixel i covers [i, i + 1) * 90 / 64, and its centre is what a keypoint is."""
-    found = Extractor(Options(weights=checkpoint, threshold=LOW, max_keypoints=None), CPU)(colour_image(77, 90, 3))[0]
+    found = Extractor(Options(weights=checkpoint, threshold=LOW, max_keypoints=None), CPU)(color_image(77, 90, 3))[0]
     assert len(found) > 20
     index = (found.keypoints + 0.5) / np.array([90 / 64, 77 / 64]) - 0.5
     np.testing.assert_allclose(index, np.rint(index), atol=1e-4)

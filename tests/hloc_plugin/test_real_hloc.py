@@ -22,7 +22,7 @@ from posfeat_hloc import extract_features as our_extraction
 from posfeat_hloc import match_features as our_matching
 from posfeat_hloc.__main__ import main as command
 from posfeat_hloc.evaluation.poses import TrueCamera, pose_errors
-from posfeat_hloc.hloc_plugin import cure_triangulation
+from posfeat_hloc.hloc_plugin import patch_triangulation
 from posfeat_hloc.networks.posfeat import PoSFeat
 from posfeat_hloc.retrieval import describe_images, retrieve
 from posfeat_hloc.sfm.pairs import exhaustive_pairs, read_pairs, write_pairs
@@ -204,7 +204,7 @@ def triangulated(scene: Scene) -> Path:
     """hloc's triangulation of the known cameras, with the cure."""
     pairs = scene.root / "database-pairs.txt"
     write_pairs(pairs, exhaustive_pairs(scene.database_names))
-    with cure_triangulation():
+    with patch_triangulation():
         triangulation.main(
             scene.root / "triangulated", scene.model("known"), scene.photos, pairs, scene.features, scene.matches
         )
@@ -231,7 +231,7 @@ def test_triangulation_needs_the_cure(
 ) -> None:
     arguments = (scene.root / "known", scene.photos, scene.root / "database-pairs.txt", scene.features, scene.matches)
     without = triangulation.main(tmp_path / "a", *arguments, skip_geometric_verification=skip_verification)
-    with cure_triangulation():
+    with patch_triangulation():
         cured = triangulation.main(tmp_path / "b", *arguments, skip_geometric_verification=skip_verification)
     assert cured.num_points3D() > 150
     assert without.num_points3D() in (0, cured.num_points3D())  # 0 with pycolmap 4.2, where hloc fails silently
@@ -245,7 +245,7 @@ def test_reconstruction_of_unverified_matches_needs_the_cure(scene: Scene, tmp_p
         )  # fmt: skip
 
     without = run()
-    with cure_triangulation():
+    with patch_triangulation():
         cured = run()
     assert cured.num_reg_images() == 6
     assert without is None or without.num_reg_images() == 6

@@ -1,4 +1,4 @@
-"""The cure: which two-view geometries it completes, and that it is gone when it is taken back."""
+"""The patch of hloc: which two-view geometries it completes, and that it is gone when it is taken back."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pycolmap
 import pytest
 
 from posfeat_hloc.errors import HlocError
-from posfeat_hloc.hloc_plugin import cure_triangulation
+from posfeat_hloc.hloc_plugin import cure_triangulation, patch_triangulation
 from posfeat_hloc.hloc_plugin.triangulation import complete_geometries
 from tests.fake_hloc import FILES, fake_hloc  # noqa: F401
 
@@ -73,7 +73,7 @@ def test_the_steps_of_hloc_see_a_completed_database(
     hloc = import_module(f"hloc.{module}")
     before, undefined = getattr(hloc, step), kinds(database)
     arguments = ("images", "reference")[: 2 if module == "triangulation" else 1]
-    with cure_triangulation():
+    with patch_triangulation():
         assert kinds(database) == undefined
         assert getattr(hloc, step)("model", database, *arguments) == ("model", database)
         assert kinds(database) == COMPLETED
@@ -84,12 +84,12 @@ def test_arguments_by_name_and_an_error_inside(fake_hloc: Fake, database: Path) 
     fake_hloc()
     hloc = import_module("hloc.reconstruction")
     before = hloc.run_reconstruction
-    with pytest.raises(TypeError, match="view"), cure_triangulation():
+    with pytest.raises(TypeError, match="view"), patch_triangulation():
         hloc.run_reconstruction(image_dir="images", sfm_dir="model", database_path=database, view=3)
-    with pytest.raises(ZeroDivisionError), cure_triangulation():
+    with pytest.raises(ZeroDivisionError), patch_triangulation():
         hloc.run_reconstruction(image_dir="images", sfm_dir=1 / 0, database_path=database)
     assert hloc.run_reconstruction is before
-    with cure_triangulation():
+    with patch_triangulation():
         hloc.run_reconstruction(image_dir="images", sfm_dir="model", database_path=database)
     assert kinds(database) == COMPLETED
     assert hloc.run_reconstruction is before
@@ -99,7 +99,7 @@ def test_several_cures_end_with_the_last_in_any_order(fake_hloc: Fake) -> None: 
     fake_hloc()
     hloc = import_module("hloc.triangulation")
     before = hloc.run_triangulation
-    first, second = cure_triangulation(), cure_triangulation()
+    first, second = patch_triangulation(), patch_triangulation()
     cured = hloc.run_triangulation
     assert cured is not before
     first.close()
@@ -115,5 +115,14 @@ def test_an_hloc_with_other_steps_is_left_as_it_is(fake_hloc: Fake) -> None:  # 
     before = hloc.run_triangulation
     for _ in range(2):
         with pytest.raises(HlocError, match=r"hloc 9\.8 .* hloc\.reconstruction\.run_reconstruction takes no database"):
-            cure_triangulation()
+            patch_triangulation()
         assert hloc.run_triangulation is before
+
+
+def test_the_old_name_still_works_and_says_the_new_one(fake_hloc: Fake) -> None:  # noqa: F811
+    fake_hloc()
+    hloc = import_module("hloc.triangulation")
+    before = hloc.run_triangulation
+    with pytest.warns(DeprecationWarning, match="patch_triangulation"), cure_triangulation():
+        assert hloc.run_triangulation is not before
+    assert hloc.run_triangulation is before

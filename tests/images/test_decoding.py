@@ -28,14 +28,14 @@ def save(path: Path, values: NDArray[np.generic], **options: object) -> Path:
 COLORS = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]], [[10, 20, 30], [200, 100, 0], [255, 255, 255]]], np.uint8)
 
 
-def test_colour_stays_or_becomes_grey(tmp_path: Path) -> None:
+def test_color_stays_or_becomes_grey(tmp_path: Path) -> None:
     path = save(tmp_path / "x.png", COLORS)
-    colour = read_image(path)
-    assert_array_equal(colour.pixels, COLORS)
+    color = read_image(path)
+    assert_array_equal(color.pixels, COLORS)
     luma = COLORS @ np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
     grey = read_image(path, grayscale=True)
     assert np.abs(grey.pixels - luma).max() <= 0.51
-    assert colour.notes == grey.notes == ()
+    assert color.notes == grey.notes == ()
 
 
 def test_grey_files_fill_three_channels(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_16_bits_are_scaled(tmp_path: Path, ending: str) -> None:
         assert image.notes == ("16-bit values were scaled to 8 bits",)
 
 
-def test_16_bit_colour_is_scaled(tmp_path: Path) -> None:
+def test_16_bit_color_is_scaled(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "x.png"), np.array([[[0, 32768, 65535]]], np.uint16))  # blue, green, red
     assert np.abs(read_image(tmp_path / "x.png").pixels[0, 0] - np.array([255, 127.5, 0])).max() <= 1
 

@@ -41,11 +41,11 @@ def test_depths_of_cameras_give_the_same_picture(tmp_path: Path, texture: Textur
 
 
 @pytest.mark.parametrize("ending", ["png", "tif", "ppm"])
-def test_colours_keep_their_depth(tmp_path: Path, texture: Texture, ending: str) -> None:
-    colours = np.stack([texture(i) for i in range(3)], axis=2)
-    path = write(tmp_path / f"x.{ending}", np.round(colours / 255 * 4095).astype(np.uint16))
+def test_colors_keep_their_depth(tmp_path: Path, texture: Texture, ending: str) -> None:
+    colors = np.stack([texture(i) for i in range(3)], axis=2)
+    path = write(tmp_path / f"x.{ending}", np.round(colors / 255 * 4095).astype(np.uint16))
     pixels = read_image(path).pixels
-    assert np.abs(pixels - colours.astype(int)).max() <= 1  # and not 0 to 15, the upper 8 bits
+    assert np.abs(pixels - colors.astype(int)).max() <= 1  # and not 0 to 15, the upper 8 bits
 
 
 def test_the_range_is_that_of_the_whole_folder(tmp_path: Path, texture: Texture) -> None:
@@ -75,8 +75,8 @@ def test_values_that_are_not_finite(tmp_path: Path, texture: Texture) -> None:
     values = texture(0).astype(np.float32) / 255
     values[3, 4], values[5, 6], values[7, 8] = np.nan, np.inf, -np.inf
     Image.fromarray(values).save(tmp_path / "grey.tif")
-    write(tmp_path / "colour.tif", np.stack([values] * 3, axis=2))
-    for name in ("grey.tif", "colour.tif"):
+    write(tmp_path / "color.tif", np.stack([values] * 3, axis=2))
+    for name in ("grey.tif", "color.tif"):
         image = read_image(tmp_path / name, grayscale=True)
         assert_array_equal(image.pixels[[3, 5, 7], [4, 6, 8]], [0, 255, 0])
         ordinary = np.isfinite(values)

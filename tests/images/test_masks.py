@@ -179,10 +179,10 @@ def test_transparency_is_a_mask(tmp_path: Path, texture: Texture) -> None:
     """No keypoint where a picture is transparent or ends; with a mask besides, both count."""
     alpha = np.zeros((120, 160), np.uint8)
     alpha[20:100, 30:130] = 255
-    colours = np.dstack([np.repeat(texture(0)[..., None], 3, axis=2), alpha])
+    colors = np.dstack([np.repeat(texture(0)[..., None], 3, axis=2), alpha])
     for folder in ("images", "masks"):
         (tmp_path / folder).mkdir()
-    Image.fromarray(colours).save(tmp_path / "images/a.png")
+    Image.fromarray(colors).save(tmp_path / "images/a.png")
     upper = np.zeros((120, 160), np.uint8)
     upper[:60] = 255
     Image.fromarray(upper).save(tmp_path / "masks/a.png")
@@ -205,9 +205,9 @@ def test_a_turned_transparent_picture(tmp_path: Path, texture: Texture) -> None:
     alpha[:, 80:] = 255
     exif = Image.Exif()
     exif[0x0112] = 6
-    colours = np.dstack([np.repeat(texture(0)[..., None], 3, axis=2), alpha])
+    colors = np.dstack([np.repeat(texture(0)[..., None], 3, axis=2), alpha])
     (tmp_path / "images").mkdir()
-    Image.fromarray(colours).save(tmp_path / "images/a.png", exif=exif)
+    Image.fromarray(colors).save(tmp_path / "images/a.png", exif=exif)
     keypoints = run(tmp_path, conf_of("sift", 500), None)[1]["a.png"].keypoints
     assert len(keypoints) > 20
     assert keypoints[:, 0].min() > 81  # in the pixels as stored

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from posfeat_hloc.errors import WeightsError
 from posfeat_hloc.networks.d2net import D2Net, map_to_pixels, pixels_to_map, read_map, resize_map
 from posfeat_hloc.weights.loading import load_d2net
-from tests.networks.test_resunet import colour_image
+from tests.networks.test_resunet import color_image
 
 LAYERS = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21)  # of the sequence that the names number; the others have no weights
 WIDTHS = (3, 64, 64, 128, 128, 256, 256, 256, 512, 512, 512)
@@ -48,7 +48,7 @@ def by_hand(state: dict[str, Tensor], image: Tensor) -> Tensor:
 
 @pytest.mark.parametrize(("height", "width"), [(24, 36), (27, 33), (8, 8)])
 def test_the_network_by_hand(height: int, width: int) -> None:
-    network, image = random_d2net(), colour_image(height, width, 1)
+    network, image = random_d2net(), color_image(height, width, 1)
     with torch.inference_mode():
         dense = network(image)
         expected = by_hand(network.state_dict(), image)

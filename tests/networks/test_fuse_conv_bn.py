@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from posfeat_hloc.networks.fuse_conv_bn import fold_batch_norms
+from posfeat_hloc.networks.fuse_conv_bn import fuse_batch_norms
 from posfeat_hloc.networks.l2net import L2Net
 from posfeat_hloc.networks.resunet import ResUNet
 from posfeat_hloc.networks.small import SmallUNet
@@ -34,7 +34,7 @@ def test_the_same_numbers_without_batch_norms(network: nn.Module, channels: int)
     torch.manual_seed(0)
     network = unlike_new(network)
     images = torch.rand(1, channels, 48, 64)
-    folded = fold_batch_norms(copy.deepcopy(network))
+    folded = fuse_batch_norms(copy.deepcopy(network))
     assert not any(isinstance(module, nn.BatchNorm2d) for module in getattr(folded, "layers", folded).modules())
     with torch.inference_mode():
         expected, found = network(images), folded(images)

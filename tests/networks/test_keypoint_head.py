@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from posfeat_hloc.networks.keypoint_head import KeypointHead
-from tests.networks.test_resunet import State, calibrated_posfeat, colour_image, conv
+from tests.networks.test_resunet import State, calibrated_posfeat, color_image, conv
 
 
 def instance_norm(x: Tensor) -> Tensor:
@@ -17,14 +17,14 @@ def instance_norm(x: Tensor) -> Tensor:
 def scores_by_hand(state: State, local_map: Tensor, small: Tensor, images: Tensor) -> Tensor:
     slope = state["relu.weight"].double()
     mean, std = torch.tensor([0.485, 0.456, 0.406]).double(), torch.tensor([0.229, 0.224, 0.225]).double()
-    colours = (images.double() - mean[:, None, None]) / std[:, None, None]
+    colors = (images.double() - mean[:, None, None]) / std[:, None, None]
 
     def prelu(x: Tensor) -> Tensor:
         return torch.where(x > 0, x, slope * x)
 
     x = prelu(instance_norm(conv(state, "conv1", torch.cat([local_map, small], 1).double())))
     x = F.interpolate(x, images.shape[-2:], mode="bilinear", align_corners=False)
-    x = torch.cat([x, instance_norm(conv(state, "convimg", colours))], 1)
+    x = torch.cat([x, instance_norm(conv(state, "convimg", colors))], 1)
     x = instance_norm(conv(state, "conv3", prelu(instance_norm(conv(state, "conv2", x)))))
     return torch.log1p(x.exp())[:, 0]
 
@@ -33,7 +33,7 @@ def test_the_head_is_its_layers_written_out() -> None:
     head = calibrated_posfeat().localheader
     torch.manual_seed(0)
     local_map, small = torch.randn(2, 128, 7, 9), torch.rand(2, 64, 7, 9)
-    images = torch.cat([colour_image(27, 35, seed) for seed in (1, 2)])  # no multiple of the map's size
+    images = torch.cat([color_image(27, 35, seed) for seed in (1, 2)])  # no multiple of the map's size
     with torch.inference_mode():
         found = head(local_map, small, images)
     expected = scores_by_hand(head.state_dict(), local_map, small, images)
@@ -62,4 +62,4 @@ def test_gradients_reach_every_parameter() -> None:
 def test_maps_of_an_odd_image_are_refused() -> None:
     network = calibrated_posfeat()
     with pytest.raises(ValueError, match="multiples of 16"):
-        network(colour_image(40, 48))
+        network(color_image(40, 48))

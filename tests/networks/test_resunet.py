@@ -17,7 +17,7 @@ from tests.networks.test_l2net import textured_image
 State = dict[str, Tensor]
 
 
-def colour_image(height: int, width: int, seed: int = 0) -> Tensor:
+def color_image(height: int, width: int, seed: int = 0) -> Tensor:
     """RGB ``(1, 3, H, W)`` in [0, 1] with texture."""
     channels = [torch.from_numpy(textured_image(height, width, 3 * seed + c)) for c in range(3)]
     return torch.stack(channels)[None]
@@ -42,7 +42,7 @@ def _calibrated_posfeat(trunk: str, seed: int) -> PoSFeat:
         nn.init.constant_(network.localheader.relu.weight, 0.1)  # not torch's own start
     network.train()
     with torch.no_grad():
-        network(colour_image(64, 64, seed))
+        network(color_image(64, 64, seed))
     return network.eval()
 
 
@@ -105,7 +105,7 @@ def maps_by_hand(state: State, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     ("trunk", "height", "width"), [("resnet18", 48, 64), ("resnet18", 57, 50), ("resnet50", 32, 48)]
 )
 def test_the_network_is_its_layers_written_out(trunk: str, height: int, width: int) -> None:
-    network, image = calibrated_posfeat(trunk).backbone, colour_image(height, width, 2)
+    network, image = calibrated_posfeat(trunk).backbone, color_image(height, width, 2)
     expected = maps_by_hand(network.state_dict(), image)
     with torch.inference_mode():
         found = network(image)
@@ -159,7 +159,7 @@ def test_cell_i_lies_at_pixel_4i() -> None:
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             module.weight.data = module.weight.data + module.weight.data.flip(-1)
-    image = colour_image(32, 16 * 4 + 1).double()
+    image = color_image(32, 16 * 4 + 1).double()
     with torch.inference_mode():
         maps = [network.layer3(network.layer2(network.layer1(network.stem(x)))) for x in (image, image.flip(-1))]
         small = [network.stem(x) for x in (image, image.flip(-1))]
@@ -178,7 +178,7 @@ def test_reach_is_the_receptive_field(bottleneck: bool, stride: int, reach: int)
     assert (12 - rows.min(), rows.max() - 12) == (reach, reach)
 
 
-def test_imagenet_colours() -> None:
+def test_imagenet_colors() -> None:
     grey = normalize_imagenet(torch.tensor([0.485, 0.456, 0.406])[None, :, None, None])
     torch.testing.assert_close(grey, torch.zeros(1, 3, 1, 1))
     step = normalize_imagenet(torch.tensor([0.485 + 0.229, 0.456 - 0.224, 0.406 + 0.45])[None, :, None, None])

@@ -1,4 +1,4 @@
-"""The light form of both networks: strips, coordinates, curvature, cost."""
+"""The light form of both networks: tiles, coordinates, curvature, cost."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from posfeat_hloc.networks.posfeat import PoSFeat
 from posfeat_hloc.networks.small import SmallHead, SmallUNet, enlarge, log_curvatures, standardise
 from posfeat_hloc.networks.tiled_inference import describe, score
 from posfeat_hloc.weights.loading import load_posfeat, save_posfeat
-from tests.networks.test_resunet import calibrated_posfeat, colour_image
+from tests.networks.test_resunet import calibrated_posfeat, color_image
 
 
 def calibrated() -> PoSFeat:
@@ -25,7 +25,7 @@ def calibrated() -> PoSFeat:
 
 @pytest.mark.parametrize("memory", [1, 20 << 20])
 def test_strips_give_the_map_and_the_scores_of_the_whole(memory: int) -> None:
-    network, image = calibrated(), colour_image(672, 48, 1)
+    network, image = calibrated(), color_image(672, 48, 1)
     with torch.inference_mode():
         maps = network.backbone(image)
         scores = network.localheader(maps.local_map, maps.local_map_small, image)[0]
@@ -40,7 +40,7 @@ def test_cells_lie_where_the_consistent_convention_says() -> None:
     """Pictures that are shifted by 16 pixels have maps that are shifted by 4 cells, away from the borders."""
     network = calibrated().backbone
     assert isinstance(network, SmallUNet)
-    grey = standardise(colour_image(432, 48 + 400))
+    grey = standardise(color_image(432, 48 + 400))
     with torch.inference_mode():
         whole, cut = network.maps(grey), network.maps(grey[:, :, 16:, 16:])
     for a, b in zip(whole[:2], cut[:2], strict=True):
@@ -93,7 +93,7 @@ def test_flat_pictures_and_edges_have_no_curvature() -> None:
 
 
 def test_exposure_does_not_change_the_descriptors() -> None:
-    image = colour_image(64, 80)
+    image = color_image(64, 80)
     with torch.inference_mode():
         bright, dark = (calibrated().backbone(x).local_map for x in (image, 0.4 * image + 0.1))
     assert nn.functional.cosine_similarity(bright, dark, dim=1).min() > 0.999

@@ -15,15 +15,15 @@ def joined(tiles: list[Tile], height: int, width: int) -> Tensor:
     return result
 
 
-@pytest.mark.parametrize(("height", "width", "strip"), [(16, 16, 16), (48, 80, 16), (64, 36, 40)])
-def test_both_ways_agree(height: int, width: int, strip: int) -> None:
+@pytest.mark.parametrize(("height", "width", "tile"), [(16, 16, 16), (48, 80, 16), (64, 36, 40)])
+def test_both_ways_agree(height: int, width: int, tile: int) -> None:
     torch.manual_seed(height)
     head = KeypointHead().eval()
     x, image = torch.randn(1, 192, height // 4, width // 4), torch.rand(1, 3, height, width)
     normalisation = torch.randn(1, 64, 1, 1), torch.rand(1, 64, 1, 1) + 0.5
     with torch.inference_mode():
-        direct = joined(list(_Direct(head, x, image, normalisation, strip)), height, width)
-        ours = joined(list(_BeforeStretching(head, x, _ImagePart(head, image, *normalisation), strip)), height, width)
+        direct = joined(list(_Direct(head, x, image, normalisation, tile)), height, width)
+        ours = joined(list(_BeforeStretching(head, x, _ImagePart(head, image, *normalisation), tile)), height, width)
     torch.testing.assert_close(ours, direct, rtol=1e-4, atol=2e-5)
 
 

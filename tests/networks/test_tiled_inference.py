@@ -13,20 +13,20 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from posfeat_hloc.networks import fused_upsample_conv
-from posfeat_hloc.networks.fused_upsample_conv import stretched_rows
+from posfeat_hloc.networks.fused_upsample_conv import upsampled_rows
 from posfeat_hloc.networks.posfeat import PoSFeat
 from posfeat_hloc.networks.resunet import ResUNet
 from posfeat_hloc.networks.tiled_inference import describe, score
-from posfeat_hloc.networks.tiles import in_strips, moments
-from tests.networks.test_resunet import calibrated_posfeat, colour_image
+from posfeat_hloc.networks.tiles import in_tiles, moments
+from tests.networks.test_resunet import calibrated_posfeat, color_image
 
-NARROW = 1  # byte: strips are as narrow as they get, eight rows
+NARROW = 1  # byte: tiles are as narrow as they get, eight rows
 WIDE = 1 << 40
 
 
 @pytest.mark.parametrize(("trunk", "height"), [("resnet18", 112), ("resnet50", 96), ("resnet34", 64)])
 def test_strips_give_the_map_and_the_scores_of_the_whole(trunk: str, height: int) -> None:
-    network, image = calibrated_posfeat(trunk), colour_image(height, 32, 1)
+    network, image = calibrated_posfeat(trunk), color_image(height, 32, 1)
     with torch.inference_mode():
         maps = network.backbone(image)
         scores = network.localheader(maps.local_map, maps.local_map_small, image)[0]
@@ -51,7 +51,7 @@ def test_rows_of_the_stretched_map(align_corners: bool, h: int, w: int, factor: 
     high = data.draw(st.integers(low + 1, h * factor))
     x = torch.randn(1, 3, h, w)
     whole = F.interpolate(x, size=(h * factor, w * factor), mode="bilinear", align_corners=align_corners)
-    found = stretched_rows(x, low, high, (h * factor, w * factor), align_corners)
+    found = upsampled_rows(x, low, high, (h * factor, w * factor), align_corners)
     torch.testing.assert_close(found, whole[:, :, low:high], rtol=1e-4, atol=1e-5)
 
 
@@ -61,7 +61,7 @@ def test_a_strip_sees_what_it_depends_on(height: int, rows: int, step: int, extr
     x, kernel = torch.randn(1, 1, height * step, 3), torch.randn(1, 1, 5, 1)
     halo = -(-2 // step) * step + extra * step
     whole = F.conv2d(x, kernel, stride=(step, 1), padding=(2, 0))
-    found = in_strips(
+    found = in_tiles(
         lambda a, b: F.conv2d(x[:, :, a:b], kernel, stride=(step, 1), padding=(2, 0)), height, rows, halo, step
     )
     torch.testing.assert_close(found, whole)
@@ -100,19 +100,19 @@ class PeakBytes(TorchDispatchMode):
 
 
 def test_memory_is_that_of_the_maps_and_one_strip(monkeypatch: pytest.MonkeyPatch) -> None:
-    """110 bytes a pixel and the strip: 2.7 GB for 5472 x 3648 pixels in strips of 512 MiB."""
+    """110 bytes a pixel and the tile: 2.7 GB for 5472 x 3648 pixels in tiles of 512 MiB."""
     monkeypatch.setattr(fused_upsample_conv, "TILE", (32, 128))  # fewer steps
-    height, width, strip = 64, 2048, 64 << 20
+    height, width, tile = 64, 2048, 64 << 20
     with torch.device("meta"), torch.no_grad():
         network = PoSFeat("resnet50").eval()
-        with PeakBytes(network) as strips:
+        with PeakBytes(network) as tiles:
             image = torch.empty(1, 3, height, width)
-            maps = describe(network.backbone, image, strip)
-            describing, strips.peak = strips.peak, 0
-            score(network.localheader, *maps, image, strip)
+            maps = describe(network.backbone, image, tile)
+            describing, tiles.peak = tiles.peak, 0
+            score(network.localheader, *maps, image, tile)
         del maps
         with PeakBytes(network) as whole:
             network(torch.empty(1, 3, height, width))
     pixels = height * width
-    assert max(describing, strips.peak) < 110 * pixels + strip
+    assert max(describing, tiles.peak) < 110 * pixels + tile
     assert whole.peak > 1000 * pixels

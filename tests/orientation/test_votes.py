@@ -96,8 +96,8 @@ def test_places_are_those_of_the_picture_as_it_was_shown() -> None:
 def test_foreshortened_ground_from_its_other_side_is_no_turned_picture() -> None:
     rng = np.random.default_rng(3)
     points = rng.uniform(0, 400, size=(60, 2))
-    stretched = points @ np.array([[-1.0, 0.0], [0.0, -0.4]])
-    assert shear(points, stretched) == pytest.approx(2.5)
+    upsampled = points @ np.array([[-1.0, 0.0], [0.0, -0.4]])
+    assert shear(points, upsampled) == pytest.approx(2.5)
     assert shear(points, points @ clockwise(90) * 3) == pytest.approx(1)
     assert shear(points, points * [1, -1]) == np.inf
     first, second = seen_twice(rng, 120, 180.0, 1.0)

@@ -140,7 +140,7 @@ def test_results_of_other_photographs_are_never_replaced(tmp_path: Path, monkeyp
     assert run(Path("a/images"), None) == 0
 
 
-def test_webp_gives_the_colours_and_the_camera_of_jpeg(tmp_path: Path) -> None:
+def test_webp_gives_the_colors_and_the_camera_of_jpeg(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x010F], exif[0x0110] = "Maker", "Phone"
     exif.get_ifd(0x8769)[0xA405] = 38
@@ -155,9 +155,9 @@ def test_webp_gives_the_colours_and_the_camera_of_jpeg(tmp_path: Path) -> None:
     models = [read_model(tmp_path / f"out_{ending}/sparse/0") for ending in ("jpg", "webp")]
     for model in models:
         assert len(model.cameras) == 1  # one device, one focal length
-        colours = np.array([point.color for point in model.points3D.values()], float)
-        assert colours[:, 0].mean() > 60  # black, where COLMAP cannot decode
-        assert np.abs(colours[:, 1] - colours[:, 0] / 2).mean() < 6
-        assert np.abs(colours[:, 2] - 40).mean() < 6
+        colors = np.array([point.color for point in model.points3D.values()], float)
+        assert colors[:, 0].mean() > 60  # black, where COLMAP cannot decode
+        assert np.abs(colors[:, 1] - colors[:, 0] / 2).mean() < 6
+        assert np.abs(colors[:, 2] - 40).mean() < 6
     focals = [next(iter(model.cameras.values())).focal_length for model in models]
     assert focals[0] == pytest.approx(focals[1], rel=0.01)

@@ -1,4 +1,4 @@
-"""The command, on rendered images: pictures have the colours that the numbers say."""
+"""The command, on rendered images: pictures have the colors that the numbers say."""
 
 import cv2
 import numpy as np
@@ -42,8 +42,8 @@ def test_saliency_has_six_panels_for_each_image(sequence, tmp_path):
     assert drawn.shape == (2 * (120 + 22), 6 * 160, 3)
     first = drawn[22:142, :160]
     np.testing.assert_array_equal(first, read(images[0]))
-    colours = drawn[22 + 20 : 142 - 25, 160 + 20 : 320 - 25]
-    assert len(np.unique(colours.reshape(-1, 3), axis=0)) > 50
+    colors = drawn[22 + 20 : 142 - 25, 160 + 20 : 320 - 25]
+    assert len(np.unique(colors.reshape(-1, 3), axis=0)) > 50
     assert (drawn[22:30, 160:320] == 255).all()  # the map does not reach the border
 
 

@@ -110,7 +110,7 @@ def test_one_camera_held_upright_and_on_its_side(scene: tuple[Path, dict[str, Vi
     assert rotation_error(tmp_path / "out", upright) < 0.3
 
 
-def test_grey_16_bit_and_colour_files_of_one_scene(scene: tuple[Path, dict[str, View]], tmp_path: Path) -> None:
+def test_grey_16_bit_and_color_files_of_one_scene(scene: tuple[Path, dict[str, View]], tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     photos.mkdir()
     for i, name in enumerate(scene[1]):

@@ -38,7 +38,7 @@ def test_each_option_can_be_set_to_what_it_is() -> None:
     [
         ("max_distance", "NAME one of .*detection.sides"),
         ("detection=1", "NAME one of"),
-        ("detection.colour=1", "NAME one of"),
+        ("detection.color=1", "NAME one of"),
         ("query_cell=8.5", "query_cell is 16"),
         ("query_cell=True", "query_cell is 16"),
         ("detection.sides=1", "sides is 'both'"),

@@ -3,7 +3,7 @@
 import numpy as np
 import pycolmap
 
-from posfeat_hloc.rendering.textured_planes import Facet
+from posfeat_hloc.rendering.textured_planes import TexturedPlane
 from posfeat_hloc.rendering.town_square import (
     as_night,
     photograph,
@@ -24,7 +24,7 @@ def test_a_spot_appears_where_the_camera_model_projects_it():
         x, y = np.meshgrid((np.arange(size) + 0.5) / size * 2 - 1, (np.arange(size) + 0.5) / size * 2 - 1)
         spot = 250 * np.exp(-((x - a) ** 2 + (y - b) ** 2) / (2 * 0.02**2))
         texture = np.repeat(spot.astype(np.uint8)[..., None], 3, axis=2)
-        wall = Facet(np.array([0, 0, 4.0]), np.array([2.0, 0, 0]), np.array([0, 1.6, 0]), texture)
+        wall = TexturedPlane(np.array([0, 0, 4.0]), np.array([2.0, 0, 0]), np.array([0, 1.6, 0]), texture)
         picture = photograph([wall], CAMERA, pose)[..., 0].astype(float)
         columns, rows = np.meshgrid(np.arange(200), np.arange(150))
         centroid = np.array([(columns * picture).sum(), (rows * picture).sum()]) / picture.sum()
@@ -32,14 +32,14 @@ def test_a_spot_appears_where_the_camera_model_projects_it():
         assert np.linalg.norm(centroid - projected) < 0.06
 
 
-def hidden(point, centre, facets, own):
-    """Whether another facet lies between; a ray against each parallelogram."""
+def hidden(point, centre, planes, own):
+    """Whether another plane lies between; a ray against each parallelogram."""
     ray = point - centre
-    for i, facet in enumerate(facets):
-        matrix = np.stack([facet.u, facet.v, -ray], axis=1)
+    for i, plane in enumerate(planes):
+        matrix = np.stack([plane.u, plane.v, -ray], axis=1)
         if i == own or abs(np.linalg.det(matrix)) < 1e-9:
             continue
-        a, b, t = np.linalg.solve(matrix, centre - facet.centre)
+        a, b, t = np.linalg.solve(matrix, centre - plane.centre)
         if abs(a) <= 1 and abs(b) <= 1 and 1e-6 < t < 1 - 1e-6:
             return True
     return False
@@ -47,18 +47,18 @@ def hidden(point, centre, facets, own):
 
 def test_visible_points_are_those_that_no_facet_hides():
     rng = np.random.default_rng(0)
-    facets = town_square(rng, texels=5)
-    points, owners = random_points(rng, facets, 300)
+    planes = town_square(rng, texels=5)
+    points, owners = random_points(rng, planes, 300)
     found, hides = [], 0
     for _ in range(3):
         pose = random_pose(rng)
-        seen, places = visible_points(facets, points, owners, CAMERA, pose)
+        seen, places = visible_points(planes, points, owners, CAMERA, pose)
         centre = pose.inverse().translation
         for i, point in enumerate(points):
             local = pose * point
             place = CAMERA.img_from_cam(local)
             inside = place is not None and 0 < place[0] < 200 and 0 < place[1] < 150
-            expected = inside and not hidden(point, centre, facets, owners[i])
+            expected = inside and not hidden(point, centre, planes, owners[i])
             hides += inside and not expected
             assert expected or not seen[i]
             found += [seen[i]] if expected else []
@@ -71,11 +71,11 @@ def test_visible_points_are_those_that_no_facet_hides():
 
 def test_points_lie_on_their_facets():
     rng = np.random.default_rng(1)
-    facets = town_square(rng, texels=5)
-    points, owners = random_points(rng, facets, 200)
+    planes = town_square(rng, texels=5)
+    points, owners = random_points(rng, planes, 200)
     for point, owner in zip(points, owners, strict=True):
-        facet = facets[owner]
-        solution, residual, *_ = np.linalg.lstsq(np.stack([facet.u, facet.v], axis=1), point - facet.centre, rcond=None)
+        plane = planes[owner]
+        solution, residual, *_ = np.linalg.lstsq(np.stack([plane.u, plane.v], axis=1), point - plane.centre, rcond=None)
         assert np.abs(solution).max() <= 1
         assert residual.sum() < 1e-18
 
@@ -83,9 +83,9 @@ def test_points_lie_on_their_facets():
 def test_photographs_become_textures():
     red = np.zeros((50, 80, 3), np.uint8)
     red[..., 0] = 200
-    facets = town_square(np.random.default_rng(0), [red], texels=5)
-    assert all((facet.texture == (200, 0, 0)).all() for facet in facets)
-    picture = photograph(facets, CAMERA, random_pose(np.random.default_rng(3)))
+    planes = town_square(np.random.default_rng(0), [red], texels=5)
+    assert all((plane.texture == (200, 0, 0)).all() for plane in planes)
+    picture = photograph(planes, CAMERA, random_pose(np.random.default_rng(3)))
     assert np.median(picture[..., 0]) == 200
     assert picture[..., 1:].max() == 0
 

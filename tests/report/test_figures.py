@@ -36,7 +36,7 @@ def test_pixel_centres_stay_pixel_centres():
     np.testing.assert_allclose(small.places(np.array([[0.5, 0.5], [2.5, 4.5]])), [[0, 0], [1, 2]])
 
 
-def test_keypoints_have_the_colour_of_their_fate():
+def test_keypoints_have_the_color_of_their_fate():
     keypoints = np.array([[20.5, 20.5], [60.5, 40.5]])
     picture = with_keypoints(blank(), keypoints, np.array([True, False]), 10)
     assert tuple(picture[10, 10]) == USED

@@ -1,13 +1,13 @@
 import pytest
 
-from posfeat_hloc.runtime.resume import Made
+from posfeat_hloc.runtime.resume import CacheKey
 
 
 def make(path, inputs):
-    with Made(path, inputs) as made:
-        if not made.already:
+    with CacheKey(path, inputs) as made:
+        if not made.is_valid:
             path.write_text(str(inputs))
-    return made.already
+    return made.is_valid
 
 
 def test_a_file_is_made_once_for_the_same_inputs(tmp_path):
@@ -21,7 +21,7 @@ def test_a_file_is_made_once_for_the_same_inputs(tmp_path):
 def test_what_failed_is_made_again(tmp_path):
     path = tmp_path / "a.txt"
     make(path, 1)
-    with pytest.raises(IsADirectoryError), Made(path, 2):
+    with pytest.raises(IsADirectoryError), CacheKey(path, 2):
         path.parent.write_text("the disk is full")
-    assert not Made(path, 2).already
-    assert not Made(path, 1).already  # what it was made from before is not there any more
+    assert not CacheKey(path, 2).is_valid
+    assert not CacheKey(path, 1).is_valid  # what it was made from before is not there any more

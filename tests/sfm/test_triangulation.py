@@ -191,13 +191,13 @@ def test_only_true_matches_pass_the_known_poses(scene):
             np.testing.assert_allclose(found.cam2_from_cam1.matrix(), relative.matrix(), atol=1e-12)
 
 
-def test_a_model_in_text_gives_coloured_points(own_scene):
+def test_a_model_in_text_gives_colored_points(own_scene):
     for name in NAMES:
         (own_scene.folder / name).parent.mkdir(exist_ok=True)
         cv2.imwrite(str(own_scene.folder / name), np.full((HEIGHT, WIDTH, 3), (30, 20, 10), np.uint8)[..., ::-1])
     assert own_scene.run().points > POINTS * 0.95
-    colours = np.array([point.color for point in read_model(own_scene.folder / "out").points3D.values()])
-    np.testing.assert_allclose(colours, np.broadcast_to([30, 20, 10], colours.shape), atol=2)
+    colors = np.array([point.color for point in read_model(own_scene.folder / "out").points3D.values()])
+    np.testing.assert_allclose(colors, np.broadcast_to([30, 20, 10], colors.shape), atol=2)
 
 
 def test_an_earlier_output_is_replaced_only_by_a_finished_one(own_scene):

@@ -1,4 +1,4 @@
-"""Colour changes against closed forms and a slow loop in the standard library's colour system."""
+"""Color changes against closed forms and a slow loop in the standard library's color system."""
 
 import colorsys
 
@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from posfeat_hloc.errors import ConfigurationError
-from posfeat_hloc.training import color_jitter
+from posfeat_hloc.training import color_jitter as jitter_module
 from posfeat_hloc.training.color_jitter import (
     adjust_brightness,
     adjust_contrast,
     adjust_hue,
     adjust_saturation,
-    colour_jitter,
+    color_jitter,
 )
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (12, 17, 3), dtype=np.uint8)
@@ -35,7 +35,7 @@ def test_closed_forms(factor: float) -> None:
 
 
 @pytest.mark.parametrize("shift", [-0.4, -0.1, 0.0, 0.25, 0.5])
-def test_hue_turns_the_colour_circle(shift: float) -> None:
+def test_hue_turns_the_color_circle(shift: float) -> None:
     expected = np.zeros(PICTURE.shape)
     for place in np.ndindex(PICTURE.shape[:2]):
         h, s, v = colorsys.rgb_to_hsv(*(PICTURE[place] / 255))
@@ -56,11 +56,11 @@ def test_the_strengths_bound_the_factors(monkeypatch: pytest.MonkeyPatch) -> Non
             current.append(name)
             return image
 
-        monkeypatch.setattr(color_jitter, name, change)
+        monkeypatch.setattr(jitter_module, name, change)
     rng = np.random.default_rng(0)
     for _ in range(400):
         current.clear()
-        colour_jitter(PICTURE, rng, brightness=1, contrast=0.2, saturation=1.5, hue=0.4)
+        color_jitter(PICTURE, rng, brightness=1, contrast=0.2, saturation=1.5, hue=0.4)
         order.add(tuple(current))
     assert len(order) == 24
     limits = {"brightness": (0, 2), "contrast": (0.8, 1.2), "saturation": (0, 2.5), "hue": (-0.4, 0.4)}
@@ -72,21 +72,21 @@ def test_the_strengths_bound_the_factors(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_the_generator_decides_and_the_picture_is_kept() -> None:
     before = PICTURE.copy()
-    a, b = (colour_jitter(PICTURE, np.random.default_rng(3)) for _ in range(2))
+    a, b = (color_jitter(PICTURE, np.random.default_rng(3)) for _ in range(2))
     np.testing.assert_array_equal(a, b)
     np.testing.assert_array_equal(PICTURE, before)
-    assert (colour_jitter(PICTURE, np.random.default_rng(4)) != a).any()
-    np.testing.assert_array_equal(colour_jitter(PICTURE, np.random.default_rng(3), 0, 0, 0, 0), PICTURE)
+    assert (color_jitter(PICTURE, np.random.default_rng(4)) != a).any()
+    np.testing.assert_array_equal(color_jitter(PICTURE, np.random.default_rng(3), 0, 0, 0, 0), PICTURE)
 
 
 def test_as_many_numbers_are_drawn_whatever_the_strengths() -> None:
     rngs = [np.random.default_rng(1) for _ in range(2)]
-    colour_jitter(PICTURE, rngs[0])
-    colour_jitter(PICTURE, rngs[1], 0, 0, 0, 0)
+    color_jitter(PICTURE, rngs[0])
+    color_jitter(PICTURE, rngs[1], 0, 0, 0, 0)
     assert rngs[0].random() == rngs[1].random()
 
 
 @pytest.mark.parametrize("strengths", [(-0.1, 0, 0, 0), (0, 0, 0, 0.6), (0, 0, 0, -0.1)])
 def test_impossible_strengths(strengths: tuple[float, float, float, float]) -> None:
     with pytest.raises(ConfigurationError, match="must not be negative"):
-        colour_jitter(PICTURE, np.random.default_rng(0), *strengths)
+        color_jitter(PICTURE, np.random.default_rng(0), *strengths)

@@ -5,35 +5,35 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from posfeat_hloc.training.distillation import Answers, Teacher, distillation_loss
+from posfeat_hloc.training.distillation import Teacher, TeacherOutputs, distillation_loss
 from posfeat_hloc.weights.loading import load_posfeat
 from tests.training.scenes import network, teacher
 
 
-def answers(seed: int, convention: str, batch: int = 2) -> Answers:
+def answers(seed: int, convention: str, batch: int = 2) -> TeacherOutputs:
     """Random answers for images of 48 x 32 pixels."""
     generator = torch.Generator().manual_seed(seed)
     local_map = torch.randn(batch, 8, 8, 12, generator=generator)
-    return Answers(local_map, torch.rand(batch, 32, 48, generator=generator), convention)
+    return TeacherOutputs(local_map, torch.rand(batch, 32, 48, generator=generator), convention)
 
 
 @pytest.mark.parametrize("convention", ["published", "consistent"])
 def test_who_answers_alike_has_no_loss(convention: str) -> None:
     teacher = answers(0, convention)
-    descriptors, scores = distillation_loss(Answers(3 * teacher.local_map, teacher.scores, convention), teacher)
+    descriptors, scores = distillation_loss(TeacherOutputs(3 * teacher.local_map, teacher.scores, convention), teacher)
     assert float(descriptors) == pytest.approx(0, abs=1e-5)  # lengths of descriptors do not matter
     assert float(scores) == 0
 
 
 def test_the_opposite_costs_two() -> None:
     teacher = answers(0, "consistent")
-    descriptors, _ = distillation_loss(Answers(-teacher.local_map, teacher.scores, "consistent"), teacher)
+    descriptors, _ = distillation_loss(TeacherOutputs(-teacher.local_map, teacher.scores, "consistent"), teacher)
     assert float(descriptors) == pytest.approx(2)
 
 
 def test_scores_may_be_of_the_first_images_only() -> None:
     student, told = answers(1, "consistent", 3), answers(0, "consistent", 3)
-    few = (Answers(a.local_map, a.scores[:1], "consistent") for a in (student, told))
+    few = (TeacherOutputs(a.local_map, a.scores[:1], "consistent") for a in (student, told))
     _, scores = distillation_loss(*few)
     assert float(scores) == pytest.approx(float(((student.scores[0] - told.scores[0]) ** 2).mean()))
 
@@ -76,7 +76,9 @@ def test_a_student_comes_nearer_to_its_teacher() -> None:
     for _ in range(12):
         maps = student.backbone(images)
         scores = student.localheader(maps.local_map.detach(), maps.local_map_small.detach(), images)
-        descriptors, detection = distillation_loss(Answers(maps.local_map, scores, "consistent"), told(images, 2))
+        descriptors, detection = distillation_loss(
+            TeacherOutputs(maps.local_map, scores, "consistent"), told(images, 2)
+        )
         optimizer.zero_grad()
         (descriptors + detection).backward()
         optimizer.step()

@@ -44,7 +44,7 @@ def test_workers_draw_what_one_process_draws(source: RandomMix[PosedPair]) -> No
 
 
 def test_two_processes_share_the_pairs_of_one(source: RandomMix[PosedPair]) -> None:
-    dataset = PosedDataset(source, seed=0, colour=0)
+    dataset = PosedDataset(source, seed=0, color=0)
     one = next(batches(dataset, 0, 1, 4))
     halves = [next(batches(dataset, 0, 1, 2, rank=rank, ranks=2)) for rank in (0, 1)]
     assert torch.equal(one.images0, torch.cat([half.images0 for half in halves]))
@@ -52,7 +52,7 @@ def test_two_processes_share_the_pairs_of_one(source: RandomMix[PosedPair]) -> N
 
 def test_images_geometry_and_points_belong_together(source: RandomMix[PosedPair]) -> None:
     pair = source.sample(np.random.default_rng([0, 5]))
-    batch = PosedDataset(source, seed=0, colour=0, points=200).draw(5)
+    batch = PosedDataset(source, seed=0, color=0, points=200).draw(5)
     assert batch.images0.shape == (1, 3, SIZE[1], SIZE[0])
     assert batch.images0[0, 1, 7, 30] == pair.image0[7, 30, 1]
     np.testing.assert_allclose(batch.fundamental[0], fundamental_matrix(pair.K0, pair.K1, pair.R, pair.t), rtol=1e-5)
@@ -63,16 +63,16 @@ def test_images_geometry_and_points_belong_together(source: RandomMix[PosedPair]
     assert distances.max() < 0.01
 
 
-def test_colours_change_each_image_by_itself(source: RandomMix[PosedPair]) -> None:
-    plain, jittered = (PosedDataset(source, seed=0, colour=colour).draw(2) for colour in (0.0, 1.0))
+def test_colors_change_each_image_by_itself(source: RandomMix[PosedPair]) -> None:
+    plain, jittered = (PosedDataset(source, seed=0, color=color).draw(2) for color in (0.0, 1.0))
     assert torch.equal(plain.fundamental, jittered.fundamental)
     assert not torch.equal(plain.images0, jittered.images0)
     assert not torch.equal(plain.images1, jittered.images1)
 
 
 def test_light_changes_each_image_and_nothing_else(source: RandomMix[PosedPair]) -> None:
-    plain, changed = (PosedDataset(source, seed=0, colour=0.0, light=light).draw(2) for light in (0.0, 1.0))
-    again = PosedDataset(source, seed=0, colour=0.0, light=1.0).draw(2)
+    plain, changed = (PosedDataset(source, seed=0, color=0.0, light=light).draw(2) for light in (0.0, 1.0))
+    again = PosedDataset(source, seed=0, color=0.0, light=1.0).draw(2)
     assert torch.equal(plain.fundamental, changed.fundamental)
     assert torch.equal(changed.images0, again.images0)
     assert not torch.equal(plain.images0, changed.images0)

@@ -90,7 +90,7 @@ def test_other_options_are_not_mixed(source: RandomMix[PosedPair], held_out: lis
         ({"steps": 0}, "steps 0"),
         ({"batch": -1, "accumulate": 0}, "batch -1, accumulate 0"),
         ({"learning_rate": float("nan")}, "learning_rate nan"),
-        ({"colour": 2.0}, "colour"),
+        ({"color": 2.0}, "color"),
         ({"seed": -1}, "seed"),
         ({"light": 1.5}, "light"),
         ({"loss": LossOptions(detection=DetectionOptions(threshold=0))}, "right_within 0"),
@@ -253,7 +253,7 @@ def test_training_teaches_matching(source: RandomMix[PosedPair], tmp_path: Path)
             return fixed
 
     options = replace(
-        OPTIONS, stage="warmup", optimizer="adam", learning_rate=2e-3, steps=12, validate_every=12, colour=0.0
+        OPTIONS, stage="warmup", optimizer="adam", learning_rate=2e-3, steps=12, validate_every=12, color=0.0
     )
     trainer = PoSFeatTrainer(options, RandomMix([(1.0, Always())]), [fixed], tmp_path)
     trainer.run(progress=False)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from posfeat_hloc.errors import ConfigurationError, DataError
 from posfeat_hloc.geometry.rotations import rotation_angle
-from posfeat_hloc.rendering.textured_planes import Camera, Facet, rasterise, render
+from posfeat_hloc.rendering.textured_planes import Camera, TexturedPlane, rasterise, render
 from posfeat_hloc.training.posed_pairs import PosedPair
 from posfeat_hloc.training.synthetic_planes import PlanesOptions, PlanesSource, overlap, random_cameras, random_scene
 from tests.rendering import texture
@@ -36,15 +36,15 @@ def pairs(folder: Path) -> list[PosedPair]:
     return found[:6]
 
 
-def trace(facets: list[Facet], camera: Camera, x: int, y: int) -> tuple[int, float]:
-    """The nearest facet on the ray of one pixel and its depth, facet by facet."""
+def trace(planes: list[TexturedPlane], camera: Camera, x: int, y: int) -> tuple[int, float]:
+    """The nearest plane on the ray of one pixel and its depth, plane by plane."""
     ray = camera.R.T @ np.linalg.inv(camera.K) @ [x, y, 1]
     centre = -camera.R.T @ camera.t
     best = 255, 0.0
-    for i, facet in enumerate(facets):
-        # centre + depth * ray = facet.centre + a u + b v
-        depth, a, b = np.linalg.solve(np.stack([ray, -facet.u, -facet.v], axis=1), facet.centre - centre)
-        hit = depth > 0 and (not facet.bounded or max(abs(a), abs(b)) <= 1)
+    for i, plane in enumerate(planes):
+        # centre + depth * ray = plane.centre + a u + b v
+        depth, a, b = np.linalg.solve(np.stack([ray, -plane.u, -plane.v], axis=1), plane.centre - centre)
+        hit = depth > 0 and (not plane.bounded or max(abs(a), abs(b)) <= 1)
         if hit and (best[0] == 255 or depth < best[1]):
             best = i, depth
     return best
@@ -56,11 +56,11 @@ def test_depth_and_occlusion_are_those_of_traced_rays(folder: Path) -> None:
     for seed in range(4):
         rng = np.random.default_rng(seed)
         cameras = random_cameras(rng, OPTIONS)
-        facets = random_scene(rng, source.photographs, cameras[0], OPTIONS)
+        planes = random_scene(rng, source.photographs, cameras[0], OPTIONS)
         for camera in cameras:
-            depth, labels = rasterise(facets, camera)
+            depth, labels = rasterise(planes, camera)
             for x, y in rng.integers(0, [160, 120], (60, 2)).tolist():
-                expected = trace(facets, camera, x, y)
+                expected = trace(planes, camera, x, y)
                 assert labels[y, x] == expected[0]
                 assert depth[y, x] == pytest.approx(expected[1], rel=1e-4)
                 several.add(expected[0])
@@ -71,10 +71,12 @@ def test_facets_behind_the_camera_and_edge_on_are_not_seen() -> None:
     photo = np.full((20, 20, 3), 200, np.uint8)
     camera = Camera(np.array([[50.0, 0, 31.5], [0, 50, 23.5], [0, 0, 1]]), np.eye(3), np.zeros(3), (64, 48))
     x, y, z = np.eye(3)
-    behind, edge_on = Facet(-2 * z, x, y, photo), Facet(2 * z, x, z, photo)
+    behind, edge_on = TexturedPlane(-2 * z, x, y, photo), TexturedPlane(2 * z, x, z, photo)
     assert not rasterise([behind, edge_on], camera)[0].any()
     assert not render([behind, edge_on], camera).any()
-    through = Facet(np.array([0, 0.5, 0]), x, 3 * z, photo)  # a floor that reaches from behind the camera to before it
+    through = TexturedPlane(
+        np.array([0, 0.5, 0]), x, 3 * z, photo
+    )  # a floor that reaches from behind the camera to before it
     depth, labels = rasterise([through], camera)
     assert depth[40, 32] == pytest.approx(0.5 * 50 / (40 - 23.5), rel=1e-4)
     assert (labels[:24] == 255).all()
@@ -85,8 +87,8 @@ def test_a_facet_shows_its_texture_upright_and_in_place() -> None:
     photo[:20, :30], photo[20:, 30:] = 255, 100
     K = np.array([[60.0, 0, 30], [0, 60, 20], [0, 0, 1]])
     camera = Camera(K, np.eye(3), np.zeros(3), (61, 41))
-    facet = Facet(np.array([0, 0, 1.0]), np.array([0.5, 0, 0]), np.array([0, 1 / 3, 0]), photo)
-    picture = render([facet], camera)[..., 0]  # one texture pixel a pixel, half a pixel aside
+    plane = TexturedPlane(np.array([0, 0, 1.0]), np.array([0.5, 0, 0]), np.array([0, 1 / 3, 0]), photo)
+    picture = render([plane], camera)[..., 0]  # one texture pixel a pixel, half a pixel aside
     assert picture[10, 15] == 255
     assert picture[30, 45] == 100
     assert picture[10, 45] == picture[30, 15] == 0
@@ -113,11 +115,11 @@ def test_pictures_of_both_views_agree_where_both_see_a_point(pairs: list[PosedPa
 def test_occluded_points_are_flagged() -> None:
     wall, board = np.full((50, 50, 3), 60, np.uint8), np.full((50, 50, 3), 200, np.uint8)
     x, y, z = np.eye(3)
-    facets = [Facet(4 * z, 4 * x, 4 * y, wall, bounded=False), Facet(2 * z, 0.5 * x, 0.5 * y, board)]
+    planes = [TexturedPlane(4 * z, 4 * x, 4 * y, wall, bounded=False), TexturedPlane(2 * z, 0.5 * x, 0.5 * y, board)]
     K = np.array([[80.0, 0, 63.5], [0, 80, 47.5], [0, 0, 1]])
     t = np.array([-1.0, 0, 0])
     cameras = [Camera(K, np.eye(3), shift, (128, 96)) for shift in (np.zeros(3), t)]
-    images, depths = [render(facets, c) for c in cameras], [rasterise(facets, c)[0] for c in cameras]
+    images, depths = [render(planes, c) for c in cameras], [rasterise(planes, c)[0] for c in cameras]
     pair = PosedPair(images[0], images[1], K, K, np.eye(3), t, depths[0], depths[1])
     # the board covers columns 43.5 to 83.5 of view 0 and 3.5 to 43.5 of view 1; the wall moves 20 columns, the board 40
     points1, seen = pair.transfer(np.array([[63.0, 47], [100, 47], [35, 47], [10, 47]]))
@@ -196,11 +198,11 @@ def test_impossible_options(values: dict, message: str) -> None:
 
 def test_more_objects_than_one_can_be_seen_from_a_turned_camera() -> None:
     photo = np.full((32, 32, 3), 90, np.uint8)
-    facet = Facet(np.array([0, 0, 3.0]), np.array([1.0, 0, 0]), np.array([0, 1.0, 0]), photo)
+    plane = TexturedPlane(np.array([0, 0, 3.0]), np.array([1.0, 0, 0]), np.array([0, 1.0, 0]), photo)
     K = np.array([[100.0, 0, 49.5], [0, 100, 49.5], [0, 0, 1]])
     R = turn(0, 0, 90)
     camera = Camera(K, R, np.zeros(3), (100, 100))
-    coarse = rasterise([facet], camera.resized((50, 50)))[0]
-    fine = rasterise([facet], camera)[0]
+    coarse = rasterise([plane], camera.resized((50, 50)))[0]
+    fine = rasterise([plane], camera)[0]
     assert (fine > 0).mean() == pytest.approx((200 / 3 / 100) ** 2, abs=0.03)
     assert (coarse > 0).mean() == pytest.approx((fine > 0).mean(), abs=0.03)

@@ -94,17 +94,17 @@ def test_light_changes_values_and_keeps_structure(strength: float) -> None:
     assert min(correlations) > 0.4
 
 
-def test_colours_change_like_grey() -> None:
+def test_colors_change_like_grey() -> None:
     """All channels alike: a grey picture in three channels stays grey, but for noise and JPEG."""
     grey = photograph(64, 64, seed=2)
-    colour = np.repeat(grey[..., None], 3, axis=2)
+    color = np.repeat(grey[..., None], 3, axis=2)
     for seed in range(20):
-        changed = change_light(colour, np.random.default_rng(seed), 0.7)
-        assert changed.shape == colour.shape
+        changed = change_light(color, np.random.default_rng(seed), 0.7)
+        assert changed.shape == color.shape
         assert changed.dtype == np.uint8
         spread = changed.max(axis=2).astype(int) - changed.min(axis=2)
         assert np.median(spread) < 25
-    tinted = colour.copy()
+    tinted = color.copy()
     tinted[..., 0] //= 4
     changed = change_light(tinted, np.random.default_rng(3), 0.7)
     assert changed[..., 0].mean() < 0.8 * changed[..., 2].mean()

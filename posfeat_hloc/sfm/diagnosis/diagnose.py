@@ -15,7 +15,7 @@ from posfeat_hloc.errors import Option
 from posfeat_hloc.sfm.diagnosis.causes import Doctor
 from posfeat_hloc.sfm.diagnosis.image_checks import Pictures
 from posfeat_hloc.sfm.diagnosis.reasons import Reason
-from posfeat_hloc.sfm.diagnosis.remedies import advise
+from posfeat_hloc.sfm.diagnosis.remedies import remedies_for
 from posfeat_hloc.sfm.match_graph import MatchGraph
 from posfeat_hloc.sfm.reconstruction import read_model
 
@@ -110,7 +110,7 @@ def _grouped(reasons: Mapping[str, Reason], command: Mapping[str, Any], one_size
     ranked = sorted(images.items(), key=lambda item: -len(item[1]))
     causes = []
     for cause, names in ranked:
-        advice = advise(cause, command, _joint([reasons[name].remedies for name in names]), one_size)
+        advice = remedies_for(cause, command, _joint([reasons[name].remedies for name in names]), one_size)
         options = tuple((remedy.name, remedy.value) for remedy in advice.options)
         causes.append(Cause(cause, tuple(names), str(advice), options))
     return causes

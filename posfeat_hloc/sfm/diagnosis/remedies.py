@@ -11,7 +11,7 @@ from posfeat_hloc.errors import Option
 
 
 @dataclass(frozen=True)
-class Advice:
+class Remedies:
     """What to try against a cause.
 
     Attributes:
@@ -36,30 +36,32 @@ _ALL = Option("pairs", "exhaustive")
 _SHOWN = 2
 
 _STANDARD = {
-    "mask": Advice((), "masks are white where keypoints may lie and black elsewhere: mend this one, or remove it"),
-    "blank picture": Advice((), "leave it out, or take it again: it shows next to nothing"),
-    "too few keypoints": Advice(_STRONG, "leave out blurred or dark photographs, or take them again"),
-    "different scale": Advice((), "photographs of one size, or from distances in between, match best"),
-    "no verified pair": Advice(
+    "mask": Remedies((), "masks are white where keypoints may lie and black elsewhere: mend this one, or remove it"),
+    "blank picture": Remedies((), "leave it out, or take it again: it shows next to nothing"),
+    "too few keypoints": Remedies(_STRONG, "leave out blurred or dark photographs, or take them again"),
+    "different scale": Remedies((), "photographs of one size, or from distances in between, match best"),
+    "no verified pair": Remedies(
         (_ALL, *_STRONG), "take photographs between this view and the others: neighbours should share half"
     ),
-    "disconnected component": Advice((_ALL, *_STRONG), "take photographs that overlap with both parts"),
-    "same picture": Advice((), "leave out copies; photographs from one spot give no depth, so move between them"),
-    "pure rotation": Advice((_ALL,), "take photographs from other places: turning on the spot gives no depth"),
-    "wrong focal length": Advice((Option("camera", "single", "if one camera with one zoom took them all"),)),
-    "repeated structure": Advice(
+    "disconnected component": Remedies((_ALL, *_STRONG), "take photographs that overlap with both parts"),
+    "same picture": Remedies((), "leave out copies; photographs from one spot give no depth, so move between them"),
+    "pure rotation": Remedies((_ALL,), "take photographs from other places: turning on the spot gives no depth"),
+    "wrong focal length": Remedies((Option("camera", "single", "if one camera with one zoom took them all"),)),
+    "repeated structure": Remedies(
         (Option("pairs", "sequential", "if the names are in the order of exposure"), Option("matcher", "NN-ratio")),
         "photographs with surroundings tell copies apart; {pairs} names the pairs that really overlap",
     ),
-    "too few matches": Advice(_STRONG, "take photographs between this view and the others"),
-    "unclear": Advice((Option("mapper", "global"), *_STRONG), "look at its pairs in the report"),
+    "too few matches": Remedies(_STRONG, "take photographs between this view and the others"),
+    "unclear": Remedies((Option("mapper", "global"), *_STRONG), "look at its pairs in the report"),
 }  # fmt: skip
 
 CAUSES = tuple(_STANDARD)
 """Why an image may stay out of a model."""
 
 
-def advise(cause: str, command: Mapping[str, Any], measured: Sequence[Option] = (), one_size: bool = True) -> Advice:
+def remedies_for(
+    cause: str, command: Mapping[str, Any], measured: Sequence[Option] = (), one_size: bool = True
+) -> Remedies:
     """What to try next against a cause.
 
     Args:
@@ -75,4 +77,4 @@ def advise(cause: str, command: Mapping[str, Any], measured: Sequence[Option] = 
     besides = standard.besides
     if cause == "wrong focal length" and not any(remedy.name == "camera_params" for remedy in left):
         besides = f"give the intrinsics by {Option('camera_params')} where they are known"
-    return Advice(tuple(left[:_SHOWN]), besides.replace("{pairs}", str(Option("pairs", "FILE"))))
+    return Remedies(tuple(left[:_SHOWN]), besides.replace("{pairs}", str(Option("pairs", "FILE"))))

@@ -11,7 +11,7 @@ from posfeat_hloc.cli.main import parsed
 from posfeat_hloc.errors import MappingError, Option, wording
 from posfeat_hloc.sfm.diagnosis.diagnose import diagnose
 from posfeat_hloc.sfm.diagnosis.geometric_checks import chain_disagreement, focal_factor, rotation_deviation
-from posfeat_hloc.sfm.diagnosis.remedies import CAUSES, advise
+from posfeat_hloc.sfm.diagnosis.remedies import CAUSES, remedies_for
 from posfeat_hloc.sfm.match_graph import MatchGraph, connected_components
 from posfeat_hloc.sfm.reconstruction import MapperOptions, reconstruct
 from tests.sfm.worlds import FOCAL, SIZE, World, turned
@@ -252,7 +252,7 @@ def test_files_that_are_no_database(tmp_path):
 @pytest.mark.parametrize("cause", CAUSES)
 def test_advice_names_options_that_exist(cause):
     with wording(flag):
-        text = str(advise(cause, {}))
+        text = str(remedies_for(cause, {}))
     for option, value in re.findall(r"(--[a-z-]+)(?: ([\w-]+))?", text):
         if option == "--camera-params":
             value = "600,320,240,0"
@@ -263,23 +263,23 @@ def test_advice_names_options_that_exist(cause):
 
 
 def test_advice_leaves_out_what_was_tried():
-    assert "pairs=exhaustive" in str(advise("no verified pair", {"pairs": "sequential"}))
-    assert "pairs=exhaustive" not in str(advise("no verified pair", {"pairs": "exhaustive"}))
+    assert "pairs=exhaustive" in str(remedies_for("no verified pair", {"pairs": "sequential"}))
+    assert "pairs=exhaustive" not in str(remedies_for("no verified pair", {"pairs": "exhaustive"}))
     larger = Option("max_size", "3200")
-    assert advise("too few keypoints", {}, [larger]).options[0] == larger
-    assert larger not in advise("too few keypoints", {"max_size": 3200}, [larger]).options
+    assert remedies_for("too few keypoints", {}, [larger]).options[0] == larger
+    assert larger not in remedies_for("too few keypoints", {"max_size": 3200}, [larger]).options
 
 
 def test_advice_keeps_its_option_when_another_is_in_use():
     """The sentence about one camera belongs to camera=single, and goes with it."""
-    assert str(advise("wrong focal length", {})) == (
+    assert str(remedies_for("wrong focal length", {})) == (
         "camera=single (if one camera with one zoom took them all); "
         "give the intrinsics by camera_params where they are known"
     )
     used = "give the intrinsics by camera_params where they are known"
-    assert str(advise("wrong focal length", {"camera": "single"})) == used
-    assert str(advise("wrong focal length", {}, one_size=False)) == used
+    assert str(remedies_for("wrong focal length", {"camera": "single"})) == used
+    assert str(remedies_for("wrong focal length", {}, one_size=False)) == used
     measured = Option("camera_params", "600,320,240", "if one camera with one zoom took them all")
     with wording(flag):
-        found = str(advise("wrong focal length", {"camera": "single"}, [measured]))
+        found = str(remedies_for("wrong focal length", {"camera": "single"}, [measured]))
     assert found == "--camera-params 600,320,240 (if one camera with one zoom took them all)"
