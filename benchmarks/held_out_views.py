@@ -40,7 +40,7 @@ class Extraction:
         if "spread" in model:
             model["spread"] = False
         if feature == "posfeat":
-            model |= {"quirks": False, "threshold": 0.0}
+            model |= {"reproduce_official": False, "threshold": 0.0}
         self.extractor: Any = extractors.create(model, choose_device("auto"))
 
     def __call__(self, photograph: NDArray[np.uint8], count: int) -> Features:

@@ -18,7 +18,7 @@ from posfeat_hloc.evaluation.published import published_cell
 from posfeat_hloc.evaluation.sequences import find_sequences
 from posfeat_hloc.evaluation.tables import Column, Table, Value
 from posfeat_hloc.extractors.choice import FeatureChoice
-from posfeat_hloc.networks.small import TRUNK as SMALL
+from posfeat_hloc.networks.small import SMALL
 
 LINE_POINTS = (75, 100, 125)
 WINDOWS = (0.075, 0.1, 0.125)
@@ -154,7 +154,7 @@ def _train_and_measure(
     measured: dict[str, MmaResult] = {}
     notes = []
     for model in models:
-        conf = model_conf(model, _weights(runs, model.run), exported[model.run]["trunk"])
+        conf = model_conf(model, _weights(runs, model.run), confs.current_names(exported[model.run])["backbone"])
         try:
             measured |= measure_features(args, [FeatureChoice(model.label, conf)], found, results_folder(args))
         except WeightsError as error:  # another method's, which may not be at hand
@@ -171,9 +171,9 @@ def training_command(training: Training, args: argparse.Namespace, runs: Path, r
     return [*command, *rest]
 
 
-def model_conf(model: Model, file: Path, trunk: str) -> confs.Conf:
+def model_conf(model: Model, file: Path, backbone_name: str) -> confs.Conf:
     """How a model's features are extracted, with the weights that its training made."""
-    own = confs.extractors["posfeat-small" if trunk == SMALL else "posfeat-hpatches"]
+    own = confs.extractors["posfeat-small" if backbone_name == SMALL else "posfeat-hpatches"]
     learned: dict[str, Any] = own["model"] | {"weights": str(file)}
     if model.keypoints == "sift":
         conf = confs.extractors["sift-posfeat"]

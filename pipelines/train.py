@@ -26,12 +26,13 @@ import torch
 from torch import distributed
 
 from pipelines.train_settings import changed
+from posfeat_hloc import confs
 from posfeat_hloc.cli.exit_codes import exit_code
 from posfeat_hloc.errors import ConfigurationError, DataError, MappingError
 from posfeat_hloc.extract_features import choose_device
-from posfeat_hloc.networks.posfeat import ALL_TRUNKS, CONVENTIONS
+from posfeat_hloc.networks.posfeat import BACKBONES, GRID_ALIGNMENTS
 from posfeat_hloc.networks.resunet import STRIDE
-from posfeat_hloc.networks.small import TRUNK as SMALL
+from posfeat_hloc.networks.small import SMALL
 from posfeat_hloc.runtime.output import only_writer
 from posfeat_hloc.training.coarse_to_fine import CoarseToFineOptions
 from posfeat_hloc.training.contrastive_warmup import ContrastiveOptions
@@ -107,7 +108,7 @@ def train(args: argparse.Namespace) -> bool:
     if chief:
         size = sum(p.numel() for p in trainer.network.parameters() if p.requires_grad) / 1e6
         print(
-            f"stage {options.stage}: {size:.2f} M parameters of {options.trunk} at {args.size[0]}x{args.size[1]}, "
+            f"stage {options.stage}: {size:.2f} M parameters of {options.backbone} at {args.size[0]}x{args.size[1]}, "
             f"{options.steps} steps of {options.batch * options.accumulate * processes.count} pairs on {device}, "
             + (f"resumed at step {trainer.step}" if trainer.step else f"from {args.init or 'random weights'}"),
             flush=True,
@@ -149,26 +150,28 @@ def train_options(args: argparse.Namespace, initial: Initial | None, teacher: st
     """
     if args.stage == "detect" and (initial is None or not initial.has_descriptors):
         raise ConfigurationError("--stage detect needs a trained description network; give its weights with --init")
-    trunk = args.trunk or (initial.trunk if initial else "resnet50")
-    if initial and trunk != initial.trunk:
-        raise ConfigurationError(f"{args.init}: weights of a {initial.trunk}; leave out --trunk {trunk}")
-    natural = "consistent" if trunk == SMALL else "published"
-    convention = args.convention or (initial.convention if initial else None) or natural
-    if args.stage == "detect" and initial and convention != initial.convention:
+    backbone_name = args.backbone_name or (initial.backbone_name if initial else "resnet50")
+    if initial and backbone_name != initial.backbone_name:
         raise ConfigurationError(
-            f"{args.init}: trained with the {initial.convention} convention; leave out --convention"
+            f"{args.init}: weights of a {initial.backbone_name}; leave out --backbone {backbone_name}"
+        )
+    natural = "consistent" if backbone_name == SMALL else "published"
+    grid_alignment = args.grid_alignment or (initial.grid_alignment if initial else None) or natural
+    if args.stage == "detect" and initial and grid_alignment != initial.grid_alignment:
+        raise ConfigurationError(
+            f"{args.init}: trained with the {initial.grid_alignment} convention; leave out --grid-alignment"
         )
     by_paper = args.variant == "paper"
-    search = LineToWindowOptions(convention=convention)
+    search = LineToWindowOptions(grid_alignment=grid_alignment)
     if not by_paper:
-        search = replace(search, noise="repository", sigma="repository")
+        search = replace(search, noise="official-code", sigma="official-code")
     search = replace(search, **_given(args, ("sigma", "min_variance", "window", "line_points")))
-    coarse = CoarseToFineOptions(convention=convention, **_given(args, ("sigma", "min_variance", "window")))
+    coarse = CoarseToFineOptions(grid_alignment=grid_alignment, **_given(args, ("sigma", "min_variance", "window")))
     loss = LossOptions(
         search=args.search,
         line_to_window=search,
         coarse_to_fine=coarse,
-        contrastive=ContrastiveOptions(convention=convention),
+        contrastive=ContrastiveOptions(grid_alignment=grid_alignment),
         detection=DetectionOptions(form=args.variant, **_given(args, ("threshold",))),
     )
     loss = changed(loss, args.set)
@@ -181,7 +184,7 @@ def train_options(args: argparse.Namespace, initial: Initial | None, teacher: st
     data = (*args.data, "x".join(map(str, args.size)), f"{args.max_rotation:g} degrees", f"start {start}")
     data += (f"{args.validation_pairs} validation pairs",)
     data += (f"teacher {teacher}",) if teacher else ()
-    fixed = {"stage": args.stage, "trunk": trunk, "loss": loss, "data": data}
+    fixed = {"stage": args.stage, "backbone": backbone_name, "loss": loss, "data": data}
     return TrainOptions(**fixed | preset | own | _given(args, EXPLICIT))
 
 
@@ -237,6 +240,10 @@ def _size(text: str) -> tuple[int, int]:
     return int(width), int(height)
 
 
+def _variant(text: str) -> str:
+    return str(confs.current_names({"variant": text})["variant"])
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m pipelines.train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -251,34 +258,45 @@ def _parser() -> argparse.ArgumentParser:
         help="start from PoSFeat weights, the authors' folder, or torchvision's file of a ResNet")  # fmt: skip
     add("--teacher", metavar="NAME|FILE|DIR",
         help="of distill: PoSFeat weights whose descriptors and scores are learnt, e.g. posfeat-small")  # fmt: skip
-    add("--trunk", choices=ALL_TRUNKS,
+    add("--backbone", "--trunk", dest="backbone_name", choices=BACKBONES,
         help="ResNet of the description network, or our own light form of both networks "
         "(default: --init's, or resnet50)")  # fmt: skip
     add("--size", type=_size, default=(640, 480), metavar="WxH", help="of training images (default: 640x480)")
-    add("--variant", choices=["paper", "repository"], default="paper",
+    add("--variant", type=_variant, choices=["paper", "official-code"], default="paper",
         help="whose steps, optimiser, noise, sigma and reward, where they differ (default: %(default)s)")  # fmt: skip
     add("--steps", type=int, help="optimiser steps (default: 100000, detect, warmup and distill 5000)")
     add("--batch", type=int, help="image pairs of a process (default: 6)")
     add("--accumulate", type=int, default=1, help="batches averaged in a step (default: %(default)s)")
     add("--optimizer", choices=["sgd", "adam"], help="default: sgd with Nesterov momentum; warmup and distill: adam")
-    add("--learning-rate", type=float, help="default: 0.001; repository's describe: 0.0001")
+    add("--learning-rate", type=float, help="default: 0.001; official-code's describe: 0.0001")
     add("--search", choices=["line-to-window", "coarse-to-fine"], default="line-to-window",
         help="how correspondences are searched (default: %(default)s; the other is the paper's Model 4)")  # fmt: skip
     add("--line-points", type=int, metavar="N",
         help="points on an epipolar line, N_line, of line-to-window (default: 100)")  # fmt: skip
     add("--window", type=float, metavar="W",
         help="side of the window as a part of the image, w_patch (default: 0.1; coarse-to-fine: 0.125)")  # fmt: skip
-    add("--sigma", choices=["paper", "repository"], help="variance (eq. 8) or sum of deviations (default: --variant's)")
+    add(
+        "--sigma",
+        type=_variant,
+        choices=["paper", "official-code"],
+        help="variance (eq. 8) or sum of deviations (default: --variant's)",
+    )
     add("--min-variance", type=float, metavar="V",
         help="floor of the variances (default: 1e-10; at 1e-5 no single point rules)")  # fmt: skip
     add("--right-within", type=float, dest="threshold", metavar="PX",
         help="epipolar distance below which a match is rewarded in the detection stage (default: 2)")  # fmt: skip
     add("--set", nargs="+", default=[], metavar="NAME=VALUE",
         help="any other option of the losses, e.g. detection.sides=one (docs/deviations.md)")  # fmt: skip
-    add("--convention", choices=CONVENTIONS,
+    add("--grid-alignment", "--convention", choices=GRID_ALIGNMENTS,
         help="where the cells of the map lie; recorded in the weights (default: --init's, or published; "
-        "of the trunk small: consistent)")  # fmt: skip
-    add("--color", type=float, default=1.0, help="strength of the color jitter, 0 to 1 (default: %(default)s)")
+        "of the backbone small: consistent)")  # fmt: skip
+    add(
+        "--color",
+        "--colour",
+        type=float,
+        default=1.0,
+        help="strength of the color jitter, 0 to 1 (default: %(default)s)",
+    )
     add("--light", type=float, default=0.0,
         help="strength of exposure, shade, blur, noise and JPEG beside it, 0 to 1 (default: %(default)s)")  # fmt: skip
     add("--max-rotation", type=float, default=MAX_ROTATION, metavar="DEG",

@@ -25,10 +25,9 @@ from posfeat_hloc.cli.exit_codes import exit_code
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.extract_features import choose_device
 from posfeat_hloc.networks.l2net import L2Net
-from posfeat_hloc.networks.posfeat import ALL_TRUNKS, PoSFeat
+from posfeat_hloc.networks.posfeat import BACKBONES, PoSFeat
 from posfeat_hloc.networks.precision import inference_precision
-from posfeat_hloc.networks.small import TRUNK as SMALL
-from posfeat_hloc.networks.small import SmallHead
+from posfeat_hloc.networks.small import SMALL, SmallHead
 from posfeat_hloc.runtime.output import only_writer
 from posfeat_hloc.runtime.progress import Bar
 from posfeat_hloc.training.dense_networks import DenseNetwork, L2NetMaps, PoSFeatMaps
@@ -134,7 +133,7 @@ def train_head(
     metrics = RankingTrainer(options, network, shelf, held_out, args.output).run(progress=not args.quiet)
     path = args.output / "weights.safetensors"
     told = {"stage": "head", "steps": str(options.steps), "metrics": json.dumps(metrics, sort_keys=True)}
-    print(f"wrote {path} (SHA-256 {save_posfeat(path, network.network, network.convention, told)})")
+    print(f"wrote {path} (SHA-256 {save_posfeat(path, network.network, network.grid_alignment, told)})")
     return True
 
 
@@ -158,12 +157,12 @@ def open_network(kind: str | None, init: str | None) -> tuple[DenseNetwork, str]
         assert kind is not None
         return PoSFeatMaps(PoSFeat(kind), "consistent" if kind == SMALL else "published"), "random"
     initial = load_initial(init)
-    if kind not in (None, initial.trunk):
-        raise ConfigurationError(f"{init}: these are weights of {initial.trunk}, not of {kind}")
-    network = PoSFeat(initial.trunk)
+    if kind not in (None, initial.backbone_name):
+        raise ConfigurationError(f"{init}: these are weights of {initial.backbone_name}, not of {kind}")
+    network = PoSFeat(initial.backbone_name)
     network.load_state_dict(initial.tensors, strict=False)
-    default = "consistent" if initial.trunk == SMALL else "published"
-    return PoSFeatMaps(network, initial.convention or default), initial.sha256
+    default = "consistent" if initial.backbone_name == SMALL else "published"
+    return PoSFeatMaps(network, initial.grid_alignment or default), initial.sha256
 
 
 @torch.no_grad()
@@ -189,7 +188,7 @@ def save(path: Path, network: DenseNetwork, told: dict[str, str]) -> str:
     assert isinstance(network, PoSFeatMaps)
     if isinstance(network.network.localheader, SmallHead):  # the old head was trained on other descriptors
         network.network.localheader.load_state_dict(SmallHead().state_dict())
-    return save_posfeat(path, network.network, network.convention, told | {"stage": "descriptors"})
+    return save_posfeat(path, network.network, network.grid_alignment, told | {"stage": "descriptors"})
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -205,7 +204,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--head", action="store_true",
         help="train the keypoint head over the frozen description network of --init: places that match rightly rank "
         "higher")  # fmt: skip
-    add("--network", choices=[*ALL_TRUNKS, *PATCH_NETWORKS], help="what is trained (default: --init's)")
+    add("--network", choices=[*BACKBONES, *PATCH_NETWORKS], help="what is trained (default: --init's)")
     add("--init", metavar="NAME|FILE", help="weights to start from")
     add("--teacher", metavar="NAME|FILE", help="DISK weights (disk-depth, or a file) whose descriptors are learned")
     add("--teacher-stride", type=int, default=4, metavar="PX",

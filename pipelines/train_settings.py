@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
+from posfeat_hloc.confs import RENAMED, current_names
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.training.stages import LossOptions
 
@@ -23,10 +24,11 @@ def changed(loss: LossOptions, texts: Sequence[str]) -> LossOptions:
     """
     for text in texts:
         name, equals, value = text.partition("=")
+        name = ".".join(RENAMED.get(part, part) for part in name.split("."))
         if not equals or name not in dict(_names(loss)):
             known = ", ".join(known for known, _ in _names(LossOptions()))
             raise ConfigurationError(f"--set {text!r}: write NAME=VALUE, NAME one of {known}")
-        loss = _with(loss, name.split("."), _value(value), text)
+        loss = _with(loss, name.split("."), current_names({name.rpartition(".")[2]: _value(value)}).popitem()[1], text)
     return loss
 
 

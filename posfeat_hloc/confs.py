@@ -112,7 +112,7 @@ _POSFEAT: Conf = {
     "radius": 1,
     "threshold": 0.5,
     "subpixel": "quadratic",
-    "quirks": False,
+    "reproduce_official": False,
     **_OURS,
 }
 
@@ -123,7 +123,7 @@ def _posfeat(benchmark: str, max_keypoints: int, radius: int, threshold: float, 
         "max_keypoints": max_keypoints,
         "radius": radius,
         "threshold": threshold,
-        "quirks": True,
+        "reproduce_official": True,
         "precision": "fp32",
         **_AS_PUBLISHED,
     }
@@ -174,7 +174,7 @@ extractors: dict[str, Conf] = {
             "radius": 1,
             "threshold": 0.0,
             "subpixel": "quadratic",
-            "quirks": False,
+            "reproduce_official": False,
             **_OURS,
         },
         "matcher": "NN-mutual",
@@ -295,6 +295,23 @@ EXECUTION = ("weights", "precision", "batch_size")
 stated tolerance."""
 
 
+RENAMED = {"quirks": "reproduce_official", "trunk": "backbone", "convention": "grid_alignment", "colour": "color"}
+"""Options by the names that earlier versions gave them -> now. Old feature files, weights, checkpoints and confs are
+read with them."""
+
+_VARIANTS = ("form", "noise", "sigma", "variant")
+"""Options whose value ``official-code`` was called ``repository``."""
+
+
+def current_names(recorded: Any) -> Any:
+    """A recorded configuration, or a part of it, with the names of today for options and their values."""
+    if isinstance(recorded, dict):
+        named = {RENAMED.get(key, key): current_names(value) for key, value in recorded.items()}
+        old = {key for key in _VARIANTS if named.get(key) == "repository"}
+        return {key: "official-code" if key in old else value for key, value in named.items()}
+    return recorded
+
+
 def name_of(recorded: Conf | None) -> str:
     """The name of the extractor that a feature file's recorded configuration came from, as far as it has one.
 
@@ -303,7 +320,7 @@ def name_of(recorded: Conf | None) -> str:
     """
     if recorded is None:
         return "unknown feature"
-    model = recorded.get("model", {})
+    model = current_names(recorded).get("model", {})
     for name, conf in extractors.items():
         if _essence(conf["model"]) == _essence(model):
             return name

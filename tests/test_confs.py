@@ -118,12 +118,12 @@ def test_ratio_confs_use_the_published_threshold() -> None:
 def test_posfeat_confs_have_the_published_settings() -> None:
     def settings(name: str) -> tuple[Any, ...]:
         model = confs.extractors[f"posfeat-{name}"]["model"]
-        return model["max_keypoints"], model["radius"], model["threshold"], model["quirks"]
+        return model["max_keypoints"], model["radius"], model["threshold"], model["reproduce_official"]
 
     assert settings("hpatches") == (8192, 1, 0.9, True)
     assert settings("aachen") == (20480, 3, 0.5, True)
     assert settings("eth") == (20480, 3, 0.9, True)
-    assert not confs.extractors["posfeat"]["model"]["quirks"]
+    assert not confs.extractors["posfeat"]["model"]["reproduce_official"]
     assert confs.default_matchers["posfeat-aachen"] == "NN-mutual"
     ratio = confs.matchers[confs.default_matchers["posfeat-eth"]]["model"]
     assert ratio == {"name": "nearest", "ratio": 0.75, "ratio_sides": "both"}

@@ -32,14 +32,20 @@ from posfeat_hloc.training.stages import LossOptions
 
 OPTIONS: list[tuple[type, dict[str, Any]]] = [
     (d2d.Options, {"radius": 5, "step": 2, "terms": "both", "positions": "grid", "scales": (1.0,)}),
-    (posfeat.Options, {"max_keypoints": 8192, "radius": 1, "threshold": 0.9, "quirks": True, "subpixel": "mean"}),
+    (
+        posfeat.Options,
+        {"max_keypoints": 8192, "radius": 1, "threshold": 0.9, "reproduce_official": True, "subpixel": "mean"},
+    ),
     (superpoint.Options, {"threshold": 0.015, "nms_radius": 4, "border": 4, "radius": 5, "step": 2}),
     (d2net.Options, {"scales": (1.0,), "radius": 5, "step": 2, "d2d": False}),
     (TrainOptions, {"steps": 100_000, "batch": 6, "optimizer": "sgd", "momentum": 0.9, "learning_rate": 1e-3}),
-    (TrainOptions, {"decay_after": 0.9, "color": 1.0, "light": 0.0, "accumulate": 1, "trunk": "resnet50"}),
+    (TrainOptions, {"decay_after": 0.9, "color": 1.0, "light": 0.0, "accumulate": 1, "backbone": "resnet50"}),
     (LossOptions, {"search": "line-to-window", "max_distance": 0.1}),
     (LineToWindowOptions, {"line_points": 100, "window": 0.1, "inverse_temperature": 60.0, "min_variance": 1e-10}),
-    (CoarseToFineOptions, {"window": 0.125, "inverse_temperature": 60.0, "min_variance": 1e-10, "sigma": "repository"}),
+    (
+        CoarseToFineOptions,
+        {"window": 0.125, "inverse_temperature": 60.0, "min_variance": 1e-10, "sigma": "official-code"},
+    ),
     (DetectionOptions, {"threshold": 2.0, "right": 1.0, "wrong": -0.25, "regularizer": -0.001}),
     (MegaDepthOptions, {"max_pairs": 5000, "max_rotation": 80.0, "size": (640, 480)}),
     (PoseOptions, {"max_error": 12.0, "min_inliers": 12, "covisibility_clustering": False}),
@@ -89,7 +95,7 @@ def test_posfeats_confs() -> None:
     for name, expected in settings.items():
         options = posfeat.Options(**{k: v for k, v in confs.extractors[name]["model"].items() if k != "name"})
         assert (options.max_keypoints, options.radius, options.threshold) == expected, name
-        assert options.quirks, name
+        assert options.reproduce_official, name
         assert options.subpixel == "mean", name
 
 

@@ -22,7 +22,7 @@ def find_peaks(
     radius: int,
     threshold: float,
     max_keypoints: int,
-    quirks: bool = False,
+    reproduce_official: bool = False,
     allowed: Tensor | None = None,
 ) -> Tensor:
     """The highest local maxima of a score map, the outermost ring of pixels left out.
@@ -51,7 +51,7 @@ def find_peaks(
     if height < 1 or width < 1:
         return torch.zeros((0, 2), dtype=torch.int64, device=scores.device)
     inner = scores[1:-1, 1:-1]
-    if quirks:
+    if reproduce_official:
         if radius >= min(height, width):
             raise ValueError(f"a map of {width}x{height} pixels cannot be reflected over a radius of {radius}")
         padded = F.pad(inner[None, None], (radius,) * 4, mode="reflect")[0, 0]
@@ -62,8 +62,8 @@ def find_peaks(
     flat = inner.flatten()
     index = keep.nonzero()[:, 0]
     order = flat[index].argsort(descending=True, stable=True)
-    index = index[order[: max(max_keypoints, FEWEST if quirks else 0)]]
-    if quirks and len(index) < FEWEST:
+    index = index[order[: max(max_keypoints, FEWEST if reproduce_official else 0)]]
+    if reproduce_official and len(index) < FEWEST:
         others = (inside.flatten() & ~keep).nonzero()[:FEWEST, 0]
         index = torch.cat([index, others[: FEWEST - len(index)]])
     return torch.stack([index % width + 1, index // width + 1], dim=1)

@@ -34,7 +34,7 @@ def graph_of(extractor: Any, feature: str) -> nn.Module:
     Raises:
         ConfigurationError: this kind of feature has no graph.
     """
-    if isinstance(extractor, posfeat.Extractor) and not extractor.options.quirks:
+    if isinstance(extractor, posfeat.Extractor) and not extractor.options.reproduce_official:
         return PoSFeatGraph(extractor).eval()
     if isinstance(extractor, d2d.Extractor) and extractor.options.positions == "hessian":
         return D2DGraph(extractor).eval()
@@ -50,7 +50,7 @@ class PoSFeatGraph(nn.Module):
     def __init__(self, extractor: posfeat.Extractor) -> None:
         super().__init__()
         self.backbone, self.head = extractor.backbone, extractor.head
-        self.options, self.convention = extractor.options, extractor.convention
+        self.options, self.grid_alignment = extractor.options, extractor.grid_alignment
 
     def forward(self, image: Tensor, max_keypoints: Tensor, min_score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Find the strongest keypoints.
@@ -75,11 +75,11 @@ class PoSFeatGraph(nn.Module):
         best = kept[_strongest(values[kept], max_keypoints)]
         keypoints, values = refine(scores, pixels[best], self.options.subpixel)
         size = _width_height(maps.local_map)
-        if self.convention == "consistent":
+        if self.grid_alignment == "consistent":
             cells = keypoints / STRIDE
         else:
             cells = keypoints * (size / (STRIDE * size - 1)) - 0.5
-        border = "border" if self.convention == "consistent" else "zeros"
+        border = "border" if self.grid_alignment == "consistent" else "zeros"
         return _answer(image, keypoints, _read(maps.local_map, cells, border), values)
 
 

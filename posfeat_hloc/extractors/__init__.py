@@ -6,6 +6,7 @@ feature type is one new module here and one entry in ``confs.py``.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import fields
 from importlib import import_module
 from types import ModuleType
@@ -14,7 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from posfeat_hloc.confs import OWN_PREFIX
+from posfeat_hloc.confs import OWN_PREFIX, RENAMED, current_names
 from posfeat_hloc.errors import ConfigurationError, ImageError
 from posfeat_hloc.features import Features
 from posfeat_hloc.runtime.openmp import spin_shortly
@@ -105,7 +106,10 @@ def with_limit(model: dict[str, Any], limit: int = ALL_KEYPOINTS) -> dict[str, A
 
 def build(package: str, model: dict[str, Any], *args: object) -> Any:
     """Instantiate the one public class of ``package.<model["name"]>`` with its options."""
-    options = {key: value for key, value in model.items() if key != "name"}
+    if old := sorted(model.keys() & RENAMED.keys()):
+        told = ", ".join(f"{name} is now {RENAMED[name]}" for name in old)
+        warnings.warn(f"options of {model['name']}: {told}", DeprecationWarning, stacklevel=3)
+    options = {key: value for key, value in current_names(model).items() if key != "name"}
     module = _module(package, model["name"])
     known = {field.name for field in fields(module.Options)}
     if unknown := options.keys() - known:

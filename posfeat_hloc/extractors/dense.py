@@ -106,7 +106,7 @@ def _posfeat(options: DenseOptions) -> Loaded:
         network,
         loaded.sha256,
         lambda image: describe(network, pad(image), options.memory << 20)[0],
-        lambda dense, _, keypoints: read_descriptors(dense[0], keypoints, loaded.convention),
+        lambda dense, _, keypoints: read_descriptors(dense[0], keypoints, loaded.grid_alignment),
     )
 
 

@@ -16,7 +16,7 @@ from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.extractors.single_image import SingleImageExtractor
 from posfeat_hloc.features import Features
 from posfeat_hloc.networks.fuse_conv_bn import fuse_batch_norms
-from posfeat_hloc.networks.posfeat import CONVENTIONS
+from posfeat_hloc.networks.posfeat import GRID_ALIGNMENTS
 from posfeat_hloc.networks.precision import inference_precision
 from posfeat_hloc.networks.resunet import DIMENSION, MULTIPLE
 from posfeat_hloc.networks.tiled_inference import describe, score
@@ -32,9 +32,9 @@ class Options:
 
     weights: str = "posfeat"
     """A bundled name, a safetensors file, or a folder with ``backbone.pth`` and ``localheader.pth``."""
-    trunk: str | None = None
+    backbone: str | None = None
     """The ResNet inside, e.g. ``resnet50``, or ``small``; None takes what the weights are."""
-    convention: str | None = None
+    grid_alignment: str | None = None
     """How descriptors are read between cells, ``published`` or ``consistent``; None takes what the weights were
     trained with."""
     max_keypoints: int = 8192
@@ -43,7 +43,7 @@ class Options:
     """Of the non-maximum suppression in pixels; 3 on Aachen and ETH."""
     threshold: float = 0.9
     """A keypoint's score must be higher; 0.5 on Aachen."""
-    quirks: bool = True
+    reproduce_official: bool = True
     """Repeat what the published code does at borders and with few points: the image is cropped at the right and at the
     bottom to multiples of 16 pixels, reflected copies suppress points at the top and at the left, and with fewer
     than 128 keypoints arbitrary ones are added. False covers the whole image: it is padded by repeating its last row
@@ -73,24 +73,26 @@ class Extractor(SingleImageExtractor):
     def __init__(self, options: Options, device: torch.device) -> None:
         if not 1 <= options.radius <= MAX_RADIUS:
             raise ConfigurationError(f"radius must be 1 to {MAX_RADIUS}, not {options.radius}")
-        if options.convention not in (None, *CONVENTIONS):
-            raise ConfigurationError(f"convention must be {' or '.join(CONVENTIONS)}, not {options.convention!r}")
+        if options.grid_alignment not in (None, *GRID_ALIGNMENTS):
+            raise ConfigurationError(
+                f"grid_alignment must be {' or '.join(GRID_ALIGNMENTS)}, not {options.grid_alignment!r}"
+            )
         if options.subpixel not in SUBPIXEL:
             raise ConfigurationError(f"subpixel must be {' or '.join(SUBPIXEL)}, not {options.subpixel!r}")
         self.options = options
         self.spread = options.spread
         self.device = device
-        loaded = load_posfeat(options.weights, options.trunk)
+        loaded = load_posfeat(options.weights, options.backbone)
         assert loaded.localheader is not None
         self.backbone = fuse_batch_norms(loaded.backbone).to(device)
         self.head = loaded.localheader.to(device)
-        self.convention = options.convention or loaded.convention
+        self.grid_alignment = options.grid_alignment or loaded.grid_alignment
         self.weights_sha256 = loaded.sha256
 
     def _extract(self, image: Tensor) -> Features:
         opt = self.options
         height, width = image.shape[-2:]
-        image = crop(image) if opt.quirks else pad(image)
+        image = crop(image) if opt.reproduce_official else pad(image)
         if image.numel() == 0:
             return Features.empty(self.dimension)
         memory = opt.memory << 20
@@ -99,12 +101,12 @@ class Extractor(SingleImageExtractor):
             scores = score(self.head, local_map, small, image, memory)[:height, :width]
         allowed = textured(image, opt.min_contrast)[0, :height, :width]
         peaks = candidates(opt.max_keypoints, height * width) if opt.spread else opt.max_keypoints
-        pixels = find_peaks(scores, opt.radius, opt.threshold, peaks, opt.quirks, allowed)
+        pixels = find_peaks(scores, opt.radius, opt.threshold, peaks, opt.reproduce_official, allowed)
         keypoints, values = refine(scores, pixels, opt.subpixel)
         if opt.spread and len(values) > opt.max_keypoints:
             kept = torch.from_numpy(spread(keypoints.cpu().numpy(), values.cpu().numpy(), opt.max_keypoints))
             keypoints, values = keypoints[kept.to(keypoints.device)], values[kept.to(values.device)]
-        descriptors = read_descriptors(local_map[0], keypoints, self.convention)
+        descriptors = read_descriptors(local_map[0], keypoints, self.grid_alignment)
         return Features(keypoints.cpu().numpy(), values.cpu().numpy(), descriptors.cpu().numpy())
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from posfeat_hloc.networks.keypoint_head import KeypointHead
-from posfeat_hloc.networks.resunet import TRUNKS, ResUNet
-from posfeat_hloc.networks.small import TRUNK as SMALL
-from posfeat_hloc.networks.small import SmallHead, SmallUNet
+from posfeat_hloc.networks.resunet import RESNETS, ResUNet
+from posfeat_hloc.networks.small import SMALL, SmallHead, SmallUNet
 
-ALL_TRUNKS = (*TRUNKS, SMALL)
+BACKBONES = (*RESNETS, SMALL)
 """What the description network can stand on: the paper's ResNets, or our own light form of both networks."""
 
-CONVENTIONS = ("published", "consistent")
+GRID_ALIGNMENTS = ("published", "consistent")
 """``published``: pixel 0 and pixel size - 1 are the outer edges of the first and the last cell, as PoSFeat is trained
 and read (pixels are normalised by size - 1, then read with ``align_corners=False``). ``consistent``: cell i lies at
 pixel stride * i, where the network's strided convolutions centre it."""
@@ -22,13 +21,13 @@ class PoSFeat(nn.Module):
     """Both networks under their published names, ``backbone`` and ``localheader``.
 
     Args:
-        trunk: of the description network, one of :data:`ALL_TRUNKS`.
+        backbone_name: of the description network, one of :data:`BACKBONES`.
     """
 
-    def __init__(self, trunk: str = "resnet50") -> None:
+    def __init__(self, backbone_name: str = "resnet50") -> None:
         super().__init__()
-        self.backbone: ResUNet | SmallUNet = SmallUNet() if trunk == SMALL else ResUNet(trunk)
-        self.localheader: KeypointHead | SmallHead = SmallHead() if trunk == SMALL else KeypointHead()
+        self.backbone: ResUNet | SmallUNet = SmallUNet() if backbone_name == SMALL else ResUNet(backbone_name)
+        self.localheader: KeypointHead | SmallHead = SmallHead() if backbone_name == SMALL else KeypointHead()
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Describe and score ``(B, 3, H, W)`` RGB images in [0, 1], with sides that are multiples of 16.

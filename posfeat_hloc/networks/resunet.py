@@ -27,7 +27,7 @@ MULTIPLE = 16
 
 
 @dataclass(frozen=True)
-class Trunk:
+class ResNetShape:
     """Shape of a ResNet.
 
     Attributes:
@@ -41,13 +41,13 @@ class Trunk:
     widening: int = 1
 
 
-TRUNKS: dict[str, Trunk] = {
-    "resnet18": Trunk((2, 2, 2), bottleneck=False),
-    "resnet34": Trunk((3, 4, 6), bottleneck=False),
-    "resnet50": Trunk((3, 4, 6)),
-    "resnet101": Trunk((3, 4, 23)),
-    "resnet152": Trunk((3, 8, 36)),
-    "wide_resnet50_2": Trunk((3, 4, 6), widening=2),
+RESNETS: dict[str, ResNetShape] = {
+    "resnet18": ResNetShape((2, 2, 2), bottleneck=False),
+    "resnet34": ResNetShape((3, 4, 6), bottleneck=False),
+    "resnet50": ResNetShape((3, 4, 6)),
+    "resnet101": ResNetShape((3, 4, 23)),
+    "resnet152": ResNetShape((3, 8, 36)),
+    "wide_resnet50_2": ResNetShape((3, 4, 6), widening=2),
 }
 """torchvision's name -> shape."""
 
@@ -70,15 +70,15 @@ class ResUNet(nn.Module):
     """Dense descriptors at a quarter of the image's resolution.
 
     Args:
-        trunk: one of :data:`TRUNKS`.
+        backbone_name: one of :data:`RESNETS`.
     """
 
-    def __init__(self, trunk: str = "resnet50") -> None:
+    def __init__(self, backbone_name: str = "resnet50") -> None:
         super().__init__()
-        if trunk not in TRUNKS:
-            raise ValueError(f"unknown trunk {trunk!r}; choose from {', '.join(TRUNKS)}")
-        shape = TRUNKS[trunk]
-        self.trunk = trunk
+        if backbone_name not in RESNETS:
+            raise ValueError(f"unknown backbone {backbone_name!r}; choose from {', '.join(RESNETS)}")
+        shape = RESNETS[backbone_name]
+        self.backbone_name = backbone_name
         expansion = 4 if shape.bottleneck else 1
         c1, c2, c3 = (width * expansion for width in (64, 128, 256))
         self.firstconv = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
@@ -145,7 +145,7 @@ class UpConv(nn.Module):
 class Block(nn.Module):
     """Residual block: two 3x3 convolutions, or 1x1, 3x3, 1x1; the first 3x3 has the stride."""
 
-    def __init__(self, inputs: int, width: int, stride: int, shape: Trunk) -> None:
+    def __init__(self, inputs: int, width: int, stride: int, shape: ResNetShape) -> None:
         super().__init__()
         self.bottleneck = shape.bottleneck
         self.stride = stride
@@ -182,15 +182,15 @@ class Block(nn.Module):
         return F.relu(x + skip, inplace=True)
 
 
-def trunk_of(names: Iterable[str], first_width: int) -> str | None:
-    """The trunk whose parameters are named so, None when there is no such trunk.
+def backbone_name_of(names: Iterable[str], first_width: int) -> str | None:
+    """The backbone whose parameters are named so, None when there is no such backbone.
 
     Args:
         names: keys of a state dict.
-        first_width: output channels of ``layer1.0.conv1``; they tell a wide trunk.
+        first_width: output channels of ``layer1.0.conv1``; they tell a wide backbone.
     """
     known = set(names)
-    for name, shape in TRUNKS.items():
+    for name, shape in RESNETS.items():
         last = [f"layer{i}.{n - 1}.conv1.weight" for i, n in enumerate(shape.blocks, 1)]
         beyond = [f"layer{i}.{n}.conv1.weight" for i, n in enumerate(shape.blocks, 1)]
         if (
@@ -203,7 +203,7 @@ def trunk_of(names: Iterable[str], first_width: int) -> str | None:
     return None
 
 
-def _stage(shape: Trunk, number: int, inputs: int, width: int, stride: int) -> nn.Sequential:
+def _stage(shape: ResNetShape, number: int, inputs: int, width: int, stride: int) -> nn.Sequential:
     outputs = width * 4 if shape.bottleneck else width
     rest = [Block(outputs, width, 1, shape) for _ in range(shape.blocks[number] - 1)]
     return nn.Sequential(Block(inputs, width, stride, shape), *rest)

@@ -14,8 +14,8 @@ from torch.nn import functional as F
 
 from posfeat_hloc.networks.resunet import DIMENSION, STRIDE, FeatureMaps
 
-TRUNK = "small"
-"""Its name among the trunks."""
+SMALL = "small"
+"""Its name among the backbones."""
 
 SMALL_CHANNELS = 64
 """Of the early map that the keypoint head reads beside the descriptors."""
@@ -34,7 +34,7 @@ _FLAT = 1e-5
 class SmallUNet(nn.Module):
     """Dense descriptors at a quarter of the image's resolution: 3.5 M parameters."""
 
-    trunk = TRUNK
+    backbone_name = SMALL
 
     def __init__(self) -> None:
         super().__init__()

@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from posfeat_hloc.confs import current_names
 from posfeat_hloc.errors import StoreError
 from posfeat_hloc.stores.interrupts import interrupts_deferred
 from posfeat_hloc.stores.journal import JournaledFile, recover
@@ -79,6 +80,7 @@ class Hdf5Store:
             raise StoreError(
                 f"{self.path}: was not written by posfeat_hloc, so nothing is added to it; choose another output"
             )
+        found = json.dumps(current_names(json.loads(found)), sort_keys=True)
         if found != wanted:
             raise StoreError(
                 f"{self.path}: belongs to another configuration ({_difference(found, wanted)}); "
@@ -90,7 +92,7 @@ class Hdf5Store:
         """The configuration recorded in the file; None for files that other programs wrote."""
         with self._damage("its configuration"):
             found = self._recorded()
-            return None if found is None else dict(json.loads(found))
+            return None if found is None else dict(current_names(json.loads(found)))
 
     def _recorded(self) -> str | None:
         return read_text(self.file, CONFIGURATION)

@@ -26,12 +26,12 @@ class CoarseToFineOptions:
     """Cosines are multiplied by this before the softmax, at both levels."""
     centre: str = "nearest"
     """Centre of the window: the most similar coarse cell (``nearest``) or the coarse ``expectation``."""
-    sigma: str = "repository"
-    """``repository``: sum of the standard deviations, as in CAPS; ``paper``: norm of the variances (PoSFeat eq. 8)."""
+    sigma: str = "official-code"
+    """``official-code``: sum of standard deviations, as in CAPS; ``paper``: norm of the variances (PoSFeat eq. 8)."""
     min_variance: float = 1e-10
     """Lower limit of a variance in normalised coordinates."""
-    convention: str = "published"
-    """Where the cells of the maps lie; see :data:`posfeat_hloc.networks.posfeat.CONVENTIONS`."""
+    grid_alignment: str = "published"
+    """Where the cells of the maps lie; see :data:`posfeat_hloc.networks.posfeat.GRID_ALIGNMENTS`."""
 
 
 def coarse_to_fine(
@@ -64,13 +64,13 @@ def coarse_to_fine(
     if options.centre not in ("nearest", "expectation"):
         raise ValueError(f"centre must be 'nearest' or 'expectation', not {options.centre!r}")
     coarse_volume, fine_volume = (
-        cosine_volume(describe(map0, points0, image_size, options.convention), map1)
+        cosine_volume(describe(map0, points0, image_size, options.grid_alignment), map1)
         for map0, map1 in zip(maps0, maps1, strict=True)
     )
     rows, columns = coarse_volume.shape[2:]
     x, y = (torch.arange(n, device=points0.device, dtype=coarse_volume.dtype) for n in (columns, rows))
     cells = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).flatten(0, 1)
-    positions = cells_to_pixels(cells, (rows, columns), image_size, options.convention)
+    positions = cells_to_pixels(cells, (rows, columns), image_size, options.grid_alignment)
     cosines = coarse_volume.flatten(2)
     coarse, coarse_sigma = expectation(
         options.inverse_temperature * cosines, positions, image_size, options.sigma, options.min_variance
@@ -84,7 +84,7 @@ def coarse_to_fine(
         options.inverse_temperature,
         options.sigma,
         options.min_variance,
-        options.convention,
+        options.grid_alignment,
     )
     with torch.no_grad():
         distances = line_distances(coarse, epipolar_lines(points0, fundamental))

@@ -26,8 +26,8 @@ class ContrastiveOptions:
     negatives; a network that starts from nothing learns from many."""
     safe_radius: float = 12.0
     """Points of one view pair closer than this in either view are no negatives of each other, in pixels."""
-    convention: str = "published"
-    """Where the cells of the map lie; see :data:`posfeat_hloc.networks.posfeat.CONVENTIONS`."""
+    grid_alignment: str = "published"
+    """Where the cells of the map lie; see :data:`posfeat_hloc.networks.posfeat.GRID_ALIGNMENTS`."""
 
 
 def contrastive_loss(
@@ -59,7 +59,7 @@ def contrastive_loss(
     descriptors = []
     for dense, points in ((map0, points0), (map1, points1)):
         padded = pad_sequence([p.to(dense.device) for p in points], batch_first=True)
-        descriptors.append(describe(dense, padded, image_size, options.convention)[real])
+        descriptors.append(describe(dense, padded, image_size, options.grid_alignment)[real])
         xy = padded[real]
         close |= torch.cdist(xy, xy, compute_mode="donot_use_mm_for_euclid_dist") < options.safe_radius
     return info_nce(descriptors[0], descriptors[1], near & close, options.inverse_temperature)

@@ -27,9 +27,9 @@ class Correspondence:
     valid: Tensor
 
 
-def describe(dense: Tensor, pixels: Tensor, image_size: tuple[int, int], convention: str) -> Tensor:
+def describe(dense: Tensor, pixels: Tensor, image_size: tuple[int, int], grid_alignment: str) -> Tensor:
     """Unit descriptors ``(B, N, D)`` of a map ``(B, D, h, w)`` at pixels ``(B, N, 2)``; see sample_map."""
-    return F.normalize(sample_map(dense, pixels, image_size, convention), dim=-1)
+    return F.normalize(sample_map(dense, pixels, image_size, grid_alignment), dim=-1)
 
 
 def cosine_volume(queries: Tensor, dense: Tensor, normalized: bool = True) -> Tensor:
@@ -55,10 +55,10 @@ def cosine_volume(queries: Tensor, dense: Tensor, normalized: bool = True) -> Te
 
 
 def read_volume(
-    volume: Tensor, pixels: Tensor, image_size: tuple[int, int], convention: str, padding: str = "zeros"
+    volume: Tensor, pixels: Tensor, image_size: tuple[int, int], grid_alignment: str, padding: str = "zeros"
 ) -> Tensor:
     """Read each query's own map of a volume ``(B, N, h, w)`` at its own pixels ``(B, N, K, 2)``: ``(B, N, K)``."""
-    read = sample_map(volume.flatten(0, 1)[:, None], pixels.flatten(0, 1), image_size, convention, padding)
+    read = sample_map(volume.flatten(0, 1)[:, None], pixels.flatten(0, 1), image_size, grid_alignment, padding)
     return read[..., 0].unflatten(0, volume.shape[:2])
 
 
@@ -75,14 +75,14 @@ def expectation(
         logits: ``(B, N, K)``.
         positions: ``(K, 2)`` pixels, which may be relative to the centre of a window.
         image_size: (height, width) in pixels.
-        sigma: ``paper``: the norm of the variances along x and y (eq. 8); ``repository``: the sum of the standard
+        sigma: ``paper``: the norm of the variances along x and y (eq. 8); ``official-code``: the sum of the standard
             deviations (the authors' code, CAPS). Both in normalised coordinates.
         min_variance: lower limit of either variance, so that certainty has a finite weight.
 
     Returns:
         mean ``(B, N, 2)`` pixels, and sigma ``(B, N)`` without gradient.
     """
-    if sigma not in ("paper", "repository"):
+    if sigma not in ("paper", "official-code"):
         raise ValueError(f"sigma must be 'paper' or 'repository', not {sigma!r}")
     probabilities = logits.softmax(dim=-1)[..., None]
     mean = (probabilities * positions).sum(dim=-2)
@@ -102,7 +102,7 @@ def search_window(
     inverse_temperature: float = 60.0,
     sigma: str = "paper",
     min_variance: float = 1e-10,
-    convention: str = "published",
+    grid_alignment: str = "published",
 ) -> tuple[Tensor, Tensor]:
     """The expected position in a window around each centre (PoSFeat eqs. 4, 5).
 
@@ -114,7 +114,7 @@ def search_window(
             int(window h) x int(window w) points, outermost ones included; beyond the map the cosine is zero.
         inverse_temperature: cosines are multiplied by this before the softmax.
         sigma, min_variance: see :func:`expectation`.
-        convention: see :data:`posfeat_hloc.networks.posfeat.CONVENTIONS`.
+        grid_alignment: see :data:`posfeat_hloc.networks.posfeat.GRID_ALIGNMENTS`.
 
     Returns:
         positions ``(B, N, 2)`` pixels and sigma ``(B, N)``.
@@ -128,6 +128,6 @@ def search_window(
     steps = (torch.linspace(-window, window, n, dtype=centres.dtype, device=centres.device) for n in (columns, rows))
     half = (centres.new_tensor([image_size[1], image_size[0]]) - 1) / 2
     offsets = torch.stack(torch.meshgrid(*steps, indexing="xy"), dim=-1).flatten(0, 1) * half
-    cosines = read_volume(volume, centres[:, :, None] + offsets, image_size, convention)
+    cosines = read_volume(volume, centres[:, :, None] + offsets, image_size, grid_alignment)
     mean, spread = expectation(inverse_temperature * cosines, offsets, image_size, sigma, min_variance)
     return centres + mean, spread

@@ -34,9 +34,9 @@ class DenseNetwork(Protocol):
 class PoSFeatMaps:
     """The description network of PoSFeat; its keypoint head is left alone."""
 
-    def __init__(self, network: PoSFeat, convention: str) -> None:
+    def __init__(self, network: PoSFeat, grid_alignment: str) -> None:
         self.network = network
-        self.convention = convention
+        self.grid_alignment = grid_alignment
         network.localheader.requires_grad_(False)
         network.backbone.conv_coarse.requires_grad_(False)
 
@@ -46,12 +46,12 @@ class PoSFeatMaps:
 
     def read(self, dense: Tensor, pixels: Tensor, size: int) -> Tensor:
         """See :class:`DenseNetwork`."""
-        padding = "zeros" if self.convention == "published" else "border"
-        return F.normalize(sample_map(dense, pixels, (size, size), self.convention, padding), dim=-1)
+        padding = "zeros" if self.grid_alignment == "published" else "border"
+        return F.normalize(sample_map(dense, pixels, (size, size), self.grid_alignment, padding), dim=-1)
 
     def cells(self, dense: Tensor, size: int) -> Tensor:
         """See :class:`DenseNetwork`."""
-        return cells_to_pixels(_lattice(dense), (dense.shape[2], dense.shape[3]), (size, size), self.convention)
+        return cells_to_pixels(_lattice(dense), (dense.shape[2], dense.shape[3]), (size, size), self.grid_alignment)
 
 
 class L2NetMaps:

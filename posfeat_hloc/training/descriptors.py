@@ -223,7 +223,7 @@ class DescriptorTrainer(Trainer):
         """PoSFeat's description loss with the line-to-window search on the pairs whose poses are known."""
         size = (self.options.views.size,) * 2
         search = LineToWindowOptions(
-            convention=getattr(self.network, "convention", "consistent"), sigma="repository", min_variance=1e-5
+            grid_alignment=getattr(self.network, "convention", "consistent"), sigma="official-code", min_variance=1e-5
         )
         local = [m[chosen] for m in maps]
         forth = fundamental[chosen]

@@ -30,7 +30,7 @@ class DetectionOptions:
     """Reward of a keypoint as such (lambda_reg)."""
     form: str = "paper"
     """``paper``: eq. 10, in which the keypoints of either image share the matching probability and the loss of a pair
-    of images is divided by their number; mean over the batch. ``repository``: the authors' code, in which all
+    of images is divided by their number; mean over the batch. ``official-code``: the authors' code, in which all
     proposals, also rejected ones, share it, the constant log P_m joins the log-probabilities, and everything is
     summed."""
 
@@ -143,7 +143,7 @@ def detection_loss(
     Raises:
         ValueError: unknown ``form``.
     """
-    if options.form not in ("paper", "repository"):
+    if options.form not in ("paper", "official-code"):
         raise ValueError(f"form must be 'paper' or 'repository', not {options.form!r}")
     selections = (selection0, selection1)
     gains = tuple(torch.zeros_like(selection.log_probability) for selection in selections)

@@ -1,8 +1,8 @@
 """Distillation: one PoSFeat network learns to answer as another, trained one does.
 
 A teacher says at every cell what to answer, where poses or rendered pairs say so at a few hundred points. So a network
-of another form, the paper's over a large trunk or a lighter one, learns from images alone. Descriptors and scores are
-regressed together, as in HF-Net (Sarlin et al., 2019).
+of another form, the paper's over a large backbone or a lighter one, learns from images alone. Descriptors and scores
+are regressed together, as in HF-Net (Sarlin et al., 2019).
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ class TeacherOutputs:
     Attributes:
         local_map: ``(B, 128, h, w)``, not normalised.
         scores: ``(S, H, W)`` of the first S images.
-        convention: where the cells of the map lie.
+        grid_alignment: where the cells of the map lie.
     """
 
     local_map: Tensor
     scores: Tensor
-    convention: str
+    grid_alignment: str
 
 
 class Teacher(nn.Module):
@@ -46,7 +46,7 @@ class Teacher(nn.Module):
             raise ConfigurationError("a teacher needs both networks")
         self.backbone = loaded.backbone
         self.localheader = loaded.localheader
-        self.convention = loaded.convention
+        self.grid_alignment = loaded.grid_alignment
         self.sha256 = loaded.sha256
         self.requires_grad_(False)
         self.eval()
@@ -60,7 +60,7 @@ class Teacher(nn.Module):
         """Describe ``(B, 3, H, W)`` RGB images in [0, 1], with sides that are multiples of 16, and score the first."""
         maps = self.backbone(images)
         scores = self.localheader(maps.local_map[:scored], maps.local_map_small[:scored], images[:scored])
-        return TeacherOutputs(maps.local_map, scores, self.convention)
+        return TeacherOutputs(maps.local_map, scores, self.grid_alignment)
 
 
 def distillation_loss(student: TeacherOutputs, teacher: TeacherOutputs) -> tuple[Tensor, Tensor]:
@@ -77,7 +77,9 @@ def distillation_loss(student: TeacherOutputs, teacher: TeacherOutputs) -> tuple
     rows, columns = student.local_map.shape[2:]
     y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
     cells = torch.stack([x, y], dim=-1).reshape(1, -1, 2).to(student.local_map.device, torch.float32)
-    pixels = cells_to_pixels(cells, (rows, columns), size, student.convention).expand(len(student.local_map), -1, -1)
-    told = describe(teacher.local_map, pixels, size, teacher.convention)
-    own = describe(student.local_map, pixels, size, student.convention)
+    pixels = cells_to_pixels(cells, (rows, columns), size, student.grid_alignment).expand(
+        len(student.local_map), -1, -1
+    )
+    told = describe(teacher.local_map, pixels, size, teacher.grid_alignment)
+    own = describe(student.local_map, pixels, size, student.grid_alignment)
     return (1 - (own * told).sum(dim=2)).mean(), (student.scores - teacher.scores).square().mean()

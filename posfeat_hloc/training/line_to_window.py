@@ -15,7 +15,7 @@ from posfeat_hloc.training.correspondence import Correspondence, cosine_volume, 
 
 @dataclass(frozen=True)
 class LineToWindowOptions:
-    """How a correspondence is searched; the defaults are the paper's, ``repository`` is the authors' code."""
+    """How a correspondence is searched; the defaults are the paper's, ``official-code`` is the authors' code."""
 
     line_points: int = 100
     """Points read on the epipolar line (N_line)."""
@@ -28,14 +28,14 @@ class LineToWindowOptions:
     ``inverse_temperature`` of 1."""
     noise: str = "paper"
     """How far the window is moved off the best point of the line: ``paper``, to the right and down by up to half
-    its side (eq. 3); ``repository``, to any side by up to 0.707 of half its side."""
+    its side (eq. 3); ``official-code``, to any side by up to 0.707 of half its side."""
     sigma: str = "paper"
-    """``paper``: norm of the variances (eq. 8); ``repository``: sum of the standard deviations."""
+    """``paper``: norm of the variances (eq. 8); ``official-code``: sum of the standard deviations."""
     min_variance: float = 1e-10
     """Lower limit of a variance in normalised coordinates, from the authors' code. It is so low that a single point, if
     its softmax is saturated, can outweigh a whole batch; the spacing of the window's points suggests 1e-5."""
-    convention: str = "published"
-    """Where the cells of the map lie; see :data:`posfeat_hloc.networks.posfeat.CONVENTIONS`."""
+    grid_alignment: str = "published"
+    """Where the cells of the map lie; see :data:`posfeat_hloc.networks.posfeat.GRID_ALIGNMENTS`."""
 
 
 def query_points(batch: int, image_size: tuple[int, int], generator: torch.Generator, cell: int = 16) -> Tensor:
@@ -60,7 +60,7 @@ def query_points(batch: int, image_size: tuple[int, int], generator: torch.Gener
 
 
 def search_line(
-    volume: Tensor, lines: Tensor, image_size: tuple[int, int], count: int = 100, convention: str = "published"
+    volume: Tensor, lines: Tensor, image_size: tuple[int, int], count: int = 100, grid_alignment: str = "published"
 ) -> tuple[Tensor, Tensor]:
     """The most similar of ``count`` uniform points on each epipolar line (PoSFeat eqs. 1-2), without gradient.
 
@@ -72,7 +72,7 @@ def search_line(
         lines: ``(B, N, 3)`` normalised, in pixels of image 1.
         image_size: (height, width) of image 1 in pixels.
         count: points on a line, both end points included.
-        convention: of the map.
+        grid_alignment: of the map.
 
     Returns:
         ``(B, N, 2)`` pixels, and ``(B, N)`` bool: the line crosses the border of the image twice.
@@ -80,7 +80,7 @@ def search_line(
     with torch.no_grad():
         ends, valid = clip_lines(lines, image_size)
         candidates = points_between(ends, count)
-        best = read_volume(volume, candidates, image_size, convention, padding="border").argmax(dim=-1)
+        best = read_volume(volume, candidates, image_size, grid_alignment, padding="border").argmax(dim=-1)
         return candidates.gather(2, best[..., None, None].expand(-1, -1, 1, 2))[:, :, 0], valid
 
 
@@ -101,7 +101,7 @@ def move_windows(
     Raises:
         ValueError: unknown ``noise``.
     """
-    if options.noise not in ("paper", "repository"):
+    if options.noise not in ("paper", "official-code"):
         raise ValueError(f"noise must be 'paper' or 'repository', not {options.noise!r}")
     u = torch.rand(points.shape, generator=generator, device=generator.device).to(points)
     shift = u if options.noise == "paper" else 0.707 * (2 * u - 1)
@@ -142,9 +142,9 @@ def line_to_window(
         raise ValueError(f"similarity must be 'cosine' or 'product', not {options.similarity!r}")
     cosine = options.similarity == "cosine"
     read: Callable[[Tensor, Tensor, tuple[int, int], str], Tensor] = describe if cosine else sample_map
-    volume = cosine_volume(read(local0, points0, image_size, options.convention), local1, cosine)
+    volume = cosine_volume(read(local0, points0, image_size, options.grid_alignment), local1, cosine)
     lines = epipolar_lines(points0, fundamental)
-    best, on_line = search_line(volume, lines, image_size, options.line_points, options.convention)
+    best, on_line = search_line(volume, lines, image_size, options.line_points, options.grid_alignment)
     centres, inside = move_windows(best, image_size, options, generator)
     points, sigma = search_window(
         volume,
@@ -154,6 +154,6 @@ def line_to_window(
         options.inverse_temperature,
         options.sigma,
         options.min_variance,
-        options.convention,
+        options.grid_alignment,
     )
     return Correspondence(points, sigma, on_line & inside)

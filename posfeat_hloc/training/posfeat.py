@@ -34,7 +34,7 @@ class TrainOptions:
     """How a stage is trained; the defaults are the paper's for the description stage."""
 
     stage: str = "describe"
-    trunk: str = "resnet50"
+    backbone: str = "resnet50"
     steps: int = 100_000
     batch: int = 6
     """Image pairs in a step of one process."""
@@ -150,11 +150,13 @@ class PoSFeatTrainer(Trainer):
             source, options.seed, options.color, options.points * (options.stage == "warmup"), options.light
         )
         torch.manual_seed(options.seed)
-        self.network = PoSFeat(options.trunk)
+        self.network = PoSFeat(options.backbone)
         if initial is not None:
             unknown = self.network.load_state_dict(initial, strict=False).unexpected_keys
             if unknown:
-                raise ConfigurationError(f"the initial weights are not those of a {options.trunk} (e.g. {unknown[0]})")
+                raise ConfigurationError(
+                    f"the initial weights are not those of a {options.backbone} (e.g. {unknown[0]})"
+                )
         self.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.objective = StageLoss(self.network, options.stage, options.loss, teacher and teacher.to(self.device))
         self.optimizer = self._optimizer()
@@ -237,11 +239,11 @@ class PoSFeatTrainer(Trainer):
         """Metrics of the held-out pairs; TensorBoard is shown matches and scores of the first one."""
         self.network.eval()
         opt = self.options
-        convention = opt.loss.line_to_window.convention
+        grid_alignment = opt.loss.line_to_window.grid_alignment
         detects = opt.stage in WITH_HEAD
-        metrics = validate(self.network, self.validation, convention, detects, opt.precision)
+        metrics = validate(self.network, self.validation, grid_alignment, detects, opt.precision)
         if self._board is not None and self.validation:
-            matched, scores = look(self.network, self.validation[0], convention, opt.precision)
+            matched, scores = look(self.network, self.validation[0], grid_alignment, opt.precision)
             self._board.add_image("matches", draw_matches(self.validation[0], matched), self.step, dataformats="HWC")
             if detects:
                 picture = draw_scores(self.validation[0], scores, matched)
@@ -254,7 +256,7 @@ class PoSFeatTrainer(Trainer):
         if self.validation and better(opt.stage, metrics) > self.best:
             self.best = better(opt.stage, metrics)
             told = {"stage": opt.stage, "step": str(self.step), "metrics": json.dumps(metrics, sort_keys=True)}
-            save_posfeat(self.weights_file, self.network, opt.loss.line_to_window.convention, told)
+            save_posfeat(self.weights_file, self.network, opt.loss.line_to_window.grid_alignment, told)
 
     def state(self) -> dict[str, Any]:
         """Both networks', and what the best weights so far were worth."""

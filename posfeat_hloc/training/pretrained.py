@@ -9,7 +9,7 @@ from torch import Tensor
 
 from posfeat_hloc import weights
 from posfeat_hloc.errors import WeightsError
-from posfeat_hloc.networks.resunet import ResUNet, trunk_of
+from posfeat_hloc.networks.resunet import ResUNet, backbone_name_of
 from posfeat_hloc.weights.loading import load_posfeat
 
 
@@ -19,15 +19,15 @@ class Initial:
 
     Attributes:
         tensors: of :class:`posfeat_hloc.networks.posfeat.PoSFeat`, whole or in part.
-        trunk: the ResNet they belong to.
-        convention: how the map was read in their training, None when it was not.
-        has_descriptors: whether the description network is trained, not only its trunk.
+        backbone_name: the ResNet they belong to.
+        grid_alignment: how the map was read in their training, None when it was not.
+        has_descriptors: whether the description network is trained, not only its backbone.
         sha256: of what was read.
     """
 
     tensors: dict[str, Tensor]
-    trunk: str
-    convention: str | None
+    backbone_name: str
+    grid_alignment: str | None
     has_descriptors: bool
     sha256: str
 
@@ -52,26 +52,26 @@ def load_initial(name_or_path: str) -> Initial:
     state = {f"backbone.{name}": tensor for name, tensor in loaded.backbone.state_dict().items()}
     if loaded.localheader is not None:
         state |= {f"localheader.{name}": tensor for name, tensor in loaded.localheader.state_dict().items()}
-    return Initial(state, loaded.backbone.trunk, loaded.convention, True, loaded.sha256)
+    return Initial(state, loaded.backbone.backbone_name, loaded.grid_alignment, True, loaded.sha256)
 
 
 def _from_imagenet(source: str, checkpoint: weights.Checkpoint) -> Initial:
     """torchvision's names of the stem to PoSFeat's; layer4 and the classifier are left out."""
     tensors = checkpoint.tensors
-    trunk = trunk_of(tensors, len(tensors["layer1.0.conv1.weight"]))
-    if trunk is None:
+    backbone_name = backbone_name_of(tensors, len(tensors["layer1.0.conv1.weight"]))
+    if backbone_name is None:
         raise WeightsError(f"{source}: a ResNet, but none that PoSFeat can stand on")
     renamed = {name.replace("conv1", "firstconv") if name == "conv1.weight" else name: t for name, t in tensors.items()}
     renamed = {
         ("first" + name.replace("bn1", "bn") if name.startswith("bn1.") else name): t for name, t in renamed.items()
     }
-    own = ResUNet(trunk).state_dict()
+    own = ResUNet(backbone_name).state_dict()
     taken = {name: tensor for name, tensor in renamed.items() if name in own and own[name].shape == tensor.shape}
     needed = {name for name in own if name.startswith(("first", "layer")) and not name.endswith("num_batches_tracked")}
     if missing := needed - taken.keys():
         raise WeightsError(
-            f"{source}: not torchvision's {trunk}; {len(missing)} tensors are missing, e.g. {min(missing)}"
+            f"{source}: not torchvision's {backbone_name}; {len(missing)} tensors are missing, e.g. {min(missing)}"
         )
     return Initial(
-        {f"backbone.{name}": tensor for name, tensor in taken.items()}, trunk, None, False, checkpoint.sha256
+        {f"backbone.{name}": tensor for name, tensor in taken.items()}, backbone_name, None, False, checkpoint.sha256
     )

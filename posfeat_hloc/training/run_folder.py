@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from posfeat_hloc.confs import current_names
 from posfeat_hloc.errors import ConfigurationError, TrainingError
 from posfeat_hloc.runtime.output import write_atomically, writing_remedy
 
@@ -56,7 +57,7 @@ class RunFolder:
             return None
         try:
             state: dict[str, Any] = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
-            saved, _ = state["options"], state["step"]
+            saved, _ = current_names(state["options"]), state["step"]
         except Exception as error:  # torch.load raises many types, all of them mean the same to a user
             raise ConfigurationError(
                 f"{self.checkpoint}: no checkpoint of a run ({type(error).__name__}); delete it to start again, or use "

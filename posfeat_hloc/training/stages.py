@@ -20,8 +20,8 @@ from posfeat_hloc.training.line_to_window import LineToWindowOptions, line_to_wi
 from posfeat_hloc.training.posed_batches import Batch
 
 STAGES = ("warmup", "distill", "describe", "detect", "joint")
-"""``warmup``: contrastive, on rendered scenes, for a trunk without ImageNet weights. ``distill``: both networks from a
-trained PoSFeat of another form. ``describe``: the description network from poses alone. ``detect``: the keypoint head
+"""``warmup``: contrastive, on rendered scenes, for a backbone without ImageNet weights. ``distill``: both networks from
+a trained PoSFeat of another form. ``describe``: the description network from poses alone. ``detect``: the keypoint head
 over a frozen description network. ``joint``: both at once, the paper's Model 2, for comparison."""
 
 WITH_HEAD = ("distill", "detect", "joint")
@@ -121,9 +121,9 @@ class StageLoss(nn.Module):
             heat0, heat1 = heat[:, None].chunk(2)
             cell = self.options.keypoint_cell
             selection0, selection1 = (select_keypoints(part, generator, cell) for part in (heat0, heat1))
-            convention = self.options.line_to_window.convention
-            descriptors0 = describe(maps0.local_map.detach(), selection0.points, size, convention)
-            descriptors1 = describe(maps1.local_map.detach(), selection1.points, size, convention)
+            grid_alignment = self.options.line_to_window.grid_alignment
+            descriptors0 = describe(maps0.local_map.detach(), selection0.points, size, grid_alignment)
+            descriptors1 = describe(maps1.local_map.detach(), selection1.points, size, grid_alignment)
             detected = detection_loss(
                 selection0, selection1, descriptors0, descriptors1, batch.fundamental, self.options.detection
             )
@@ -140,7 +140,7 @@ class StageLoss(nn.Module):
         few = max(1, len(images) // 4)  # a wide head costs more than all the rest: some images will do
         local, small = maps.local_map[:few].detach(), maps.local_map_small[:few].detach()
         scores = self.network.localheader(local, small, images[:few])
-        own = TeacherOutputs(maps.local_map, scores, self.options.line_to_window.convention)
+        own = TeacherOutputs(maps.local_map, scores, self.options.line_to_window.grid_alignment)
         descriptors, detection = distillation_loss(own, self.teacher(images, few))
         return descriptors + detection, {
             "descriptors": float(descriptors.detach()),

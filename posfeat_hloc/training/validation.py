@@ -48,14 +48,14 @@ class Matched:
 
 @torch.no_grad()
 def validate(
-    network: PoSFeat, pairs: list[PosedPair], convention: str, keypoints: bool, precision: str = "fp32"
+    network: PoSFeat, pairs: list[PosedPair], grid_alignment: str, keypoints: bool, precision: str = "fp32"
 ) -> dict[str, float]:
     """Metrics of a network on fixed pairs, each the mean over pairs.
 
     Args:
         network: in evaluation mode.
         pairs: held-out.
-        convention: of the map.
+        grid_alignment: of the map.
         keypoints: whether the head is trained and its keypoints are to be matched, too.
         precision: of the network alone; positions and products of descriptors are computed in float32.
 
@@ -69,12 +69,12 @@ def validate(
     rows = []
     for pair in pairs:
         local_map, scores = _run(network, pair, keypoints, precision)
-        grid = match_grid(local_map, pair, convention)
+        grid = match_grid(local_map, pair, grid_alignment)
         row = {"grid_epipolar": float(np.median(grid.epipolar)), "grid_near": float(np.mean(grid.epipolar < NEAR_CELL))}
         row |= _share("grid_right", grid.error, NEAR_CELL)
         row["grid_score"] = row.get("grid_right", row["grid_near"])
         if scores is not None:
-            found = match_keypoints(local_map, scores, pair, convention)
+            found = match_keypoints(local_map, scores, pair, grid_alignment)
             near = found.epipolar < NEAR
             row |= {"matches": float(len(near)), "near_count": float(near.sum())}
             if len(near):
@@ -90,7 +90,7 @@ def better(stage: str, metrics: dict[str, float]) -> float:
     return metrics["near_count"] if stage in WITH_HEAD else metrics["grid_score"]
 
 
-def match_grid(local_map: Tensor, pair: PosedPair, convention: str, spacing: int = 16) -> Matched:
+def match_grid(local_map: Tensor, pair: PosedPair, grid_alignment: str, spacing: int = 16) -> Matched:
     """The most similar cell of image 1's map for points on a grid in image 0.
 
     Args:
@@ -100,18 +100,18 @@ def match_grid(local_map: Tensor, pair: PosedPair, convention: str, spacing: int
     xs, ys = (np.arange(spacing // 2, side, spacing) for side in (width, height))
     points0 = np.stack(np.meshgrid(xs, ys), axis=-1).reshape(-1, 2).astype(np.float32)
     queries = torch.from_numpy(points0)[None].to(local_map.device)
-    volume = cosine_volume(describe(local_map[:1], queries, (height, width), convention), local_map[1:])
+    volume = cosine_volume(describe(local_map[:1], queries, (height, width), grid_alignment), local_map[1:])
     best = volume.flatten(2).argmax(dim=-1)[0]
     columns = volume.shape[3]
     cells = torch.stack([best % columns, best // columns], dim=-1).float()
-    points1 = cells_to_pixels(cells, (volume.shape[2], columns), (height, width), convention)[None]
+    points1 = cells_to_pixels(cells, (volume.shape[2], columns), (height, width), grid_alignment)[None]
     lines = epipolar_lines(queries, as_batch(pair).fundamental.to(queries))
     distances = line_distances(points1, lines)[0]
     found = points1[0].cpu().numpy()
     return Matched(points0, found, distances.cpu().numpy(), _true_error(pair, points0, found))
 
 
-def match_keypoints(local_map: Tensor, scores: Tensor, pair: PosedPair, convention: str) -> Matched:
+def match_keypoints(local_map: Tensor, scores: Tensor, pair: PosedPair, grid_alignment: str) -> Matched:
     """Mutual nearest neighbours of the best 1024 keypoints of either image.
 
     Args:
@@ -121,9 +121,11 @@ def match_keypoints(local_map: Tensor, scores: Tensor, pair: PosedPair, conventi
     size = pair.image0.shape[:2]
     points, descriptors = [], []
     for dense, heat in zip(local_map, scores, strict=True):
-        xy, _ = refine(heat, find_peaks(heat, radius=3, threshold=0.0, max_keypoints=KEYPOINTS, quirks=False))
+        xy, _ = refine(
+            heat, find_peaks(heat, radius=3, threshold=0.0, max_keypoints=KEYPOINTS, reproduce_official=False)
+        )
         points.append(xy)
-        descriptors.append(describe(dense[None], xy[None], size, convention)[0])
+        descriptors.append(describe(dense[None], xy[None], size, grid_alignment)[0])
     if min(len(xy) for xy in points) == 0:
         return Matched(np.zeros((0, 2), np.float32), np.zeros((0, 2), np.float32), np.zeros(0, np.float32), np.zeros(0))
     similarity = descriptors[0] @ descriptors[1].T
@@ -150,13 +152,13 @@ def _run(network: PoSFeat, pair: PosedPair, with_scores: bool, precision: str) -
 
 
 def look(
-    network: PoSFeat, pair: PosedPair, convention: str, precision: str = "fp32"
+    network: PoSFeat, pair: PosedPair, grid_alignment: str, precision: str = "fp32"
 ) -> tuple[Matched, NDArray[np.float32]]:
     """Matches and score maps ``(2, H, W)`` of one pair, for a picture."""
     with torch.no_grad():
         local_map, scores = _run(network, pair, True, precision)
         assert scores is not None
-        return match_keypoints(local_map, scores, pair, convention), scores.cpu().numpy()
+        return match_keypoints(local_map, scores, pair, grid_alignment), scores.cpu().numpy()
 
 
 def _true_error(pair: PosedPair, points0: NDArray[np.float32], points1: NDArray[np.float32]) -> NDArray[np.float64]:

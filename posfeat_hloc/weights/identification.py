@@ -20,7 +20,7 @@ class Identity:
 
     Attributes:
         architecture: one of :data:`LOADERS`, as names of weights begin.
-        name: for people, with the trunk where there is one.
+        name: for people, with the backbone where there is one.
         parameters: their number.
     """
 
@@ -39,7 +39,7 @@ def _l2net(architecture: str, name: str) -> Loader:
 def _posfeat(source: str) -> tuple[str, list[nn.Module]]:
     loaded = load_posfeat(source)
     networks: list[nn.Module] = [network for network in (loaded.backbone, loaded.localheader) if network is not None]
-    return f"PoSFeat on {loaded.backbone.trunk}", networks
+    return f"PoSFeat on {loaded.backbone.backbone_name}", networks
 
 
 def _lightglue(source: str) -> tuple[str, list[nn.Module]]:

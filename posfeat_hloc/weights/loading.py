@@ -12,14 +12,14 @@ from kornia.feature import DISK
 from torch import Tensor, nn
 
 from posfeat_hloc import weights
+from posfeat_hloc.confs import current_names
 from posfeat_hloc.errors import WeightsError
 from posfeat_hloc.networks.d2net import D2Net
 from posfeat_hloc.networks.keypoint_head import KeypointHead
 from posfeat_hloc.networks.l2net import L2Net
-from posfeat_hloc.networks.posfeat import CONVENTIONS, PoSFeat
-from posfeat_hloc.networks.resunet import ResUNet, trunk_of
-from posfeat_hloc.networks.small import TRUNK as SMALL
-from posfeat_hloc.networks.small import SmallHead, SmallUNet
+from posfeat_hloc.networks.posfeat import GRID_ALIGNMENTS, PoSFeat
+from posfeat_hloc.networks.resunet import ResUNet, backbone_name_of
+from posfeat_hloc.networks.small import SMALL, SmallHead, SmallUNet
 from posfeat_hloc.networks.superpoint import SuperPoint
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -59,22 +59,22 @@ class LoadedPoSFeat:
     Attributes:
         backbone: the description network.
         localheader: the keypoint head, None where only descriptors were asked for.
-        convention: how the map is read, as the weights were trained; see :mod:`posfeat_hloc.detection.sampling`.
+        grid_alignment: how the map is read, as the weights were trained; see :mod:`posfeat_hloc.detection.sampling`.
         sha256: of the weights.
     """
 
     backbone: ResUNet | SmallUNet
     localheader: KeypointHead | SmallHead | None
-    convention: str
+    grid_alignment: str
     sha256: str
 
 
-def load_posfeat(name_or_path: str, trunk: str | None = None, with_head: bool = True) -> LoadedPoSFeat:
+def load_posfeat(name_or_path: str, backbone_name: str | None = None, with_head: bool = True) -> LoadedPoSFeat:
     """PoSFeat from one file of ours, or from the published layout: a folder with ``backbone.pth``, ``localheader.pth``.
 
     Args:
         name_or_path: bundled weights, a file with tensors ``backbone.*`` and ``localheader.*``, or a folder.
-        trunk: what is expected of ``ALL_TRUNKS``; None takes what the weights are.
+        backbone_name: what is expected of ``BACKBONES``; None takes what the weights are.
         with_head: False reads the description network only; the rest may be missing.
 
     Raises:
@@ -86,14 +86,15 @@ def load_posfeat(name_or_path: str, trunk: str | None = None, with_head: bool = 
         part, _, rest = name.partition(".")
         parts[part][rest.removeprefix("module.")] = tensor
     first = parts["backbone"].get("layer1.0.conv1.weight")
-    found = trunk_of(parts["backbone"], 0 if first is None else len(first))
-    if checkpoint.metadata.get("trunk") == SMALL:
+    found = backbone_name_of(parts["backbone"], 0 if first is None else len(first))
+    told = current_names(checkpoint.metadata)
+    if told.get("backbone") == SMALL:
         found = SMALL
     if found is None:
         raise WeightsError(f"{name_or_path}: the backbone is none of PoSFeat's (layers of no known ResNet)")
-    if trunk is not None and trunk != found:
+    if backbone_name is not None and backbone_name != found:
         raise WeightsError(
-            f"{name_or_path}: these are the weights of a {found}, not of a {trunk}; set trunk to {found}"
+            f"{name_or_path}: these are the weights of a {found}, not of a {backbone_name}; set backbone to {found}"
         )
     with torch.device("meta"):  # no time is lost on random weights
         network = PoSFeat(found)
@@ -102,12 +103,14 @@ def load_posfeat(name_or_path: str, trunk: str | None = None, with_head: bool = 
     if head is not None:
         load_strictly(head, parts["localheader"], name_or_path, "PoSFeat's keypoint head")
         head.eval()
-    convention = checkpoint.metadata.get("convention", "published")
-    if convention not in CONVENTIONS:
-        raise WeightsError(f"{name_or_path}: unknown convention {convention!r} in the metadata; update this package")
+    grid_alignment = told.get("grid_alignment", "published")
+    if grid_alignment not in GRID_ALIGNMENTS:
+        raise WeightsError(
+            f"{name_or_path}: unknown grid alignment {grid_alignment!r} in the metadata; update this package"
+        )
     if found == SMALL:  # 1.7 times as fast on a CPU; the wide head is slower that way
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return LoadedPoSFeat(backbone.eval(), head, convention, checkpoint.sha256)
+    return LoadedPoSFeat(backbone.eval(), head, grid_alignment, checkpoint.sha256)
 
 
 def load_caps(name_or_path: str) -> tuple[ResUNet, str]:
@@ -122,12 +125,12 @@ def load_caps(name_or_path: str) -> tuple[ResUNet, str]:
     checkpoint = weights.load(name_or_path)
     tensors = {name.removeprefix("net."): t for name, t in checkpoint.tensors.items() if name.startswith("net.")}
     first = tensors.get("layer1.0.conv1.weight")
-    trunk = trunk_of(tensors, 0 if first is None else len(first))
-    if trunk is None or len(tensors) < len(checkpoint.tensors):
+    backbone_name = backbone_name_of(tensors, 0 if first is None else len(first))
+    if backbone_name is None or len(tensors) < len(checkpoint.tensors):
         raise WeightsError(f"{name_or_path}: these are not the weights of CAPS (tensors net.* of a ResNet's U-Net)")
     with torch.device("meta"):
-        network = ResUNet(trunk)
-    return load_strictly(network, tensors, name_or_path, f"CAPS on {trunk}").eval(), checkpoint.sha256
+        network = ResUNet(backbone_name)
+    return load_strictly(network, tensors, name_or_path, f"CAPS on {backbone_name}").eval(), checkpoint.sha256
 
 
 def load_superpoint(name_or_path: str) -> tuple[SuperPoint, str]:
@@ -162,16 +165,16 @@ def load_network(make: Callable[[], Network], name_or_path: str, what: str) -> t
     return load_strictly(network, checkpoint.tensors, name_or_path, what).eval(), checkpoint.sha256
 
 
-def save_posfeat(path: Path, network: PoSFeat, convention: str, metadata: dict[str, str] | None = None) -> str:
+def save_posfeat(path: Path, network: PoSFeat, grid_alignment: str, metadata: dict[str, str] | None = None) -> str:
     """Write both networks to one safetensors file in half precision; returns its SHA-256.
 
     Args:
-        convention: how the map was read in training, ``"published"`` or ``"consistent"``.
+        grid_alignment: how the map was read in training, ``"published"`` or ``"consistent"``.
         metadata: more to store beside it, e.g. how it was trained.
     """
-    if convention not in CONVENTIONS:
-        raise ValueError(f"convention must be one of {', '.join(CONVENTIONS)}, not {convention!r}")
-    known = {"architecture": "posfeat", "trunk": network.backbone.trunk, "convention": convention}
+    if grid_alignment not in GRID_ALIGNMENTS:
+        raise ValueError(f"grid_alignment must be one of {', '.join(GRID_ALIGNMENTS)}, not {grid_alignment!r}")
+    known = {"architecture": "posfeat", "backbone": network.backbone.backbone_name, "grid_alignment": grid_alignment}
     return weights.save(path, network.state_dict(), (metadata or {}) | known)
 
 

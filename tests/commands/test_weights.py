@@ -176,7 +176,7 @@ def test_convert_posfeats_folder(tmp_path: Path) -> None:
         torch.save(content, tmp_path / f"{part}.pth")
     assert run("convert", tmp_path, tmp_path / "posfeat.safetensors") == 0
     loaded = load_posfeat(str(tmp_path / "posfeat.safetensors"))
-    assert loaded.backbone.trunk == "resnet18"
+    assert loaded.backbone.backbone_name == "resnet18"
     assert loaded.localheader is not None
     for part in (loaded.backbone, loaded.localheader):
         expected = (network.backbone if part is loaded.backbone else network.localheader).state_dict()

@@ -186,7 +186,8 @@ class Workshop:
     def train(self, output: Path) -> int:
         """Warm up the light network for a few steps."""
         return train.main(
-            ["--stage", "warmup", "--trunk", "small", "--data", f"synthetic:{self.pictures}", "--batch", "1", "--steps",
+            ["--stage", "warmup", "--backbone", "small", "--data", f"synthetic:{self.pictures}", "--batch", "1",
+             "--steps",
              "4", "--size", "64x64", "--validation-pairs", "1", "--validate-every", "2", "--save-every", "1",
              "--precision", "fp32", "--output", str(output)]
         )  # fmt: skip

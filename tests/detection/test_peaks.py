@@ -16,14 +16,14 @@ def reflected(i: int, size: int) -> int:
     return -i if i < 0 else 2 * (size - 1) - i if i >= size else i
 
 
-def survives(scores: np.ndarray, y: int, x: int, radius: int, quirks: bool) -> bool:
+def survives(scores: np.ndarray, y: int, x: int, radius: int, reproduce_official: bool) -> bool:
     """Whether a pixel beats its window: earlier places must be lower, later ones not higher."""
-    low = 1 if quirks else 0  # with quirks the ring does not exist
+    low = 1 if reproduce_official else 0  # with quirks the ring does not exist
     height, width = scores.shape[0] - 2 * low, scores.shape[1] - 2 * low
     for dy in range(-radius, radius + 1):
         for dx in range(-radius, radius + 1):
             v, u = y - low + dy, x - low + dx
-            if quirks:
+            if reproduce_official:
                 v, u = reflected(v, height), reflected(u, width)
             elif not (0 <= v < height and 0 <= u < width):
                 continue
@@ -34,14 +34,19 @@ def survives(scores: np.ndarray, y: int, x: int, radius: int, quirks: bool) -> b
 
 
 def peaks_by_hand(
-    scores: np.ndarray, radius: int, threshold: float, k: int, quirks: bool, allowed: np.ndarray | None = None
+    scores: np.ndarray,
+    radius: int,
+    threshold: float,
+    k: int,
+    reproduce_official: bool,
+    allowed: np.ndarray | None = None,
 ) -> list[tuple[int, int]]:
     height, width = scores.shape
     inner = [(y, x) for y in range(1, height - 1) for x in range(1, width - 1)]
     inner = [p for p in inner if allowed is None or allowed[p]]
-    kept = [p for p in inner if scores[p] > threshold and survives(scores, *p, radius, quirks)]
+    kept = [p for p in inner if scores[p] > threshold and survives(scores, *p, radius, reproduce_official)]
     best = sorted(kept, key=lambda p: -scores[p])  # stable: equal ones in reading order
-    if quirks:
+    if reproduce_official:
         best = best[: max(k, FEWEST)]
         best += [p for p in inner if p not in set(kept)][: max(FEWEST - len(best), 0)]
     else:
@@ -57,27 +62,29 @@ def peaks_by_hand(
     levels=st.sampled_from([3, 10**6]),
     threshold=st.sampled_from([0.0, 0.5]),
     k=st.sampled_from([0, 3, 10**6]),
-    quirks=st.booleans(),
+    reproduce_official=st.booleans(),
     share=st.sampled_from([None, 0.0, 0.5]),
     seed=st.integers(0, 2**31),
 )
 def test_peaks_are_those_of_the_loop(
-    height: int, width: int, radius: int, levels: int, threshold: float, k: int, quirks: bool,
+    height: int, width: int, radius: int, levels: int, threshold: float, k: int, reproduce_official: bool,
     share: float | None, seed: int,
 ) -> None:  # fmt: skip
-    if quirks and radius >= min(height, width) - 2:
+    if reproduce_official and radius >= min(height, width) - 2:
         height, width = height + radius + 3, width + radius + 3
     rng = np.random.default_rng(seed)
     scores = rng.integers(0, levels, (height, width)).astype(np.float32) / levels
     allowed = None if share is None else rng.random((height, width)) < share
     mask = None if allowed is None else torch.from_numpy(allowed)
-    found = find_peaks(torch.from_numpy(scores), radius, threshold, k, quirks, mask)
-    assert [tuple(p) for p in found.tolist()] == peaks_by_hand(scores, radius, threshold, k, quirks, allowed)
+    found = find_peaks(torch.from_numpy(scores), radius, threshold, k, reproduce_official, mask)
+    assert [tuple(p) for p in found.tolist()] == peaks_by_hand(
+        scores, radius, threshold, k, reproduce_official, allowed
+    )
 
 
 def test_many_peaks_are_not_filled_up() -> None:
     scores = torch.rand(60, 60)
-    found = find_peaks(scores, 1, 0.5, 200, quirks=True)
+    found = find_peaks(scores, 1, 0.5, 200, reproduce_official=True)
     assert len(found) == 200
     assert scores[found[:, 1], found[:, 0]].diff().max() <= 0
 
@@ -88,8 +95,8 @@ def test_a_tall_map_is_searched_in_strips_without_seams() -> None:
     assert found == set(peaks_by_hand(scores.numpy(), 2, 0.0, 10**6, False))
 
 
-@pytest.mark.parametrize("quirks", [True, False])
-def test_all_borders_are_alike_only_without_quirks(quirks: bool) -> None:
+@pytest.mark.parametrize("reproduce_official", [True, False])
+def test_all_borders_are_alike_only_without_quirks(reproduce_official: bool) -> None:
     """A single peak at each distance from each border: which ones are found?"""
     found = {}
     for side in ("top", "left", "bottom", "right"):
@@ -101,11 +108,11 @@ def test_all_borders_are_alike_only_without_quirks(quirks: bool) -> None:
                 "bottom": (23 - distance, 12), "right": (12, 23 - distance),
             }[side]  # fmt: skip
             scores[y, x] = 1
-            peaks = find_peaks(scores, 3, 0.5, 100, quirks).tolist()
+            peaks = find_peaks(scores, 3, 0.5, 100, reproduce_official).tolist()
             if peaks and peaks[0] == [x, y]:  # what is added with quirks comes later
                 found[side].add(distance)
     everywhere = {1, 2, 3, 4, 5}
-    if quirks:
+    if reproduce_official:
         assert found["top"] == found["left"] == everywhere - {2}
         assert found["bottom"] == found["right"] == everywhere
     else:
@@ -157,7 +164,7 @@ def test_senseless_radii_are_refused() -> None:
     with pytest.raises(ValueError, match="at least 1"):
         find_peaks(torch.rand(9, 9), 0, 0.5, 10)
     with pytest.raises(ValueError, match="reflected over a radius of 7"):
-        find_peaks(torch.rand(9, 9), 7, 0.5, 10, quirks=True)
+        find_peaks(torch.rand(9, 9), 7, 0.5, 10, reproduce_official=True)
 
 
 def greedy_by_hand(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from posfeat_hloc.detection.sampling import (
-    CONVENTIONS,
+    GRID_ALIGNMENTS,
     cells_to_pixels,
     pixels_to_cells,
     read_descriptors,
@@ -21,19 +21,19 @@ from tests.training.two_views import random_maps, read_by_hand, seeded
     seed=st.integers(0, 2**31),
     cells=st.tuples(st.integers(1, 6), st.integers(1, 6)),
     stride=st.sampled_from([2, 4, 16]),
-    convention=st.sampled_from(CONVENTIONS),
+    grid_alignment=st.sampled_from(GRID_ALIGNMENTS),
     padding=st.sampled_from(["zeros", "border"]),
 )
-def test_values_are_those_of_the_loop(seed, cells, stride, convention, padding):
+def test_values_are_those_of_the_loop(seed, cells, stride, grid_alignment, padding):
     size = (cells[0] * stride, cells[1] * stride)
     dense = random_maps(seed, 2, 3, *cells)
     spread = torch.tensor([size[1], size[0]]) * 1.4
     pixels = torch.rand(2, 5, 2, generator=seeded(seed), dtype=torch.float64) * spread - 0.2 * spread
-    read = sample_map(dense, pixels, size, convention, padding)
+    read = sample_map(dense, pixels, size, grid_alignment, padding)
     for b in range(2):
         for n in range(5):
             x, y = pixels[b, n].tolist()
-            expected = read_by_hand(dense[b].numpy(), x, y, size, convention, padding)
+            expected = read_by_hand(dense[b].numpy(), x, y, size, grid_alignment, padding)
             np.testing.assert_allclose(read[b, n], expected, atol=1e-10)
 
 
@@ -54,13 +54,13 @@ def test_published_corners_are_edges_of_the_map():
 
 
 @given(
-    convention=st.sampled_from(CONVENTIONS),
+    grid_alignment=st.sampled_from(GRID_ALIGNMENTS),
     cells=st.lists(st.tuples(st.floats(-3, 40), st.floats(-3, 40)), min_size=1, max_size=4),
 )
-def test_cells_and_pixels_are_inverse(convention, cells):
+def test_cells_and_pixels_are_inverse(grid_alignment, cells):
     xy = torch.tensor(cells, dtype=torch.float64)
-    pixels = cells_to_pixels(xy, (30, 40), (120, 160), convention)
-    torch.testing.assert_close(pixels_to_cells(pixels, (30, 40), (120, 160), convention), xy)
+    pixels = cells_to_pixels(xy, (30, 40), (120, 160), grid_alignment)
+    torch.testing.assert_close(pixels_to_cells(pixels, (30, 40), (120, 160), grid_alignment), xy)
 
 
 def test_cells_of_strided_convolutions_are_centred_where_the_consistent_reading_looks():
@@ -96,10 +96,10 @@ def test_bad_arguments():
             sample_map(dense, pixels, size, "consistent")
 
 
-def descriptor_by_hand(dense: np.ndarray, x: float, y: float, convention: str) -> np.ndarray:
+def descriptor_by_hand(dense: np.ndarray, x: float, y: float, grid_alignment: str) -> np.ndarray:
     """Bilinear with zeros (published) or the outermost cells (consistent) beyond the border, in float64."""
     _, height, width = dense.shape
-    if convention == "published":
+    if grid_alignment == "published":
         u, v = x * width / (4 * width - 1) - 0.5, y * height / (4 * height - 1) - 0.5
     else:
         u, v = min(x / 4, width - 1), min(y / 4, height - 1)
@@ -111,15 +111,15 @@ def descriptor_by_hand(dense: np.ndarray, x: float, y: float, convention: str) -
     return total / np.linalg.norm(total)
 
 
-@pytest.mark.parametrize("convention", ["published", "consistent"])
+@pytest.mark.parametrize("grid_alignment", ["published", "consistent"])
 @settings(deadline=None, max_examples=30)
 @given(height=st.integers(1, 7), width=st.integers(1, 7), seed=st.integers(0, 2**31))
-def test_descriptors_are_those_of_the_loop(convention: str, height: int, width: int, seed: int) -> None:
+def test_descriptors_are_those_of_the_loop(grid_alignment: str, height: int, width: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     dense = rng.normal(size=(16, height, width)).astype(np.float32)
     keypoints = (rng.uniform(0, 1, (8, 2)) * [4 * width - 1, 4 * height - 1]).astype(np.float32)
-    found = read_descriptors(torch.from_numpy(dense), torch.from_numpy(keypoints), convention).numpy()
-    expected = [descriptor_by_hand(dense, x, y, convention) for x, y in keypoints.astype(np.float64)]
+    found = read_descriptors(torch.from_numpy(dense), torch.from_numpy(keypoints), grid_alignment).numpy()
+    expected = [descriptor_by_hand(dense, x, y, grid_alignment) for x, y in keypoints.astype(np.float64)]
     np.testing.assert_allclose(found, expected, atol=2e-5)
 
 

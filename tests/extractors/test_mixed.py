@@ -94,7 +94,12 @@ def test_sift_keypoints_read_in_a_map(network: str, folder: Path) -> None:
 def test_d2d_keypoints_with_posfeats_descriptors(folder: Path) -> None:
     """At PoSFeat's own keypoints, PoSFeat's descriptors are its own; the grey part sees the grey of the image."""
     image = color_image(64, 80, 4)
-    posfeat = {"name": "posfeat", "weights": path_of(folder, "posfeat"), "quirks": False, "precision": "fp32"}
+    posfeat = {
+        "name": "posfeat",
+        "weights": path_of(folder, "posfeat"),
+        "reproduce_official": False,
+        "precision": "fp32",
+    }
     options = Options(posfeat, "posfeat", path_of(folder, "posfeat"), precision="fp32")
     own, again = extractors.create(posfeat)(image)[0], Extractor(options, CPU)(image)[0]
     np.testing.assert_array_equal(own.keypoints, again.keypoints)

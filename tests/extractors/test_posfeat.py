@@ -46,13 +46,17 @@ def assert_close(found: Features, expected: Features) -> None:
     np.testing.assert_allclose(found.descriptors, expected.descriptors, atol=1e-4)
 
 
-@pytest.mark.parametrize("quirks", [True, False])
+@pytest.mark.parametrize("reproduce_official", [True, False])
 @pytest.mark.parametrize("memory", [0, 512])
-def test_features_are_made_of_the_pieces(checkpoint: str, network: PoSFeat, quirks: bool, memory: int) -> None:
+def test_features_are_made_of_the_pieces(
+    checkpoint: str, network: PoSFeat, reproduce_official: bool, memory: int
+) -> None:
     image = color_image(70, 57, 1)
-    height, width = (64, 48) if quirks else (70, 57)
-    found = extractor(checkpoint, quirks=quirks, radius=2, threshold=0.6, memory=memory)(image)[0]
-    if quirks:
+    height, width = (64, 48) if reproduce_official else (70, 57)
+    found = extractor(checkpoint, reproduce_official=reproduce_official, radius=2, threshold=0.6, memory=memory)(image)[
+        0
+    ]
+    if reproduce_official:
         seen = image[..., :64, :48]
     else:
         rows, columns = torch.arange(80).clamp_max(69), torch.arange(64).clamp_max(56)
@@ -60,7 +64,7 @@ def test_features_are_made_of_the_pieces(checkpoint: str, network: PoSFeat, quir
     with torch.inference_mode():
         local_map, scores = network(seen)
     scores = scores[0, :height, :width]
-    keypoints, values = refine(scores, find_peaks(scores, 2, 0.6, 8192, quirks))
+    keypoints, values = refine(scores, find_peaks(scores, 2, 0.6, 8192, reproduce_official))
     descriptors = read_descriptors(local_map[0], keypoints, "consistent")
     assert_close(found, Features(keypoints.numpy(), values.numpy(), descriptors.numpy()))
     assert len(found) > 30
@@ -68,7 +72,7 @@ def test_features_are_made_of_the_pieces(checkpoint: str, network: PoSFeat, quir
 
 def test_the_whole_image_is_covered_only_without_quirks(checkpoint: str) -> None:
     image = color_image(63, 79, 2)
-    whole, cut = (extractor(checkpoint, quirks=q, threshold=0.0)(image)[0].keypoints for q in (False, True))
+    whole, cut = (extractor(checkpoint, reproduce_official=q, threshold=0.0)(image)[0].keypoints for q in (False, True))
     assert (whole.max(axis=0) > [75, 59]).all()
     assert (whole.max(axis=0) <= [78, 62]).all()
     assert (cut.max(axis=0) <= [63, 47]).all()
@@ -78,7 +82,7 @@ def test_the_whole_image_is_covered_only_without_quirks(checkpoint: str) -> None
 def test_multiples_of_16_are_neither_cut_nor_padded(checkpoint: str) -> None:
     image = color_image(80, 96, 3)
     assert crop(image).shape == pad(image).shape == image.shape
-    whole, cut = (extractor(checkpoint, quirks=q, threshold=0.0, radius=1)(image)[0] for q in (False, True))
+    whole, cut = (extractor(checkpoint, reproduce_official=q, threshold=0.0, radius=1)(image)[0] for q in (False, True))
     # radius 1: reflection changes nothing; without quirks pixels lose to the ring, too
     pairs = {tuple(k): s for k, s in zip(cut.keypoints.round(3).tolist(), cut.scores, strict=True)}
     assert {tuple(k) for k in whole.keypoints.round(3).tolist()} <= pairs.keys()
@@ -97,8 +101,8 @@ def test_images_of_a_batch_do_not_mix(checkpoint: str) -> None:
 def test_flat_images_are_filled_up_only_with_quirks(checkpoint: str) -> None:
     flat = torch.full((1, 3, 48, 48), 0.5)
     options = {"threshold": 50.0, "max_keypoints": 10, "min_contrast": 0.0}
-    assert len(extractor(checkpoint, quirks=False, **options)(flat)[0]) == 0
-    filled = extractor(checkpoint, quirks=True, **options)(flat)[0]
+    assert len(extractor(checkpoint, reproduce_official=False, **options)(flat)[0]) == 0
+    filled = extractor(checkpoint, reproduce_official=True, **options)(flat)[0]
     assert len(filled) == 128
     assert np.isfinite(filled.descriptors).all()
 
@@ -106,9 +110,9 @@ def test_flat_images_are_filled_up_only_with_quirks(checkpoint: str) -> None:
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 40), (15, 90)])
 def test_tiny_images(checkpoint: str, height: int, width: int) -> None:
     image = torch.rand(1, 3, height, width)
-    none = extractor(checkpoint, quirks=True)(image)[0]
+    none = extractor(checkpoint, reproduce_official=True)(image)[0]
     assert none.descriptors.shape == (0, 128)
-    some = extractor(checkpoint, quirks=False, threshold=0.0)(image)[0]
+    some = extractor(checkpoint, reproduce_official=False, threshold=0.0)(image)[0]
     assert (len(some) > 0) == (min(height, width) >= 3)
 
 
@@ -124,7 +128,7 @@ def test_summits_are_nearer_to_blobs_than_means(checkpoint: str) -> None:
 
 def test_the_convention_is_the_weights_unless_told(checkpoint: str) -> None:
     image = color_image(48, 48, 4)
-    found = {c: extractor(checkpoint, convention=c)(image)[0] for c in (None, "consistent", "published")}
+    found = {c: extractor(checkpoint, grid_alignment=c)(image)[0] for c in (None, "consistent", "published")}
     np.testing.assert_array_equal(found[None].descriptors, found["consistent"].descriptors)
     np.testing.assert_array_equal(found[None].keypoints, found["published"].keypoints)
     assert np.abs(found[None].descriptors - found["published"].descriptors).max() > 0.01
@@ -136,7 +140,7 @@ def test_senseless_options_are_refused(checkpoint: str) -> None:
     with pytest.raises(ConfigurationError, match="mean or quadratic, not 'best'"):
         extractor(checkpoint, subpixel="best")
     with pytest.raises(ConfigurationError, match="published or consistent, not 'pixel'"):
-        extractor(checkpoint, convention="pixel")
+        extractor(checkpoint, grid_alignment="pixel")
 
 
 def test_the_extractor_says_what_it_is(checkpoint: str) -> None:
@@ -164,7 +168,7 @@ def test_bf16_finds_the_matches_of_fp32(checkpoint: str) -> None:
     views = wide[..., :112], wide[..., 12:]
     matched = []
     for precision in ("fp32", "bf16"):
-        extract = extractor(checkpoint, precision=precision, radius=3, threshold=0.9, quirks=False)
+        extract = extractor(checkpoint, precision=precision, radius=3, threshold=0.9, reproduce_official=False)
         first, second = (extract(view)[0] for view in views)
         best = (first.descriptors @ second.descriptors.T).argmax(axis=1)
         back = (first.descriptors @ second.descriptors.T).argmax(axis=0)

@@ -55,7 +55,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 @pytest.mark.parametrize("model", [
     {"name": "sift", "max_keypoints": 100},
     {"name": "d2d", "weights": "hardnet", "max_keypoints": 100, "precision": "fp32"},
-    {"name": "posfeat", "weights": "posfeat", "threshold": 0.0, "quirks": False, "precision": "fp32"},
+    {"name": "posfeat", "weights": "posfeat", "threshold": 0.0, "reproduce_official": False, "precision": "fp32"},
 ])  # fmt: skip
 def test_an_extractor_gives_what_ours_gives(
     load: Load, texture: Texture, checkpoints: dict[str, str], model: dict[str, Any]

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from posfeat_hloc.networks.keypoint_head import KeypointHead
 from posfeat_hloc.networks.normalization import normalize_imagenet
 from posfeat_hloc.networks.posfeat import PoSFeat
-from posfeat_hloc.networks.resunet import TRUNKS, Block, ResUNet, Trunk, trunk_of
+from posfeat_hloc.networks.resunet import RESNETS, Block, ResNetShape, ResUNet, backbone_name_of
 from tests.networks.test_l2net import textured_image
 
 State = dict[str, Tensor]
@@ -23,16 +23,16 @@ def color_image(height: int, width: int, seed: int = 0) -> Tensor:
     return torch.stack(channels)[None]
 
 
-def calibrated_posfeat(trunk: str = "resnet18", seed: int = 0) -> PoSFeat:
+def calibrated_posfeat(backbone_name: str = "resnet18", seed: int = 0) -> PoSFeat:
     """A copy of random weights, see below."""
-    return deepcopy(_calibrated_posfeat(trunk, seed))
+    return deepcopy(_calibrated_posfeat(backbone_name, seed))
 
 
 @cache
-def _calibrated_posfeat(trunk: str, seed: int) -> PoSFeat:
+def _calibrated_posfeat(backbone_name: str, seed: int) -> PoSFeat:
     """Random weights whose BatchNorm statistics were gathered on a textured image, in evaluation mode."""
     torch.manual_seed(seed)
-    network = PoSFeat(trunk)
+    network = PoSFeat(backbone_name)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = None
@@ -104,8 +104,8 @@ def maps_by_hand(state: State, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 @pytest.mark.parametrize(
     ("trunk", "height", "width"), [("resnet18", 48, 64), ("resnet18", 57, 50), ("resnet50", 32, 48)]
 )
-def test_the_network_is_its_layers_written_out(trunk: str, height: int, width: int) -> None:
-    network, image = calibrated_posfeat(trunk).backbone, color_image(height, width, 2)
+def test_the_network_is_its_layers_written_out(backbone_name: str, height: int, width: int) -> None:
+    network, image = calibrated_posfeat(backbone_name).backbone, color_image(height, width, 2)
     expected = maps_by_hand(network.state_dict(), image)
     with torch.inference_mode():
         found = network(image)
@@ -115,10 +115,10 @@ def test_the_network_is_its_layers_written_out(trunk: str, height: int, width: i
     assert found.local_map_small.shape == (1, 64, -(-height // 4), -(-width // 4))
 
 
-@pytest.mark.parametrize(("trunk", "millions"), [("resnet50", 20.509), ("resnet18", 8.899)])
-def test_parameter_count_is_the_published_one(trunk: str, millions: float) -> None:
+@pytest.mark.parametrize(("backbone_name", "millions"), [("resnet50", 20.509), ("resnet18", 8.899)])
+def test_parameter_count_is_the_published_one(backbone_name: str, millions: float) -> None:
     with torch.device("meta"):
-        count = sum(parameter.numel() for parameter in ResUNet(trunk).parameters())
+        count = sum(parameter.numel() for parameter in ResUNet(backbone_name).parameters())
     assert count / 1e6 == pytest.approx(millions, abs=5e-4)
 
 
@@ -135,14 +135,14 @@ def test_names_are_torchvisions() -> None:
     assert {name for name in names if not name.startswith("layer")} == decoder | stem
 
 
-@pytest.mark.parametrize("trunk", TRUNKS)
-def test_a_trunk_is_known_by_its_names(trunk: str) -> None:
+@pytest.mark.parametrize("backbone_name", RESNETS)
+def test_a_trunk_is_known_by_its_names(backbone_name: str) -> None:
     with torch.device("meta"):
-        state = ResUNet(trunk).state_dict()
-    assert trunk_of(state, len(state["layer1.0.conv1.weight"])) == trunk
-    shorter = [name for name in state if not name.startswith(f"layer1.{TRUNKS[trunk].blocks[0] - 1}.")]
-    assert trunk_of(shorter, len(state["layer1.0.conv1.weight"])) is None
-    assert trunk_of({"features.0.weight"}, 64) is None
+        state = ResUNet(backbone_name).state_dict()
+    assert backbone_name_of(state, len(state["layer1.0.conv1.weight"])) == backbone_name
+    shorter = [name for name in state if not name.startswith(f"layer1.{RESNETS[backbone_name].blocks[0] - 1}.")]
+    assert backbone_name_of(shorter, len(state["layer1.0.conv1.weight"])) is None
+    assert backbone_name_of({"features.0.weight"}, 64) is None
 
 
 def test_unknown_trunks_are_refused() -> None:
@@ -170,7 +170,7 @@ def test_cell_i_lies_at_pixel_4i() -> None:
 
 @pytest.mark.parametrize(("bottleneck", "stride", "reach"), [(True, 1, 1), (True, 2, 1), (False, 1, 2), (False, 2, 3)])
 def test_reach_is_the_receptive_field(bottleneck: bool, stride: int, reach: int) -> None:
-    block = Block(64, 64 // (4 if bottleneck else 1), stride, Trunk((1, 1, 1), bottleneck)).eval()
+    block = Block(64, 64 // (4 if bottleneck else 1), stride, ResNetShape((1, 1, 1), bottleneck)).eval()
     x = torch.rand(1, 64, 24, 3, requires_grad=True)
     block(x)[0, :, 12 // stride].sum().backward()
     assert x.grad is not None

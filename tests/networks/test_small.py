@@ -116,10 +116,10 @@ def test_an_untrained_head_finds_blobs() -> None:
 def test_operations_are_a_thirteenth_of_the_paper_s() -> None:
     counts = {}
     with torch.device("meta"), torch.no_grad():
-        for trunk in ("small", "resnet50"):
+        for backbone_name in ("small", "resnet50"):
             with FlopCounterMode(display=False) as counter:
-                PoSFeat(trunk).eval()(torch.empty(1, 3, 480, 640))
-            counts[trunk] = counter.get_total_flops()
+                PoSFeat(backbone_name).eval()(torch.empty(1, 3, 480, 640))
+            counts[backbone_name] = counter.get_total_flops()
     assert 13 * counts["small"] < counts["resnet50"]
 
 
@@ -127,7 +127,7 @@ def test_weights_are_saved_and_read_again(tmp_path: Path) -> None:
     path = tmp_path / "small.safetensors"
     digest = save_posfeat(path, calibrated(), "consistent")
     loaded = load_posfeat(str(path))
-    assert (loaded.backbone.trunk, loaded.convention, loaded.sha256) == ("small", "consistent", digest)
+    assert (loaded.backbone.backbone_name, loaded.grid_alignment, loaded.sha256) == ("small", "consistent", digest)
     for name, tensor in calibrated().backbone.state_dict().items():
         torch.testing.assert_close(loaded.backbone.state_dict()[name], tensor, rtol=1e-3, atol=1e-4)
     assert isinstance(loaded.localheader, SmallHead)

@@ -24,9 +24,9 @@ NARROW = 1  # byte: tiles are as narrow as they get, eight rows
 WIDE = 1 << 40
 
 
-@pytest.mark.parametrize(("trunk", "height"), [("resnet18", 112), ("resnet50", 96), ("resnet34", 64)])
-def test_strips_give_the_map_and_the_scores_of_the_whole(trunk: str, height: int) -> None:
-    network, image = calibrated_posfeat(trunk), color_image(height, 32, 1)
+@pytest.mark.parametrize(("backbone_name", "height"), [("resnet18", 112), ("resnet50", 96), ("resnet34", 64)])
+def test_strips_give_the_map_and_the_scores_of_the_whole(backbone_name: str, height: int) -> None:
+    network, image = calibrated_posfeat(backbone_name), color_image(height, 32, 1)
     with torch.inference_mode():
         maps = network.backbone(image)
         scores = network.localheader(maps.local_map, maps.local_map_small, image)[0]

@@ -53,7 +53,7 @@ def run(*arguments: str) -> int:
 def test_warm_up_then_describe_then_detect(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = ["--data", f"synthetic:{pictures}", "--batch", "1", "--steps", "2"]
     warm, described, detected = (tmp_path / name for name in ("warm", "described", "detected"))
-    assert run("--stage", "warmup", "--trunk", "resnet18", *data, "--output", str(warm)) == 0
+    assert run("--stage", "warmup", "--backbone", "resnet18", *data, "--output", str(warm)) == 0
     start = str(warm / "weights.safetensors")
     assert run("--stage", "describe", *data, "--output", str(described), "--init", start) == 0
     start = str(described / "weights.safetensors")
@@ -77,7 +77,7 @@ def test_a_network_is_distilled_from_another(
         "distill",
         "--teacher",
         "posfeat-small",
-        "--trunk",
+        "--backbone",
         "resnet18",
         "--data",
         f"synthetic:{pictures}",
@@ -85,7 +85,7 @@ def test_a_network_is_distilled_from_another(
     output = tmp_path / "run"
     assert run(*command, "--batch", "1", "--steps", "2", "--output", str(output)) == 0
     assert "near_count" in capsys.readouterr().out
-    assert weights.load(str(output / "weights.safetensors")).metadata["trunk"] == "resnet18"
+    assert weights.load(str(output / "weights.safetensors")).metadata["backbone"] == "resnet18"
     command[3] = str(output / "weights.safetensors")
     assert run(*command, "--batch", "1", "--steps", "2", "--output", str(output)) == 1  # another teacher, another run
     assert "other options" in capsys.readouterr().err
@@ -111,9 +111,12 @@ def test_a_finished_run_is_not_repeated(pictures: Path, checkpoint: str, tmp_pat
         (["--stage", "warmup", "--data", "synthetic:X", "--teacher", "posfeat-small"], "belong together"),
         (["--stage", "distill", "--data", "synthetic:X", "--teacher", "hardnet"], "hardnet"),
         (["--stage", "describe", "--data", "synthetic:X", "--init", "missing.pth"], "neither a file"),
-        (["--stage", "describe", "--data", "synthetic:X", "--init", "CHECKPOINT", "--trunk", "resnet50"], "resnet18"),
         (
-            ["--stage", "detect", "--data", "synthetic:X", "--init", "CHECKPOINT", "--convention", "published"],
+            ["--stage", "describe", "--data", "synthetic:X", "--init", "CHECKPOINT", "--backbone", "resnet50"],
+            "resnet18",
+        ),
+        (
+            ["--stage", "detect", "--data", "synthetic:X", "--init", "CHECKPOINT", "--grid-alignment", "published"],
             "leave out",
         ),
         (["--stage", "describe", "--data", "synthetic:X", "--batch", "0"], "must be greater than zero: batch 0"),
@@ -157,18 +160,21 @@ def test_defaults_are_the_papers() -> None:
 
 
 def test_the_light_form_reads_cells_where_they_lie() -> None:
-    for trunk, convention in (("small", "consistent"), ("resnet18", "published")):
-        assert options("--stage", "warmup", "--trunk", trunk).loss.line_to_window.convention == convention
-    found = options("--stage", "joint", "--trunk", "small", "--convention", "published", "--right-within", "1.5")
-    assert found.loss.contrastive.convention == "published"
+    for backbone_name, grid_alignment in (("small", "consistent"), ("resnet18", "published")):
+        assert (
+            options("--stage", "warmup", "--backbone", backbone_name).loss.line_to_window.grid_alignment
+            == grid_alignment
+        )
+    found = options("--stage", "joint", "--backbone", "small", "--grid-alignment", "published", "--right-within", "1.5")
+    assert found.loss.contrastive.grid_alignment == "published"
     assert found.loss.detection.threshold == 1.5
 
 
 def test_the_repositorys_variant_and_what_is_given_overrule() -> None:
-    found = options("--stage", "describe", "--variant", "repository", "--batch", "3", "--sigma", "paper")
+    found = options("--stage", "describe", "--variant", "official-code", "--batch", "3", "--sigma", "paper")
     assert (found.batch, found.optimizer, found.learning_rate) == (3, "adam", 1e-4)
-    assert (found.loss.line_to_window.noise, found.loss.line_to_window.sigma) == ("repository", "paper")
-    assert found.loss.detection.form == "repository"
+    assert (found.loss.line_to_window.noise, found.loss.line_to_window.sigma) == ("official-code", "paper")
+    assert found.loss.detection.form == "official-code"
 
 
 @pytest.mark.parametrize(
@@ -177,9 +183,9 @@ def test_the_repositorys_variant_and_what_is_given_overrule() -> None:
         ("paper", "describe", (100_000, 6, "sgd", 0.9, 1e-3, 0.9)),
         ("paper", "detect", (5_000, 6, "sgd", 0.9, 1e-3, 0.8)),
         ("paper", "joint", (100_000, 6, "sgd", 0.9, 1e-3, 0.9)),
-        ("repository", "describe", (100_000, 8, "adam", 0.9, 1e-4, 0.9)),
-        ("repository", "detect", (5_000, 6, "sgd", 0.0, 1e-3, 0.8)),  # without Nesterov's momentum
-        ("repository", "joint", (100_000, 8, "adam", 0.9, 1e-4, 0.9)),
+        ("official-code", "describe", (100_000, 8, "adam", 0.9, 1e-4, 0.9)),
+        ("official-code", "detect", (5_000, 6, "sgd", 0.0, 1e-3, 0.8)),  # without Nesterov's momentum
+        ("official-code", "joint", (100_000, 8, "adam", 0.9, 1e-4, 0.9)),
     ],
 )
 def test_the_presets_of_both_variants(variant: str, stage: str, expected: tuple[float, ...]) -> None:

@@ -53,7 +53,7 @@ def test_descriptors_and_head_are_trained_and_loaded_again(pack, tmp_path):
     assert train_descriptors.main([*argv, "--init", "posfeat-small", "--output", str(run)]) == 0
     found = load_posfeat(str(run / "weights.safetensors"))
     start = load_posfeat("posfeat-small")
-    assert found.backbone.trunk == "small"
+    assert found.backbone.backbone_name == "small"
     assert not torch.equal(found.backbone.conv_fine.weight, start.backbone.conv_fine.weight)
     assert found.localheader is not None
     assert not found.localheader.conv5.weight.any()  # an untrained head: the old one read other descriptors

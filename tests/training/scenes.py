@@ -34,10 +34,10 @@ def mix(folder: Path) -> RandomMix[PosedPair]:
     return RandomMix([(1.0, PlanesSource(folder, PlanesOptions(size=SIZE)))])
 
 
-def network(seed: int = 0, trunk: str = "resnet18") -> PoSFeat:
-    """PoSFeat on the smallest ResNet, or another trunk, with random weights."""
+def network(seed: int = 0, backbone_name: str = "resnet18") -> PoSFeat:
+    """PoSFeat on the smallest ResNet, or another backbone, with random weights."""
     torch.manual_seed(seed)
-    return PoSFeat(trunk)
+    return PoSFeat(backbone_name)
 
 
 def teacher() -> Teacher:

@@ -17,28 +17,30 @@ def random_pyramid(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     return random_maps(seed, 1, 6, 5, 6), random_maps(seed + 1, 1, 4, 20, 24)
 
 
-@pytest.mark.parametrize("convention", ["published", "consistent"])
+@pytest.mark.parametrize("grid_alignment", ["published", "consistent"])
 @pytest.mark.parametrize("centre", ["nearest", "expectation"])
-def test_both_levels_are_the_loop(convention, centre):
+def test_both_levels_are_the_loop(grid_alignment, centre):
     maps0, maps1 = random_pyramid(0), random_pyramid(10)
-    options = CoarseToFineOptions(inverse_temperature=4.0, centre=centre, convention=convention)
+    options = CoarseToFineOptions(inverse_temperature=4.0, centre=centre, grid_alignment=grid_alignment)
     matrix = fundamentals(1, 1, SIZE)
     coarse, fine = coarse_to_fine(POINTS, maps0, maps1, matrix, SIZE, options)
     for n, (x, y) in enumerate(POINTS[0].tolist()):
-        query = unit(read_by_hand(maps0[0][0].numpy(), x, y, SIZE, convention))
+        query = unit(read_by_hand(maps0[0][0].numpy(), x, y, SIZE, grid_alignment))
         cells, weights = [], []
         for r, c in np.ndindex(5, 6):
             weights.append(np.exp(4 * query @ unit(maps1[0][0, :, r, c].numpy())))
             published = ((c + 0.5) / 6 * 95, (r + 0.5) / 5 * 79)
-            cells.append(published if convention == "published" else (16 * c, 16 * r))
+            cells.append(published if grid_alignment == "published" else (16 * c, 16 * r))
         p, xy = np.array(weights) / sum(weights), np.array(cells)
         np.testing.assert_allclose(coarse.points[0, n], p @ xy, atol=1e-8)
         variance = (p @ xy**2 - (p @ xy) ** 2) / np.array([47.5, 39.5]) ** 2
         assert coarse.sigma[0, n].item() == pytest.approx(np.sqrt(variance).sum())
         middle = p @ xy if centre == "expectation" else xy[p.argmax()]
-        volume = cosine_volume(describe(maps0[1], POINTS[:, n : n + 1], SIZE, convention), maps1[1])
+        volume = cosine_volume(describe(maps0[1], POINTS[:, n : n + 1], SIZE, grid_alignment), maps1[1])
         window = torch.from_numpy(np.asarray(middle, np.float64))[None, None]
-        expected, sigma = search_window(volume, window, SIZE, 0.125, 4.0, "repository", convention=convention)
+        expected, sigma = search_window(
+            volume, window, SIZE, 0.125, 4.0, "official-code", grid_alignment=grid_alignment
+        )
         torch.testing.assert_close(fine.points[:, n], expected[:, 0])
         torch.testing.assert_close(fine.sigma[:, n], sigma[:, 0])
         distance = distance_by_hand(POINTS[0, n].numpy(), p @ xy, matrix[0].numpy())
@@ -49,7 +51,7 @@ def test_both_levels_are_the_loop(convention, centre):
 def test_a_moved_place_is_found():
     coarse0, fine0 = place_maps(1, 5, 6, width=0.7), place_maps(1, 20, 24)
     maps1 = coarse0.roll(1, dims=3), fine0.roll(4, dims=3)  # right by one coarse cell
-    options = CoarseToFineOptions(convention="consistent", window=0.25)
+    options = CoarseToFineOptions(grid_alignment="consistent", window=0.25)
     coarse, fine = coarse_to_fine(POINTS[:, :2], (coarse0, fine0), maps1, SIDEWAYS, SIZE, options)
     expected = POINTS[:, :2] + torch.tensor([16.0, 0])
     assert (coarse.points - expected).abs().max() < 8

@@ -39,16 +39,18 @@ def test_orthogonal_descriptors():
     assert info_nce(collapsed, collapsed).item() == pytest.approx(np.log(5))
 
 
-@pytest.mark.parametrize("convention", ["published", "consistent"])
-def test_points_are_read_in_their_own_maps_and_near_ones_do_not_compete(convention):
+@pytest.mark.parametrize("grid_alignment", ["published", "consistent"])
+def test_points_are_read_in_their_own_maps_and_near_ones_do_not_compete(grid_alignment):
     maps = [random_maps(seed, 2, 4, 20, 24) for seed in (0, 1)]
     points0 = [torch.tensor([[10.0, 10], [18, 10], [60, 40]]), torch.tensor([[10.0, 10], [70, 70]])]
     points1 = [torch.tensor([[30.0, 40], [70, 10], [62, 18]]), torch.tensor([[30.0, 40], [20, 20]])]
     # in pair 0 the first two are 8 px apart in view 0, the last two 11.3 px in view 1
-    options = ContrastiveOptions(inverse_temperature=3.0, convention=convention)
+    options = ContrastiveOptions(inverse_temperature=3.0, grid_alignment=grid_alignment)
     loss = contrastive_loss(*maps, points0, points1, SIZE, options)
     read = [
-        np.array([unit(read_by_hand(m[b].numpy(), *p.tolist(), SIZE, convention)) for b in range(2) for p in points[b]])
+        np.array(
+            [unit(read_by_hand(m[b].numpy(), *p.tolist(), SIZE, grid_alignment)) for b in range(2) for p in points[b]]
+        )
         for m, points in zip(maps, (points0, points1), strict=True)
     ]
     near = np.zeros((5, 5), bool)

@@ -7,14 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from posfeat_hloc.detection.sampling import CONVENTIONS, sample_map
+from posfeat_hloc.detection.sampling import GRID_ALIGNMENTS, sample_map
 from posfeat_hloc.training.correspondence import cosine_volume, describe, expectation, read_volume, search_window
 from tests.training.two_views import random_maps, read_by_hand, seeded, unit
 
 SIZE = (80, 96)
 
 
-def window_by_hand(query, dense, centre, window, temperature, convention):
+def window_by_hand(query, dense, centre, window, temperature, grid_alignment):
     """Mean, variance along x and y (normalised) of one window, in Python numbers."""
     rows, columns = int(window * dense.shape[1]), int(window * dense.shape[2])
     half = [(SIZE[1] - 1) / 2, (SIZE[0] - 1) / 2]
@@ -23,7 +23,7 @@ def window_by_hand(query, dense, centre, window, temperature, convention):
         for j in range(columns):
             x = centre[0] + half[0] * (-window + 2 * window * j / (columns - 1))
             y = centre[1] + half[1] * (-window + 2 * window * i / (rows - 1))
-            descriptor = read_by_hand(unit(dense), x, y, SIZE, convention)
+            descriptor = read_by_hand(unit(dense), x, y, SIZE, grid_alignment)
             weights.append(np.exp(temperature * float(query @ descriptor)))
             places.append((x, y))
     p, xy = np.array(weights) / sum(weights), np.array(places)
@@ -31,17 +31,17 @@ def window_by_hand(query, dense, centre, window, temperature, convention):
     return mean, (p @ xy**2 - mean**2) / np.array(half) ** 2
 
 
-@pytest.mark.parametrize("convention", CONVENTIONS)
-def test_window_search_is_the_loop(convention):
+@pytest.mark.parametrize("grid_alignment", GRID_ALIGNMENTS)
+def test_window_search_is_the_loop(grid_alignment):
     dense = random_maps(0, 2, 6, 20, 24)
     queries = F.normalize(random_maps(1, 2, 3, 6), dim=-1)
     centres = torch.rand(2, 3, 2, generator=seeded(2), dtype=torch.float64) * torch.tensor([95, 79])
     volume = cosine_volume(queries, dense)
-    points, deviation = search_window(volume, centres, SIZE, 0.15, 3.0, "repository", convention=convention)
-    _, variance = search_window(volume, centres, SIZE, 0.15, 3.0, "paper", convention=convention)
+    points, deviation = search_window(volume, centres, SIZE, 0.15, 3.0, "official-code", grid_alignment=grid_alignment)
+    _, variance = search_window(volume, centres, SIZE, 0.15, 3.0, "paper", grid_alignment=grid_alignment)
     for b, n in np.ndindex(2, 3):
         mean, expected = window_by_hand(
-            queries[b, n].numpy(), dense[b].numpy(), centres[b, n].tolist(), 0.15, 3.0, convention
+            queries[b, n].numpy(), dense[b].numpy(), centres[b, n].tolist(), 0.15, 3.0, grid_alignment
         )
         np.testing.assert_allclose(points[b, n], mean, atol=1e-9)
         assert deviation[b, n].item() == pytest.approx(np.sqrt(expected).sum(), abs=1e-9)
@@ -76,7 +76,7 @@ def test_the_expectation_of_a_delta_is_the_delta(seed, k, shift):
     peak = seed % k
     logits = torch.full((1, 1, k), shift, dtype=torch.float64)
     logits[..., peak] += 200
-    mean, sigma = expectation(logits, positions, SIZE, "repository")
+    mean, sigma = expectation(logits, positions, SIZE, "official-code")
     torch.testing.assert_close(mean[0, 0], positions[peak])
     assert sigma.item() == pytest.approx(2e-5)  # the floor of either deviation
     assert expectation(logits, positions, SIZE, "paper")[1].item() == pytest.approx(np.sqrt(2) * 1e-10)
@@ -84,17 +84,17 @@ def test_the_expectation_of_a_delta_is_the_delta(seed, k, shift):
 
 def test_certainty_is_limited():
     positions, sure = torch.tensor([[3.0, 4], [50, 60]]), torch.tensor([[[90.0, 0]]])
-    assert expectation(sure, positions, SIZE, "repository", 1e-4)[1].item() == pytest.approx(0.02)
+    assert expectation(sure, positions, SIZE, "official-code", 1e-4)[1].item() == pytest.approx(0.02)
     assert expectation(sure, positions, SIZE, "paper", 1e-4)[1].item() == pytest.approx(2**0.5 * 1e-4)
     unsure = torch.zeros(1, 1, 2)
-    for sigma in ("paper", "repository"):
+    for sigma in ("paper", "official-code"):
         limited = expectation(unsure, positions, SIZE, sigma, 1e-4)[1]
         assert limited.item() == expectation(unsure, positions, SIZE, sigma)[1].item()
 
 
 def test_spread_of_two_equal_peaks():
     positions = torch.tensor([[10.0, 20], [14, 20]], dtype=torch.float64)
-    mean, deviation = expectation(torch.zeros(1, 1, 2).double(), positions, (41, 81), "repository")
+    mean, deviation = expectation(torch.zeros(1, 1, 2).double(), positions, (41, 81), "official-code")
     assert mean.tolist() == [[[12, 20]]]
     assert deviation.item() == pytest.approx(2 / 40 + 1e-5)
     assert expectation(torch.zeros(1, 1, 2).double(), positions, (41, 81))[1].item() == pytest.approx((2 / 40) ** 2)
@@ -105,16 +105,16 @@ def test_a_sharp_spread_has_digits_in_float32():
     logits = torch.tensor([[[0.0, -8]]])
     p = float(torch.sigmoid(torch.tensor(-8.0)))
     expected = np.sqrt(p * (1 - p)) * 0.5 / 319.5 + 1e-5
-    assert expectation(logits, positions, (480, 640), "repository")[1].item() == pytest.approx(expected, rel=1e-4)
+    assert expectation(logits, positions, (480, 640), "official-code")[1].item() == pytest.approx(expected, rel=1e-4)
 
 
-@pytest.mark.parametrize("convention", CONVENTIONS)
-def test_one_bright_cell_at_the_centre_of_its_window(convention):
+@pytest.mark.parametrize("grid_alignment", GRID_ALIGNMENTS)
+def test_one_bright_cell_at_the_centre_of_its_window(grid_alignment):
     volume = torch.zeros(1, 1, 30, 30, dtype=torch.float64)
     volume[0, 0, 11, 17] = 1
     cell = torch.tensor([17.0, 11]).double()
-    pixel = cell * 4 if convention == "consistent" else (cell + 0.5) / 30 * 119
-    points, _ = search_window(volume, pixel[None, None], (120, 120), convention=convention)
+    pixel = cell * 4 if grid_alignment == "consistent" else (cell + 0.5) / 30 * 119
+    points, _ = search_window(volume, pixel[None, None], (120, 120), grid_alignment=grid_alignment)
     torch.testing.assert_close(points[0, 0], pixel)
 
 

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posfeat_hloc.detection.sampling import CONVENTIONS
+from posfeat_hloc.detection.sampling import GRID_ALIGNMENTS
 from posfeat_hloc.training.correspondence import Correspondence
 from posfeat_hloc.training.description_loss import description_loss, epipolar_loss
 from posfeat_hloc.training.line_to_window import LineToWindowOptions, line_to_window, query_points
@@ -99,10 +99,10 @@ def search_and_loss(
     return description_loss(points[0], points[1], found0, found1, matrices, SIZE).total
 
 
-@pytest.mark.parametrize("convention", CONVENTIONS)
-@pytest.mark.parametrize("sigma", ["paper", "repository"])
-def test_maps_that_know_every_place_cost_nearly_nothing(convention, sigma):
-    options = LineToWindowOptions(window=0.3, sigma=sigma, convention=convention)
+@pytest.mark.parametrize("grid_alignment", GRID_ALIGNMENTS)
+@pytest.mark.parametrize("sigma", ["paper", "official-code"])
+def test_maps_that_know_every_place_cost_nearly_nothing(grid_alignment, sigma):
+    options = LineToWindowOptions(window=0.3, sigma=sigma, grid_alignment=grid_alignment)
     # near the border a window reads zeros, which pushes the expectation inwards
     assert search_and_loss(place_maps(2, 20, 24), SIDEWAYS, options, margin=20).item() < 0.5
     # one-hot cells are 4 px apart and nothing lies between them: about 1 px in either direction

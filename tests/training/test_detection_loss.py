@@ -140,7 +140,7 @@ def loss_by_hand(selections, descriptors, matrices, options) -> float:
 
 
 @settings(max_examples=8)
-@given(seed=st.integers(0, 10**6), form=st.sampled_from(["paper", "repository"]), share=st.sampled_from([0.1, 0.6]))
+@given(seed=st.integers(0, 10**6), form=st.sampled_from(["paper", "official-code"]), share=st.sampled_from([0.1, 0.6]))
 def test_the_loss_is_the_loop(seed, form, share):
     selections, descriptors, matrices = draw(seed, share)
     options = DetectionOptions(form=form, inverse_temperature=4.0, threshold=6.0, regularizer=-0.03)
@@ -157,7 +157,7 @@ def test_the_reward_counts_what_the_loss_is_made_of():
     selection = Selection(points, log_probability, accepted)
     sideways = torch.tensor([[[0.0, 0, 0], [0, 0, -1], [0, 1, 0]]])
     unit = torch.eye(2)[None]
-    for form, expected in (("paper", 0.5 - 0.0005), ("repository", 1.0 - 0.001)):
+    for form, expected in (("paper", 0.5 - 0.0005), ("official-code", 1.0 - 0.001)):
         loss = detection_loss(selection, selection, unit, unit, sideways, DetectionOptions(form=form))
         assert loss.total.item() == pytest.approx(expected, abs=1e-6)
         assert loss.reward.item() == pytest.approx(1)
@@ -189,7 +189,7 @@ def test_equation_9_as_printed_looks_at_one_image() -> None:
         epipolar_reward(points0, points1, matrix, DetectionOptions(sides="none"))
 
 
-@pytest.mark.parametrize("form", ["paper", "repository"])
+@pytest.mark.parametrize("form", ["paper", "official-code"])
 def test_the_gradient_reaches_the_heat_map_and_not_the_descriptors(form):
     heat = [random_heat(seed).requires_grad_() for seed in (0, 1)]
     _, descriptors, matrices = draw(0)
@@ -213,7 +213,7 @@ def test_the_gradient_reaches_the_heat_map_and_not_the_descriptors(form):
     assert (after - loss).item() == pytest.approx(expected.item(), rel=0.05)
 
 
-@pytest.mark.parametrize("form", ["paper", "repository"])
+@pytest.mark.parametrize("form", ["paper", "official-code"])
 def test_without_keypoints_there_is_nothing_to_learn(form):
     selections, descriptors, matrices = draw(1)
     selections = [

@@ -10,17 +10,19 @@ from posfeat_hloc.weights.loading import load_posfeat
 from tests.training.scenes import network, teacher
 
 
-def answers(seed: int, convention: str, batch: int = 2) -> TeacherOutputs:
+def answers(seed: int, grid_alignment: str, batch: int = 2) -> TeacherOutputs:
     """Random answers for images of 48 x 32 pixels."""
     generator = torch.Generator().manual_seed(seed)
     local_map = torch.randn(batch, 8, 8, 12, generator=generator)
-    return TeacherOutputs(local_map, torch.rand(batch, 32, 48, generator=generator), convention)
+    return TeacherOutputs(local_map, torch.rand(batch, 32, 48, generator=generator), grid_alignment)
 
 
-@pytest.mark.parametrize("convention", ["published", "consistent"])
-def test_who_answers_alike_has_no_loss(convention: str) -> None:
-    teacher = answers(0, convention)
-    descriptors, scores = distillation_loss(TeacherOutputs(3 * teacher.local_map, teacher.scores, convention), teacher)
+@pytest.mark.parametrize("grid_alignment", ["published", "consistent"])
+def test_who_answers_alike_has_no_loss(grid_alignment: str) -> None:
+    teacher = answers(0, grid_alignment)
+    descriptors, scores = distillation_loss(
+        TeacherOutputs(3 * teacher.local_map, teacher.scores, grid_alignment), teacher
+    )
     assert float(descriptors) == pytest.approx(0, abs=1e-5)  # lengths of descriptors do not matter
     assert float(scores) == 0
 

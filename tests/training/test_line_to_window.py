@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from posfeat_hloc.detection.sampling import CONVENTIONS, sample_map
+from posfeat_hloc.detection.sampling import GRID_ALIGNMENTS, sample_map
 from posfeat_hloc.geometry.epipolar import epipolar_lines, line_distances
 from posfeat_hloc.training.correspondence import cosine_volume, describe, search_window
 from posfeat_hloc.training.line_to_window import (
@@ -26,7 +26,7 @@ SIDEWAYS = torch.tensor([[[0.0, 0, 0], [0, 0, -1], [0, 1, 0]]], dtype=torch.floa
 def test_defaults_are_the_papers():
     options = LineToWindowOptions()
     assert (options.line_points, options.window, options.inverse_temperature) == (100, 0.1, 60)
-    assert (options.noise, options.sigma, options.convention) == ("paper", "paper", "published")
+    assert (options.noise, options.sigma, options.grid_alignment) == ("paper", "paper", "published")
 
 
 def test_one_query_in_each_cell_and_none_in_the_rest():
@@ -46,13 +46,15 @@ def test_queries_are_uniform_in_their_cells():
     assert abs(np.corrcoef(inside.flatten(0, 1).T.numpy())[0, 1]) < 0.08
 
 
-@pytest.mark.parametrize("convention", CONVENTIONS)
-def test_the_line_search_is_the_loop(convention):
+@pytest.mark.parametrize("grid_alignment", GRID_ALIGNMENTS)
+def test_the_line_search_is_the_loop(grid_alignment):
     dense = random_maps(0, 2, 5, 20, 24)
     points0 = query_points(2, SIZE, seeded(1), cell=32).double()
     queries = F.normalize(random_maps(2, *points0.shape[:2], 5), dim=-1)
     matrices = fundamentals(3, 2, SIZE)
-    found, valid = search_line(cosine_volume(queries, dense), epipolar_lines(points0, matrices), SIZE, 9, convention)
+    found, valid = search_line(
+        cosine_volume(queries, dense), epipolar_lines(points0, matrices), SIZE, 9, grid_alignment
+    )
     assert 0 < valid.sum() < valid.numel() or valid.all()
     for b, n in np.argwhere(valid.numpy()):
         a, b_, c = (matrices[b] @ torch.tensor([*points0[b, n].tolist(), 1.0]).double()).tolist()
@@ -61,7 +63,7 @@ def test_the_line_search_is_the_loop(convention):
         assert len(ends) == 2
         candidates = [ends[0] + t * (ends[1] - ends[0]) for t in np.linspace(0, 1, 9)]
         cosines = [
-            queries[b, n].numpy() @ read_by_hand(unit(dense[b].numpy()), x, y, SIZE, convention, "border")
+            queries[b, n].numpy() @ read_by_hand(unit(dense[b].numpy()), x, y, SIZE, grid_alignment, "border")
             for x, y in candidates
         ]
         np.testing.assert_allclose(found[b, n], candidates[int(np.argmax(cosines))], atol=1e-6)
@@ -77,7 +79,7 @@ def test_of_equal_points_on_a_line_the_first_counts():
 def test_no_gradient_through_the_line():
     local = random_maps(0, 1, 4, 20, 24).requires_grad_()
     points0 = torch.tensor([[[40.0, 40], [20, 60]]]).double()
-    options = replace(LineToWindowOptions(), noise="repository", inverse_temperature=5.0)
+    options = replace(LineToWindowOptions(), noise="official-code", inverse_temperature=5.0)
     found = line_to_window(points0, local, local, SIDEWAYS, SIZE, options, seeded(5))
     (gradient,) = torch.autograd.grad(found.points.sum(), local)
     # the same with the line's answer given as a constant
@@ -94,7 +96,7 @@ def test_no_gradient_through_the_line():
 def test_noise_of_the_paper_and_of_the_repository():
     points, size = torch.full((4, 500, 2), 200.0), (401, 801)
     paper, _ = move_windows(points, size, LineToWindowOptions(), seeded(0))
-    repository, _ = move_windows(points, size, LineToWindowOptions(noise="repository"), seeded(0))
+    repository, _ = move_windows(points, size, LineToWindowOptions(noise="official-code"), seeded(0))
     shift = (paper - points) / torch.tensor([40.0, 20])  # half a window
     assert 0 <= shift.min() < 0.01
     assert 0.99 < shift.max() <= 1
@@ -106,7 +108,7 @@ def test_noise_of_the_paper_and_of_the_repository():
 
 def test_windows_with_their_centre_outside_are_not_valid():
     corners = torch.tensor([[[0.0, 0], [95, 0], [0, 79], [95, 79]]]).repeat(1, 50, 1)
-    for noise in ("paper", "repository"):
+    for noise in ("paper", "official-code"):
         centres, valid = move_windows(corners, SIZE, LineToWindowOptions(noise=noise), seeded(1))
         for (x, y), inside in zip(centres[0].tolist(), valid[0].tolist(), strict=True):
             assert inside == (0 <= x <= 95 and 0 <= y <= 79)
@@ -114,14 +116,14 @@ def test_windows_with_their_centre_outside_are_not_valid():
         move_windows(corners, SIZE, LineToWindowOptions(noise="none"), seeded(1))
 
 
-@pytest.mark.parametrize("convention", CONVENTIONS)
-@pytest.mark.parametrize("noise", ["paper", "repository"])
-def test_a_moved_place_is_found(convention, noise):
+@pytest.mark.parametrize("grid_alignment", GRID_ALIGNMENTS)
+@pytest.mark.parametrize("noise", ["paper", "official-code"])
+def test_a_moved_place_is_found(grid_alignment, noise):
     local0 = place_maps(1, 20, 24)
     local1 = local0.roll(3, dims=3)  # image 1 is image 0 moved right by three cells
-    moved = 12.0 if convention == "consistent" else 3 / 24 * 95
+    moved = 12.0 if grid_alignment == "consistent" else 3 / 24 * 95
     points0 = torch.tensor([[[40.0, 30], [22, 51], [61, 44]]]).double()
-    options = LineToWindowOptions(window=0.3, noise=noise, convention=convention)
+    options = LineToWindowOptions(window=0.3, noise=noise, grid_alignment=grid_alignment)
     found = line_to_window(points0, local0, local1, SIDEWAYS, SIZE, options, seeded(0))
     assert found.valid.all()
     torch.testing.assert_close(found.points, points0 + torch.tensor([moved, 0]), atol=1.0, rtol=0)
@@ -133,7 +135,7 @@ def test_the_options_reach_the_window():
     sigmas = []
     for options in (
         LineToWindowOptions(),
-        LineToWindowOptions(sigma="repository"),
+        LineToWindowOptions(sigma="official-code"),
         LineToWindowOptions(min_variance=1.0),
         LineToWindowOptions(inverse_temperature=0.0),
     ):

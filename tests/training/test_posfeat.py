@@ -21,7 +21,7 @@ from posfeat_hloc.training.views import RandomMix
 from tests.training.scenes import SIZE, mix, photographs
 
 OPTIONS = TrainOptions(
-    trunk="resnet18",
+    backbone="resnet18",
     steps=4,
     batch=1,
     precision="fp32",
@@ -174,7 +174,7 @@ def test_the_best_weights_are_ready_for_extraction(
     metrics = trainer.run(progress=False)
     assert metrics["matches"] > 0
     ready = extractor.Extractor(extractor.Options(weights=str(trainer.weights_file)), torch.device("cpu"))
-    assert ready.convention == "published"
+    assert ready.grid_alignment == "published"
     image = torch.from_numpy(held_out[0].image0.transpose(2, 0, 1).copy())[None].float() / 255
     assert len(ready(image)[0]) > 0
 

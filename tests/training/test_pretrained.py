@@ -26,7 +26,7 @@ def test_our_weights_come_back(tmp_path: Path) -> None:
     posfeat = network(1)
     save_posfeat(tmp_path / "a.safetensors", posfeat, "consistent")
     initial = load_initial(str(tmp_path / "a.safetensors"))
-    assert (initial.trunk, initial.convention, initial.has_descriptors) == ("resnet18", "consistent", True)
+    assert (initial.backbone_name, initial.grid_alignment, initial.has_descriptors) == ("resnet18", "consistent", True)
     assert initial.tensors.keys() == posfeat.state_dict().keys()
     name = "localheader.conv2.weight"
     assert torch.equal(initial.tensors[name], posfeat.state_dict()[name].half().float())
@@ -37,7 +37,7 @@ def test_the_authors_folder_may_lack_the_head(tmp_path: Path) -> None:
     torch.save({f"module.{n}": t for n, t in posfeat.backbone.state_dict().items()}, tmp_path / "backbone.pth")
     initial = load_initial(str(tmp_path))
     assert initial.has_descriptors
-    assert initial.convention == "published"
+    assert initial.grid_alignment == "published"
     assert all(name.startswith("backbone.") for name in initial.tensors)
     torch.save(posfeat.localheader.state_dict(), tmp_path / "localheader.pth")
     assert load_initial(str(tmp_path)).tensors.keys() == posfeat.state_dict().keys()
@@ -45,10 +45,10 @@ def test_the_authors_folder_may_lack_the_head(tmp_path: Path) -> None:
 
 def test_a_resnet_of_torchvision_fills_the_trunk(tmp_path: Path) -> None:
     initial = load_initial(str(imagenet(tmp_path)))
-    trunk = network(3).backbone.state_dict()
-    assert (initial.trunk, initial.convention, initial.has_descriptors) == ("resnet18", None, False)
+    trained = network(3).backbone.state_dict()
+    assert (initial.backbone_name, initial.grid_alignment, initial.has_descriptors) == ("resnet18", None, False)
     for name in ("firstconv.weight", "firstbn.running_var", "layer1.0.bn1.weight", "layer3.1.conv2.weight"):
-        assert torch.equal(initial.tensors[f"backbone.{name}"], trunk[name])
+        assert torch.equal(initial.tensors[f"backbone.{name}"], trained[name])
     assert not any("layer4" in name or "fc" in name for name in initial.tensors)
 
 

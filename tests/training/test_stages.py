@@ -32,9 +32,11 @@ def generator() -> torch.Generator:
     return torch.Generator().manual_seed(GENERATOR)
 
 
-def gradients(stage: str, batch: Batch, options: LossOptions = WIDE, trunk: str = "resnet18") -> dict[str, bool]:
+def gradients(
+    stage: str, batch: Batch, options: LossOptions = WIDE, backbone_name: str = "resnet18"
+) -> dict[str, bool]:
     """Which parts of the network get a gradient that is not zero."""
-    posfeat = network(trunk=trunk)
+    posfeat = network(backbone_name=backbone_name)
     loss, _ = StageLoss(posfeat, stage, options, teacher()).train()(batch, generator())
     loss.backward()
     parts = {
@@ -49,7 +51,7 @@ def gradients(stage: str, batch: Batch, options: LossOptions = WIDE, trunk: str 
     }
 
 
-@pytest.mark.parametrize("trunk", ["resnet18", "small"])
+@pytest.mark.parametrize("backbone_name", ["resnet18", "small"])
 @pytest.mark.parametrize(
     ("stage", "trained"),
     [
@@ -60,21 +62,21 @@ def gradients(stage: str, batch: Batch, options: LossOptions = WIDE, trunk: str 
         ("distill", {"trunk", "fine", "head"}),
     ],
 )
-def test_each_stage_trains_its_own_parts(stage: str, trained: set[str], trunk: str, batch: Batch) -> None:
-    assert {name for name, moved in gradients(stage, batch, trunk=trunk).items() if moved} == trained
+def test_each_stage_trains_its_own_parts(stage: str, trained: set[str], backbone_name: str, batch: Batch) -> None:
+    assert {name for name, moved in gradients(stage, batch, backbone_name=backbone_name).items() if moved} == trained
 
 
-@pytest.mark.parametrize("trunk", ["resnet18", "small"])
-def test_the_coarse_search_trains_the_coarse_map(trunk: str, batch: Batch) -> None:
+@pytest.mark.parametrize("backbone_name", ["resnet18", "small"])
+def test_the_coarse_search_trains_the_coarse_map(backbone_name: str, batch: Batch) -> None:
     coarse = replace(WIDE, search="coarse-to-fine", coarse_to_fine=replace(WIDE.coarse_to_fine, window=0.3))
-    assert gradients("describe", batch, coarse, trunk)["coarse"]
+    assert gradients("describe", batch, coarse, backbone_name)["coarse"]
 
 
-@pytest.mark.parametrize("trunk", ["resnet18", "small"])
-def test_all_open_parameters_get_a_gradient(trunk: str, batch: Batch) -> None:
+@pytest.mark.parametrize("backbone_name", ["resnet18", "small"])
+def test_all_open_parameters_get_a_gradient(backbone_name: str, batch: Batch) -> None:
     """Training on several processes waits for the gradient of every open parameter."""
     for stage in STAGES:
-        posfeat = network(trunk=trunk)
+        posfeat = network(backbone_name=backbone_name)
         loss, _ = StageLoss(posfeat, stage, WIDE, teacher()).train()(batch, generator())
         loss.backward()
         assert all((p.grad is not None) == p.requires_grad for p in posfeat.parameters()), stage

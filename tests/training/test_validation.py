@@ -15,7 +15,7 @@ from tests.training.scenes import SIZE, mix, network, photographs
 
 def test_half_precision_is_the_network_s_alone(pair: PosedPair) -> None:
     """Pixels in bfloat16 would be whole ones above 128."""
-    posfeat = network(trunk="small").eval()
+    posfeat = network(backbone_name="small").eval()
     full, half = (validate(posfeat, [pair], "consistent", True, precision) for precision in ("fp32", "bf16"))
     assert half["matches"] == pytest.approx(full["matches"], rel=0.3)
     matched, scores = look(posfeat, pair, "consistent", "bf16")

@@ -37,18 +37,18 @@ def distance_by_hand(point0: Array, point1: Array, matrix: Array) -> float:
     return float(abs(a * point1[0] + b * point1[1] + c) / np.hypot(a, b))
 
 
-def cell_by_hand(pixel: float, size: int, cells: int, convention: str) -> float:
+def cell_by_hand(pixel: float, size: int, cells: int, grid_alignment: str) -> float:
     """Where a pixel lies on an axis of the map, in cells."""
-    return pixel / (size - 1) * cells - 0.5 if convention == "published" else pixel / (size // cells)
+    return pixel / (size - 1) * cells - 0.5 if grid_alignment == "published" else pixel / (size // cells)
 
 
 def read_by_hand(
-    dense: Array, x: float, y: float, image_size: tuple[int, int], convention: str, padding: str = "zeros"
+    dense: Array, x: float, y: float, image_size: tuple[int, int], grid_alignment: str, padding: str = "zeros"
 ) -> Array:
     """Bilinear value of a ``(D, h, w)`` map at one pixel, cell by cell."""
     rows, columns = dense.shape[1:]
-    column = cell_by_hand(x, image_size[1], columns, convention)
-    row = cell_by_hand(y, image_size[0], rows, convention)
+    column = cell_by_hand(x, image_size[1], columns, grid_alignment)
+    row = cell_by_hand(y, image_size[0], rows, grid_alignment)
     if padding == "border":
         column, row = min(max(column, 0), columns - 1), min(max(row, 0), rows - 1)
     value = np.zeros(len(dense))

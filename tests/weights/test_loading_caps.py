@@ -33,7 +33,7 @@ def test_a_training_checkpoint_loads(tmp_path: Path) -> None:
     optimizer = {"state": {0: {"step": 3, "exp_avg": torch.zeros(2)}}, "param_groups": [{"lr": 1e-4, "params": [0]}]}
     torch.save({"step": 3, "state_dict": state, "optimizer": optimizer, "scheduler": scheduler}, path)
     network, _ = load_caps(str(path))
-    assert network.trunk == "resnet18"
+    assert network.backbone_name == "resnet18"
     assert not network.training
     found = network.state_dict()
     assert all(torch.equal(found[name.removeprefix("net.")], tensor) for name, tensor in state.items())

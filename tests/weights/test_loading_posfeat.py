@@ -38,7 +38,7 @@ def ours(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("prefix", ["", "module."])
 def test_the_published_folder(tmp_path: Path, prefix: str) -> None:
-    loaded = load_posfeat(str(published(tmp_path / "keypoint", states(prefix))), trunk="resnet18")
+    loaded = load_posfeat(str(published(tmp_path / "keypoint", states(prefix))), backbone_name="resnet18")
     expected = states()
     assert loaded.localheader is not None
     for network, part in ((loaded.backbone, "backbone"), (loaded.localheader, "localheader")):
@@ -46,7 +46,7 @@ def test_the_published_folder(tmp_path: Path, prefix: str) -> None:
         assert found.keys() == expected[part].keys()
         assert all(torch.equal(found[name], tensor) for name, tensor in expected[part].items())
         assert not any(module.training for module in network.modules())
-    assert loaded.convention == "published"
+    assert loaded.grid_alignment == "published"
 
 
 def test_our_file(ours: Path) -> None:
@@ -54,17 +54,21 @@ def test_our_file(ours: Path) -> None:
     expected = states()["backbone"]
     found = loaded.backbone.state_dict()
     assert all(torch.equal(found[n], t.half().float()) for n, t in expected.items() if t.is_floating_point())
-    assert (loaded.backbone.trunk, loaded.convention, loaded.sha256) == ("resnet18", "consistent", weights.sha256(ours))
+    assert (loaded.backbone.backbone_name, loaded.grid_alignment, loaded.sha256) == (
+        "resnet18",
+        "consistent",
+        weights.sha256(ours),
+    )
     stored = weights.load(str(ours)).metadata
-    assert stored == {"architecture": "posfeat", "trunk": "resnet18", "convention": "consistent", "steps": "5"}
+    assert stored == {"architecture": "posfeat", "backbone": "resnet18", "grid_alignment": "consistent", "steps": "5"}
 
 
 def test_without_metadata_the_convention_is_the_published_one(tmp_path: Path) -> None:
     path = tmp_path / "bare.safetensors"
     weights.save(path, calibrated_posfeat().state_dict(), {})
-    assert load_posfeat(str(path)).convention == "published"
-    weights.save(path, calibrated_posfeat().state_dict(), {"convention": "centred"})
-    with pytest.raises(WeightsError, match=r"bare\.safetensors: unknown convention 'centred'"):
+    assert load_posfeat(str(path)).grid_alignment == "published"
+    weights.save(path, calibrated_posfeat().state_dict(), {"grid_alignment": "centred"})
+    with pytest.raises(WeightsError, match=r"bare\.safetensors: unknown grid alignment 'centred'"):
         load_posfeat(str(path))
     with pytest.raises(ValueError, match="not 'centred'"):
         save_posfeat(path, calibrated_posfeat(), "centred")
@@ -97,7 +101,7 @@ def test_descriptors_alone_need_no_head(tmp_path: Path, ours: Path) -> None:
     for source in (folder, ours):
         loaded = load_posfeat(str(source), with_head=False)
         assert loaded.localheader is None
-        assert loaded.backbone.trunk == "resnet18"
+        assert loaded.backbone.backbone_name == "resnet18"
 
 
 def test_one_file_of_a_folder_is_not_enough(tmp_path: Path) -> None:
@@ -110,7 +114,7 @@ def test_another_trunk_is_refused(ours: Path) -> None:
     with pytest.raises(
         WeightsError, match=r"ours\.safetensors: these are the weights of a resnet18, not of a resnet50"
     ):
-        load_posfeat(str(ours), trunk="resnet50")
+        load_posfeat(str(ours), backbone_name="resnet50")
 
 
 @pytest.mark.parametrize("missing", ["iconv2.conv.weight", "layer2.1.conv2.weight", "firstbn.running_mean"])
