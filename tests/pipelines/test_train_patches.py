@@ -84,7 +84,7 @@ def test_from_photographs_to_weights_and_again(
     path.unlink()
     assert run(photographs, output, "--window", "17") == 0
     assert hashlib.sha256(path.read_bytes()).hexdigest() == digest
-    assert len((output / "log.jsonl").read_text().splitlines()) == 2
+    assert len((output / "log.jsonl").read_text().splitlines()) == 3
 
     # another window is another run
     assert run(photographs, output, "--window", "33") == 1

@@ -101,7 +101,7 @@ def facade(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_facade_of_coarse_keypoints_is_the_same_with_every_seed(facade: Path, tmp_path: Path) -> None:
     counts, focal = [], []
     for seed in range(2):
-        options = MapperOptions(seed=seed, threads=1, colours=False, keypoint_noise=NOISE)
+        options = MapperOptions(seed=seed, threads=1, colors=False, keypoint_noise=NOISE)
         (best,) = reconstruct(facade, tmp_path, tmp_path / str(seed), options, progress=False)
         model = read_model(tmp_path / str(seed) / "0")
         assert best.registered == 7

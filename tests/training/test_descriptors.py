@@ -60,7 +60,7 @@ def test_validations_log_save_and_export(tmp_path):
     trainer.exported = lambda metrics: exported.append((trainer.step, sorted(metrics)))
     trainer.run(progress=False)
     kinds = ["right_fixed", "right_model", "right_single"]
-    assert exported == [(2, kinds), (4, kinds), (5, kinds)]
+    assert exported == [(0, kinds), (2, kinds), (4, kinds), (5, kinds)]
     log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [record["step"] for record in log] == [0, 2, 4, 5]
     assert all(0 <= record["right_single"] <= 1 and np.isfinite(record.get("loss", 0)) for record in log)

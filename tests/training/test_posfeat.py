@@ -190,7 +190,7 @@ def test_the_best_is_kept_be_it_the_start(
 ) -> None:
     values = iter(scores)
     trainer = PoSFeatTrainer(OPTIONS, source, held_out, tmp_path)
-    monkeypatch.setattr(trainer, "_validate", lambda board: {"grid_score": next(values)})
+    monkeypatch.setattr(trainer, "validate", lambda: {"grid_score": next(values)})
     trainer.run(progress=False)
     assert weights.load(str(trainer.weights_file)).metadata["step"] == str(best)
     assert trainer.best == 0.5
