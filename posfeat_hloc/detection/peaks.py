@@ -30,8 +30,8 @@ def find_peaks(
     A pixel is a local maximum when it is the highest of the (2 radius + 1)^2 pixels around it; of equal ones, the first
     in reading order. Pixels beyond the border do not count.
 
-    With ``reproduce_official``, as the published code has it: the map without its ring is reflected at its borders, and a reflected
-    copy that comes first suppresses its own pixel, so rows and columns 2 to 1 + radius // 2 near the top
+    With ``reproduce_official``, as the published code has it: the map without its ring is reflected at its borders, and
+    a reflected copy that comes first suppresses its own pixel, so rows and columns 2 to 1 + radius // 2 near the top
     and the left hold no keypoints; and with fewer than 128 maxima other pixels are added, whatever their score (which
     ones is left open by torch there; here it is the first in reading order).
 
