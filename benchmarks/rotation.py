@@ -2,17 +2,19 @@
 
     python benchmarks/rotation.py --images fountain-P11/images door/images --output runs/rotation
     python benchmarks/rotation.py --images lund/images --turned quarter --orientation auto exif --output runs/rotation
+    python benchmarks/rotation.py --images */images --votes --max-size 640 --output runs/rotation
 
 ``quarter``: each photograph is turned at random by quarter turns; beside ``upright``. ``any``: by any angle, and cut to
 the square that every turn leaves whole; beside ``square``, the same cut without a turn. Copies are made at --max-size;
 finished stages are kept. Errors are those of cameras against the model of the same feature without turns, with turns
-accounted for.
+accounted for. ``--votes``: no reconstructions, only what is turned, and what of it rightly.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,8 +26,9 @@ from posfeat_hloc import confs
 from posfeat_hloc.errors import MappingError, PosfeatError
 from posfeat_hloc.evaluation.poses import TrueCamera, pose_errors
 from posfeat_hloc.images.decoding import list_images, read_image, resize
-from posfeat_hloc.orientation import MODES
+from posfeat_hloc.orientation import MODES, choose_views
 from posfeat_hloc.orientation.looks import clockwise
+from posfeat_hloc.orientation.votes import wrapped
 from posfeat_hloc.runtime.options import OrientationMode
 from posfeat_hloc.sfm.options import SfmOptions
 from posfeat_hloc.sfm.pipeline import reconstruct
@@ -34,6 +37,15 @@ from posfeat_hloc.sfm.summary import SfmResult
 
 BESIDE = {"quarter": "upright", "any": "square"}
 """What turned photographs are compared with."""
+
+ALIKE = 30.0
+"""Degrees that images which lie alike are off their common direction at most."""
+
+RECONSTRUCTED = (
+    "photographs", "feature", "registered", "points", "images a point", "verified pairs", "error", "turned",
+    "orient / extract",
+)  # fmt: skip
+VOTED = "photographs", "images", "looked at", "pairs compared", "turned", "alike afterwards", "CPU s"
 
 
 @dataclass(frozen=True)
@@ -133,6 +145,24 @@ def compare(images: Path, args: argparse.Namespace) -> None:
                     print(row(f"{name}, {kind}", task, run, error), file=sys.stderr, flush=True)
 
 
+def votes(images: Path, args: argparse.Namespace) -> None:
+    """Print what is turned of a folder of photographs, upright and turned by us."""
+    name = images.parent.name if images.name == "images" else images.name
+    model = confs.extractors[confs.DEFAULT_FEATURE]["model"]
+    for how in dict.fromkeys(["upright", *args.turned]):
+        folder = args.output / name / f"photos-{how}"
+        angles = copies(images, folder, how, args.max_size, args.seed)
+        path = args.output / name / f"votes-{how}.h5"
+        path.unlink(missing_ok=True)
+        before = time.process_time()
+        found = choose_views("auto", model, folder, list(angles), path, progress=False)
+        seconds = time.process_time() - before
+        lies = {copy: angle + found.turned.get(copy, 0) for copy, angle in angles.items()}
+        alike = max(sum(abs(wrapped(a - common)) <= ALIKE for a in lies.values()) for common in range(0, 360, 5))
+        cells = (f"{name}, {how}", len(angles), found.looked, found.tests, len(found.turned), alike, f"{seconds:.1f}")
+        print(f"| {' | '.join(map(str, cells))} |", file=sys.stderr, flush=True)
+
+
 def main() -> None:
     """Print a table in Markdown on standard error."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -144,13 +174,14 @@ def main() -> None:
     add("--max-size", type=int, default=1024, metavar="PX", help="longest side of the copies (default: %(default)s)")
     add("--max-keypoints", type=int, default=8192, metavar="N", help="default: %(default)s")
     add("--seed", type=int, default=1, help="of the turns (default: %(default)s)")
+    add("--votes", action="store_true", help="no reconstructions: only what is turned")
     add("--output", type=Path, required=True, metavar="DIR")
     args = parser.parse_args()
-    titles = "photographs", "feature", "registered", "points", "images a point", "verified pairs", "error", "turned"
-    print(f"| {' | '.join(titles)} | orient / extract |\n|{'---|' * (len(titles) + 1)}", file=sys.stderr)
+    what = RECONSTRUCTED if not args.votes else VOTED
+    print(f"| {' | '.join(what)} |\n|{'---|' * len(what)}", file=sys.stderr)
     try:
         for images in args.images:
-            compare(images, args)
+            (votes if args.votes else compare)(images, args)
     except PosfeatError as error:
         sys.exit(str(error))
 

@@ -10,7 +10,7 @@ import torch
 
 from posfeat_hloc.orientation.looks import AS_IT_IS, Look, Looks
 from posfeat_hloc.orientation.similarity import Similarity
-from posfeat_hloc.orientation.synchronisation import Edge, Groups, synchronise
+from posfeat_hloc.orientation.synchronisation import AT_WILL, TURN_EVIDENCE, Edge, Groups, Rules, synchronise
 from posfeat_hloc.orientation.votes import vote
 from posfeat_hloc.runtime.threads import computing_threads, in_order
 
@@ -35,6 +35,9 @@ HALF = 0.5
 
 NEAR = 1.7
 """Ratio of the sizes of the same things in two images above which one was taken from much nearer."""
+
+TURNED_AT_WILL = 0.2
+"""Share of images that are turned, above which nobody took care to hold the camera upright."""
 
 _Test = tuple[str, Look, str, Look]
 
@@ -71,8 +74,7 @@ class Election:
         search = Similarity(self.looks.features, self.names)
         self._as_they_are(search)
         self._turned(search, QUARTERS, self._speakers())
-        turns = self._turns()
-        if lonely := self._lonely(any(turns.values())):
+        if lonely := self._lonely(self._at_will()):
             self._turned(search, EIGHTHS, lonely)
         apart = self._unconnected()
         if 0 < len(apart) <= max(2 * SPEAKERS, len(self.names) // 10):
@@ -80,8 +82,15 @@ class Election:
         return self._turns()
 
     def _turns(self) -> dict[str, int]:
+        return self._under(AT_WILL if self._at_will() else Rules())
+
+    def _under(self, rules: Rules) -> dict[str, int]:
         weights = {name: 2.0 if self.looks.says_upright(name) else 1.0 for name in self.names}
-        return synchronise(self.groups, self.edges, weights)
+        return synchronise(self.names, self.edges, weights, rules)
+
+    def _at_will(self) -> bool:
+        """Whether so many images are turned, by evidence that suffices among upright ones, that less will do."""
+        return sum(map(bool, self._under(Rules()).values())) >= max(2, TURNED_AT_WILL * len(self.names))
 
     def _as_they_are(self, search: Similarity) -> None:
         """Join images that agree, each with its most similar ones, until it has enough of them in the largest group."""
@@ -132,18 +141,22 @@ class Election:
         return [(name, look, partner, shown) for partner in chosen]
 
     def _unconnected(self) -> list[str]:
-        """Images that no votes connect with most others, of large groups some."""
+        """Images that no votes connect with most others that could turn them, of large groups some."""
         connected = Groups(self.names)
-        for edge in self.edges:
+        for edge in self._sure():
             connected.join(edge.first, edge.second)
         parts = list(connected.members().values())[1:]
         return sorted(name for members in parts for name in members[:: -(-len(members) // SPEAKERS)])
 
-    def _lonely(self, unruly: bool) -> list[str]:
-        """Images that nothing is known of; in a collection that is upright so far, only where they are few."""
-        known = {name for edge in self.edges for name in (edge.first, edge.second)}
+    def _lonely(self, at_will: bool) -> list[str]:
+        """Images that little is known of; in a collection that is upright so far, only where they are few."""
+        known = {name for edge in self._sure() for name in (edge.first, edge.second)}
         found = [name for name in self.names if name not in known]
-        return found if unruly or len(found) <= max(2, len(self.names) // 10) else []
+        return found if at_will or len(found) <= max(2, len(self.names) // 10) else []
+
+    def _sure(self) -> list[Edge]:
+        """Votes that could decide by themselves."""
+        return [edge for edge in self.edges if edge.agrees() or edge.vote.evidence > TURN_EVIDENCE]
 
     def _sizes(self, search: Similarity, names: Sequence[str]) -> None:
         """Compare images that nothing is known of in half the size, and others in half the size with them."""

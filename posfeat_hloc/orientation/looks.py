@@ -153,8 +153,10 @@ class Looks:
 
 def read_small(store: FeatureStore, name: str, size: float = 1.0) -> SmallFeatures:
     """Small features of an image in a file, with points in pixels of the small picture."""
-    scale = min(1.0, SIZE * size / max(store.image_size(name)))
-    return SmallFeatures(store.keypoints(name).astype(np.float64) * scale, store.descriptors(name))
+    width, height = store.image_size(name)
+    scale = min(1.0, SIZE * size / max(width, height))
+    points = store.keypoints(name).astype(np.float64) * scale
+    return SmallFeatures(points, store.descriptors(name), (width * scale, height * scale))
 
 
 def write_frame(store: FeatureStore, name: str, frame: NDArray[np.float64]) -> None:

@@ -15,7 +15,7 @@ from posfeat_hloc.features import UPRIGHT, View
 from posfeat_hloc.orientation.election import EIGHTHS, HALF, NEAR, PARTNERS, QUARTERS, TURNED_PARTNERS
 from posfeat_hloc.orientation.looks import AS_IT_IS, Look, read_frame, read_small
 from posfeat_hloc.orientation.similarity import Similarity
-from posfeat_hloc.orientation.synchronisation import best_turn
+from posfeat_hloc.orientation.synchronisation import Rules, best_turn
 from posfeat_hloc.orientation.votes import AGREES, SmallFeatures, Vote, vote
 from posfeat_hloc.runtime.threads import computing_threads, in_order
 from posfeat_hloc.stores import FeatureStore
@@ -78,7 +78,7 @@ def query_views(gallery: Gallery, names: Sequence[str], look_at: LookAt, frame: 
                 votes[name] += [replace(one, scale=one.scale * look.size) for one in found]
 
     ask(names, [AS_IT_IS], PARTNERS)
-    ask([name for name, v in votes.items() if not any(abs(one.angle) <= AGREES for one in v)],
+    ask([name for name, v in votes.items() if not any(abs(one.turn()) <= AGREES for one in v)],
         [Look(turn) for turn in QUARTERS], TURNED_PARTNERS)  # fmt: skip
     ask([name for name, v in votes.items() if not v], [Look(turn) for turn in EIGHTHS], TURNED_PARTNERS)
     ask([name for name, v in votes.items() if not v], [Look(turn, HALF) for turn in (0, *QUARTERS)], TURNED_PARTNERS)
@@ -88,7 +88,7 @@ def query_views(gallery: Gallery, names: Sequence[str], look_at: LookAt, frame: 
 
 def _view(votes: Sequence[Vote]) -> View:
     """The turn with most evidence; a second size where all that the query shows is nearer or further away."""
-    turn = best_turn({"": [(one.angle, one.evidence) for one in votes]}, {"": 0}, least=0)[1]
+    turn = best_turn([(one.turn(), one.evidence) for one in votes], Rules(least=0))[1]
     scales = [one.scale for one in votes]  # of things in the map's images, relative to the query
     second = HALF if max(scales) < 1 / NEAR else 1 / HALF if min(scales) > NEAR else 0.0
     return View(turn, second)

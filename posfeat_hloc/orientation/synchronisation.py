@@ -1,8 +1,8 @@
 """From votes of pairs to the turn of every image.
 
-Images that agree as they are move together: groups of them are what is turned, so that nothing but evidence between
-groups can turn an image. The largest group stays, the others are placed one by one where most evidence puts them, and
-each is looked at again after all have been placed.
+The surest votes are followed first: each joins two clusters of images whose relative turns are settled, in the turn
+that most evidence between the two supports. So a few windows that look alike upside down do not hold together what
+hundreds of matches turn. Then each image is reconsidered, and what is not clearly better turned stays.
 """
 
 from __future__ import annotations
@@ -11,16 +11,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from posfeat_hloc.orientation.looks import AS_IT_IS, Look
-from posfeat_hloc.orientation.votes import AGREES, Vote, wrapped
+from posfeat_hloc.orientation.votes import AGREES, EVIDENCE, Vote, wrapped
+
+TURN_EVIDENCE = 60.0
+"""Evidence for turning images of a collection: people hold cameras upright."""
 
 _REACH = 60.0  # degrees off an angle at which its evidence counts for nothing
 _EIGHTH_GAIN = 1.5  # evidence for an odd number of eighth turns, relative to that for quarter turns
-TURN_EVIDENCE = 60.0
-"""Evidence for turning images of a collection: people hold cameras upright, and what lies on a table looks turned from
-the table's other side."""
-
 _TURN_GAIN = 2.0  # evidence for a turn, relative to that for none
+_CHANGE_GAIN = 1.5  # evidence for another turn of an image than its cluster's, relative to that one
 _ROUNDS = 5
+
+Angles = Sequence[tuple[float, float]]
+"""Degrees clockwise by which something must be turned, each with its evidence."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +40,9 @@ class Edge:
         """Size of things in the second image, relative to the first, had both been looked at in the usual size."""
         return self.vote.scale * self.looks[0].size / self.looks[1].size
 
-    def agrees(self) -> bool:
-        """Whether both images lie alike as they are."""
-        return abs(self.vote.angle) <= AGREES
+    def agrees(self, upright: bool = True) -> bool:
+        """Whether both images lie alike as they are; see :meth:`Vote.turn`."""
+        return abs(self.vote.turn(upright)) <= AGREES
 
 
 class Groups:
@@ -68,101 +71,145 @@ class Groups:
         return dict(sorted(found.items(), key=lambda item: (-len(item[1]), item[0])))
 
 
+@dataclass(frozen=True)
+class Rules:
+    """What a turn needs.
+
+    Attributes:
+        least: evidence for a turn.
+        eighths: allow odd multiples of 45 degrees where they fit clearly better.
+        upright: whether people are expected to hold cameras upright, see :meth:`Vote.turn`.
+    """
+
+    least: float = TURN_EVIDENCE
+    eighths: bool = True
+    upright: bool = True
+
+
+AT_WILL = Rules(least=1.5 * EVIDENCE, upright=False)
+"""For collections many of whose images are turned."""
+
+
 def synchronise(
-    groups: Groups, edges: Sequence[Edge], weights: Mapping[str, float], eighths: bool = True
+    names: Sequence[str], edges: Sequence[Edge], weights: Mapping[str, float], rules: Rules | None = None
 ) -> dict[str, int]:
     """Turns in degrees clockwise, multiples of 45, under which most evidence agrees; 0 where there is none.
 
     Args:
-        groups: images that agree.
-        edges: votes that count between images of different groups; others are not looked at.
-        weights: of images: which of those that lie alike stay as they are is decided by the larger sum.
-        eighths: allow odd multiples of 45 where they fit clearly better.
+        names: of images.
+        edges: votes that count.
+        weights: of images, 1 where missing: of images that lie alike, those with the larger sum stay as they are.
+        rules: see :class:`Rules`.
     """
-    members = groups.members()
-    between = _between(groups, edges)
-    turns: dict[str, int] = {}
-    for start in members:
-        if start in turns:
-            continue
-        turns[start] = 0
-        placed = [start]
-        while candidates := [g for g in members if g not in turns and any(o in turns for o in between.get(g, {}))]:
-            scored = [(best_turn(between[g], turns, eighths), g) for g in candidates]
-            (_, turn), best = max(scored, key=lambda item: (item[0][0], item[1]))
-            turns[best] = turn
-            placed.append(best)
-        _look_again(placed, between, turns, eighths)
-        _keep_most(placed, members, turns, weights)
-    return {name: turns[group] for group, names in members.items() for name in names}
+    rules = rules or Rules()
+    clusters = _Clusters(names, edges, weights, rules.upright)
+
+    def sureness(edge: Edge) -> float:
+        return edge.vote.evidence * (_TURN_GAIN if edge.agrees(rules.upright) else 1.0)
+
+    for edge in sorted(edges, key=sureness, reverse=True):
+        clusters.join(edge.first, edge.second, rules)
+    clusters.look_again(rules)
+    return clusters.turns
 
 
-Votes = dict[str, dict[str, list[tuple[float, float]]]]
-"""Group -> other group -> angles by which the first must be turned to lie as the other, with their evidence."""
-
-
-def _between(groups: Groups, edges: Sequence[Edge]) -> Votes:
-    result: Votes = {}
-    for edge in edges:
-        first, second = groups.find(edge.first), groups.find(edge.second)
-        if first != second:
-            result.setdefault(first, {}).setdefault(second, []).append((edge.vote.angle, edge.vote.evidence))
-            result.setdefault(second, {}).setdefault(first, []).append((-edge.vote.angle, edge.vote.evidence))
-    return result
-
-
-def _support(turn: int, votes: Mapping[str, list[tuple[float, float]]], turns: Mapping[str, int]) -> float:
-    """Evidence for a turn of a group, given those of others; an angle that is off counts less."""
-    return sum(
-        evidence * max(0.0, 1 - abs(wrapped(angle - (turn - turns[other]))) / _REACH)
-        for other, found in votes.items()
-        if other in turns
-        for angle, evidence in found
-    )
-
-
-def best_turn(
-    votes: Mapping[str, list[tuple[float, float]]],
-    turns: Mapping[str, int],
-    eighths: bool = True,
-    least: float = TURN_EVIDENCE,
-) -> tuple[float, int]:
-    """The turn with most evidence, and that evidence; none, or a quarter, where others are not clearly better.
-
-    Args:
-        votes: other group -> angles by which this one must be turned to lie as that one, with their evidence.
-        turns: of the others.
-        eighths: allow odd multiples of 45.
-        least: evidence that a turn needs.
-    """
-    support = {turn: _support(turn, votes, turns) for turn in range(0, 360, 45)}
+def best_turn(angles: Angles, rules: Rules) -> tuple[float, int]:
+    """The turn with most evidence, and that evidence; none, or a quarter, where others are not clearly better."""
+    support = {turn: _support(turn, angles) for turn in range(0, 360, 45)}
     best = max((0, 90, 180, 270), key=lambda turn: (support[turn], -turn))
-    if support[best] < max(least, _TURN_GAIN * support[0]):
+    if support[best] < max(rules.least, _TURN_GAIN * support[0]):
         best = 0
     odd = max((45, 135, 225, 315), key=lambda turn: (support[turn], -turn))
-    if eighths and support[odd] > max(least, _EIGHTH_GAIN * support[best]):
+    if rules.eighths and support[odd] > max(rules.least, _EIGHTH_GAIN * support[best]):
         best = odd
     return support[best], best
 
 
-def _look_again(placed: Sequence[str], between: Votes, turns: dict[str, int], eighths: bool) -> None:
-    for _ in range(_ROUNDS):
-        before = dict(turns)
-        for group in placed[1:]:
-            others = {name: turn for name, turn in turns.items() if name != group}
-            turns[group] = best_turn(between[group], others, eighths)[1]
-        if turns == before:
+def _support(turn: float, angles: Angles) -> float:
+    """Evidence for a turn; an angle that is off counts less."""
+    return sum(evidence * max(0.0, 1 - abs(wrapped(angle - turn)) / _REACH) for angle, evidence in angles)
+
+
+class _Clusters:
+    """Images whose turns relative to each other are settled; most of each cluster's weight is not turned."""
+
+    def __init__(
+        self, names: Sequence[str], edges: Sequence[Edge], weights: Mapping[str, float], upright: bool
+    ) -> None:
+        self.turns = dict.fromkeys(names, 0)
+        self._weights = {name: weights.get(name, 1.0) for name in names}
+        self._votes: dict[str, list[tuple[str, float, float]]] = {name: [] for name in names}
+        for edge in edges:
+            angle = edge.vote.turn(upright)
+            self._votes[edge.first].append((edge.second, angle, edge.vote.evidence))
+            self._votes[edge.second].append((edge.first, -angle, edge.vote.evidence))
+        self._home = {name: name for name in names}
+        self._members = {name: [name] for name in names}
+
+    def join(self, first: str, second: str, rules: Rules) -> None:
+        """Make one of the clusters of two images, the lighter turned as most evidence between the two says."""
+        heavy, light = sorted((self._home[first], self._home[second]), key=self._heaviest_first)
+        if heavy == light:
             return
+        moved = self._members.pop(light)
+        inside = set(self._members[heavy])
+        turn = best_turn([vote for name in moved for vote in self._to_be_turned(name, inside)], rules)[1]
+        for name in moved:
+            self.turns[name] = (self.turns[name] + turn) % 360
+            self._home[name] = heavy
+        self._members[heavy] += moved
+        if turn:
+            self._keep_most(self._members[heavy])
 
+    def look_again(self, rules: Rules) -> None:
+        """Turn single images as all others say where that is clearly better; undo what is not clearer than no turn."""
+        for _ in range(_ROUNDS):
+            if not [name for name in self.turns if self._reconsidered(name, rules)]:
+                break
+        for members in self._members.values():
+            self._keep_most(members)
+            if any(self.turns[name] for name in members) and not self._is_clear(members):
+                self.turns.update(dict.fromkeys(members, 0))
 
-def _keep_most(
-    placed: Sequence[str], members: Mapping[str, list[str]], turns: dict[str, int], weights: Mapping[str, float]
-) -> None:
-    """Turn all groups that are joined so that most of their images stay as they are."""
-    sums: dict[int, float] = {}
-    for group in placed:
-        weight = sum(weights.get(name, 1.0) for name in members[group])
-        sums[turns[group]] = sums.get(turns[group], 0.0) + weight
-    offset = max(sums, key=lambda turn: (sums[turn], turn == 0, -turn))
-    for group in placed:
-        turns[group] = (turns[group] - offset) % 360
+    def _to_be_turned(self, name: str, others: Iterable[str] | None = None) -> Angles:
+        """By how much more an image must be turned to lie as others do, as those are turned now."""
+        return [
+            (angle + self.turns[other] - self.turns[name], evidence)
+            for other, angle, evidence in self._votes[name]
+            if others is None or other in others
+        ]
+
+    def _reconsidered(self, name: str, rules: Rules) -> bool:
+        """Whether an image was turned otherwise than before."""
+        angles = self._to_be_turned(name)
+        now, step = _support(0, angles), 45 if rules.eighths else 90
+        support, turn = max((_support(turn, angles), -turn) for turn in range(0, 360, step))
+        if support <= max(rules.least, _CHANGE_GAIN * now):
+            return False
+        self.turns[name] = (self.turns[name] - turn) % 360
+        return True
+
+    def _is_clear(self, members: Sequence[str]) -> bool:
+        """Whether votes between images that are turned differently agree far better than with no turn."""
+        unlike = [
+            (angle, self.turns[name] - self.turns[other], evidence)
+            for name in members
+            for other, angle, evidence in self._votes[name]
+            if self.turns[other] != self.turns[name]
+        ]
+        chosen, none = (
+            sum(_support(turn * factor, [(angle, evidence)]) for angle, turn, evidence in unlike) for factor in (1, 0)
+        )
+        return chosen > _TURN_GAIN * none
+
+    def _keep_most(self, members: Sequence[str]) -> None:
+        """Turn all images of a cluster so that most stay as they are."""
+        sums: dict[int, float] = {}
+        for name in members:
+            sums[self.turns[name]] = sums.get(self.turns[name], 0.0) + self._weights[name]
+        offset = max(sums, key=lambda turn: (sums[turn], turn == 0, -turn))
+        for name in members if offset else ():
+            self.turns[name] = (self.turns[name] - offset) % 360
+
+    def _heaviest_first(self, home: str) -> tuple[float, str]:
+        return -sum(self._weights[name] for name in self._members[home]), home

@@ -38,10 +38,11 @@ class Upright:
         def look_at(names: Sequence[str], look: Look) -> Mapping[str, SmallFeatures]:
             conf = small_conf(look.size)["preprocessing"]
             found = extract_shown(self._extractor, image, conf, View(look.turn))
-            scale = min(1.0, conf["resize_max"] / max(image.size))
-            return {
-                name: SmallFeatures(found.keypoints.astype(np.float64) * scale, found.descriptors) for name in names
-            }
+            width, height = image.stored_size
+            scale = min(1.0, conf["resize_max"] / max(width, height))
+            points = found.keypoints.astype(np.float64) * scale
+            small = SmallFeatures(points, found.descriptors, (width * scale, height * scale))
+            return dict.fromkeys(names, small)
 
         if not self._gallery.names:
             return UPRIGHT

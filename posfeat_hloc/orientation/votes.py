@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from posfeat_hloc import matchers
 from posfeat_hloc.geometry.acontrario import log_nfa, random_inlier_ratio
+from posfeat_hloc.orientation.gravity import both_upright, rotation_between
 
 Array = NDArray[np.float64]
 
@@ -28,7 +29,7 @@ AGREES = 25.0
 
 SHEAR = 1.8
 """Ratio of the longest to the shortest axis that a circle may become between a picture and a turned one: more of it is
-no turned camera, but the same ground seen from its other side."""
+not believed; the same ground seen from its other side is foreshortened otherwise."""
 
 OFF = 60.0
 """Degrees between the measured angle and the turn that a pair was looked at in, above which a vote is not believed."""
@@ -44,10 +45,21 @@ class SmallFeatures:
     Attributes:
         points: ``(N, 2)`` in pixels of the small picture, which lies as its file's pixels do.
         descriptors: ``(N, D)``, L2-normalised, of the picture as it was shown.
+        size: width and height of the small picture, as its file's pixels lie.
     """
 
     points: Array
     descriptors: NDArray[np.floating]
+    size: tuple[float, float]
+
+    @property
+    def longest(self) -> float:
+        """Longer side in pixels."""
+        return max(self.size)
+
+    def from_centre(self, points: Array) -> Array:
+        """``(N, 2)`` points relative to the centre of the picture."""
+        return points - (np.asarray(self.size) - 1) / 2
 
 
 @dataclass(frozen=True)
@@ -59,11 +71,17 @@ class Vote:
             :data:`EVIDENCE`, the images show the same thing.
         angle: degrees clockwise by which the first picture has to be turned to lie as the second one.
         scale: size of things in the second picture, relative to the first.
+        upright: whether the two cameras may both have been held upright, whatever the angle is.
     """
 
     evidence: float
     angle: float = 0.0
     scale: float = 1.0
+    upright: bool = False
+
+    def turn(self, upright: bool = True) -> float:
+        """The angle; where people who hold cameras upright explain it, 0 if such people are expected."""
+        return 0.0 if upright and self.upright else self.angle
 
     @property
     def counts(self) -> bool:
@@ -95,10 +113,19 @@ def vote(first: SmallFeatures, second: SmallFeatures, to_upright: tuple[Array, A
     if evidence <= EVIDENCE:
         return Vote(evidence)
     fits = np.asarray(found["inlier_mask"], bool)
-    upright0, upright1 = points0[fits] @ to_upright[0].T, points1[fits] @ to_upright[1].T
+    upright0, upright1 = (
+        features.from_centre(points[fits]) @ frame.T
+        for features, points, frame in zip((first, second), (points0, points1), to_upright, strict=True)
+    )
     angle, scale = similarity(upright0, upright1)
-    if abs(wrapped(angle - shown)) > OFF or (abs(angle) > AGREES and shear(upright0, upright1) > SHEAR):
+    if abs(wrapped(angle - shown)) > OFF:
         return NONE
+    if abs(angle) > AGREES:
+        rotation = rotation_between(upright0, upright1, (first.longest, second.longest), MAX_ERROR)
+        if rotation is not None and both_upright(rotation):
+            return Vote(evidence, angle, scale, upright=True)
+        if shear(upright0, upright1) > SHEAR:
+            return NONE
     return Vote(evidence, angle, scale)
 
 

@@ -110,7 +110,6 @@ def test_a_picture_from_near_gets_a_second_size(near_and_far: Orientation) -> No
     assert "1 image at 0.5 times the size" in near_and_far.remarks()["second size"]
 
 
-@pytest.mark.xfail(strict=True, reason="too few votes of posfeat-small-v4 for an image both turned and twice as near")
 def test_a_picture_from_near_is_turned(near_and_far: Orientation) -> None:
     assert near_and_far.views["2.png"] == View(180, 0.5)
 

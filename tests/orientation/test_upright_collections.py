@@ -17,10 +17,7 @@ DATA = Path(__file__).parents[3] / "shared/data"
 UPRIGHT = [
     "strecha/fountain-P11", "strecha/entry-P10", "door", "drone/beach", "scenes/lund", "scenes/saharov",
     "scenes/monstree", "scenes/crazyhorse", "scenes/climbing_wall",
-    pytest.param(
-        "scenes/mother_child",
-        marks=pytest.mark.xfail(strict=True, reason="a table seen from its other side looks turned"),
-    ),
+    "scenes/mother_child",
 ]  # fmt: skip
 
 pytestmark = [

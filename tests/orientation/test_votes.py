@@ -13,6 +13,8 @@ from posfeat_hloc.orientation.votes import EVIDENCE, SmallFeatures, shear, simil
 
 SAME = (np.eye(2), np.eye(2))
 
+SIZE = (401.0, 401.0)
+
 
 def described(rng: np.random.Generator, count: int) -> np.ndarray:
     descriptors = rng.normal(size=(count, 32)).astype(np.float32)
@@ -29,7 +31,8 @@ def seen_twice(
     others = described(rng, 300)
     others[:common] = descriptors[:common]
     moved[common:] = rng.uniform(0, 400, size=(300 - common, 2))
-    return SmallFeatures(points, descriptors), SmallFeatures(moved + rng.normal(0, 0.3, moved.shape), others)
+    noisy = moved + rng.normal(0, 0.3, moved.shape)
+    return SmallFeatures(points, descriptors, SIZE), SmallFeatures(noisy, others, SIZE)
 
 
 @given(st.floats(-180, 180), st.floats(0.3, 3), st.integers(0, 100))
@@ -57,7 +60,7 @@ def test_random_pictures_give_no_vote() -> None:
     rng = np.random.default_rng(0)
     found = []
     for _ in range(60):
-        first, second = (SmallFeatures(rng.uniform(0, 400, size=(512, 2)), described(rng, 512)) for _ in range(2))
+        first, second = (SmallFeatures(rng.uniform(0, 400, size=(512, 2)), described(rng, 512), SIZE) for _ in range(2))
         found.append(vote(first, second, SAME).evidence)
     assert max(found) < EVIDENCE
     assert min(found) < 0
@@ -79,7 +82,7 @@ def test_angles_refer_to_upright_pictures() -> None:
 @pytest.mark.parametrize("count", [0, 1, 11])
 def test_few_keypoints_are_no_evidence(count: int) -> None:
     rng = np.random.default_rng(0)
-    features = SmallFeatures(rng.uniform(0, 400, size=(count, 2)), described(rng, count))
+    features = SmallFeatures(rng.uniform(0, 400, size=(count, 2)), described(rng, count), SIZE)
     assert not vote(features, features, SAME).counts
 
 
@@ -102,9 +105,9 @@ def test_foreshortened_ground_from_its_other_side_is_no_turned_picture() -> None
     assert shear(points, points * [1, -1]) == np.inf
     first, second = seen_twice(rng, 120, 180.0, 1.0)
     assert vote(first, second, SAME, 180).counts
-    squeezed = SmallFeatures(second.points * [1, 0.4], second.descriptors)
+    squeezed = SmallFeatures(second.points * [1, 0.4], second.descriptors, SIZE)
     assert not vote(first, squeezed, SAME, 180).counts
     # as it is, the same ground may be foreshortened
     first, second = seen_twice(rng, 120, 0.0, 1.0)
-    squeezed = SmallFeatures(second.points * [1, 0.4], second.descriptors)
+    squeezed = SmallFeatures(second.points * [1, 0.4], second.descriptors, SIZE)
     assert vote(first, squeezed, SAME).counts
