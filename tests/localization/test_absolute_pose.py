@@ -31,6 +31,7 @@ def test_few_matches_give_no_pose():
     rng = np.random.default_rng(1)
     for count in range(4):
         assert estimate_pose(*seen(look(0), count, rng), camera()) is None
+    assert estimate_pose(*seen(look(0), 4, rng), camera()) is not None
 
 
 def test_the_seed_decides():
@@ -92,6 +93,13 @@ def test_likely_matches_that_are_wrong_do_not_prevent_the_pose():
     found = estimate_pose(pixels, points, camera(), likely=~likely)
     assert pose_error(found.cam_from_world, pose)[0] < 0.02
     assert found.inliers[likely].all()
+
+
+def test_too_few_likely_matches_leave_the_pose_to_all():
+    pose, pixels, points, likely = crowded(np.random.default_rng(9), wrong=1)
+    few = likely & (np.arange(len(likely)) < 2)
+    found = estimate_pose(pixels, points, camera(), likely=few)
+    assert pose_error(found.cam_from_world, pose)[0] < 0.02
 
 
 def test_an_unknown_focal_length_comes_from_all_matches():

@@ -10,8 +10,8 @@ from posfeat_hloc.localization.correspondences import covisibility_clusters, lik
 
 def test_only_matches_with_3d_points_count():
     matches = Matches(np.array([2, -1, 0, 1]), np.ones(4, np.float32))
-    found = to_points(matches, np.array([7, -1, 9]))
-    assert found.tolist() == [[0, 9], [2, 7]]
+    assert to_points(matches, np.array([7, -1, 9])).tolist() == [[0, 9], [2, 7]]
+    assert to_points(matches, np.array([0, -1, 9])).tolist() == [[0, 9], [2, 0]]  # which other programs count from
 
 
 def test_matches_of_several_images_are_merged():

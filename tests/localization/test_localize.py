@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from posfeat_hloc.errors import ConfigurationError, MappingError, StoreError
 from posfeat_hloc.features import Matches
-from posfeat_hloc.localization.localize import localize
+from posfeat_hloc.localization.localize import check_same_feature, localize
 from posfeat_hloc.localization.options import PoseOptions
 from posfeat_hloc.localization.pose_problem import PoseProblem
 from posfeat_hloc.localization.queries import Query
@@ -272,3 +274,14 @@ def test_wrong_calls_are_named(scene, tmp_path):
     (tmp_path / "log.jsonl").write_text("not a log\n")
     with pytest.raises(ConfigurationError, match=r"log\.jsonl, line 1"):
         run(scene, log=tmp_path / "log.jsonl")
+
+
+def test_files_without_a_record_are_taken_as_they_are():
+    """hloc's say nothing of their configuration."""
+    ours = SimpleNamespace(configuration=CONFIGURATION, path=Path("ours.h5"))
+    theirs = SimpleNamespace(configuration=None, path=Path("theirs.h5"))
+    for first, second in ((ours, theirs), (theirs, ours), (theirs, theirs), (ours, ours)):
+        check_same_feature(first, second)
+    other = SimpleNamespace(configuration=CONFIGURATION | {"weights": "x"}, path=Path("other.h5"))
+    with pytest.raises(ConfigurationError, match=r"other\.h5.*weights"):
+        check_same_feature(ours, other)

@@ -14,6 +14,7 @@ from posfeat_hloc import confs, matchers, weights
 from posfeat_hloc.errors import ConfigurationError, WeightsError
 from posfeat_hloc.features import Features
 from posfeat_hloc.match_features import match
+from posfeat_hloc.matchers import lightglue
 from posfeat_hloc.matchers.lightglue import Matcher, Options
 from posfeat_hloc.stores import FeatureStore, MatchStore
 from posfeat_hloc.weights.identification import identify
@@ -94,6 +95,16 @@ def kornias(form: str, features: tuple[Features, Features]) -> tuple[Any, Any]:
 
 def options(folder: Path, form: str) -> Options:
     return Options(form, str(folder / f"{form}.pth"), depth_confidence=-1, width_confidence=-1, threshold=0.0)
+
+
+@pytest.mark.parametrize("form", list(LIGHTGLUE_FORMS))
+def test_early_stops_are_the_authors_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+    asked: list[tuple[object, ...]] = []
+    monkeypatch.setattr(lightglue, "load_lightglue", lambda *given: asked.append(given) or (None, ""))
+    Matcher(Options(form, "weights"))
+    Matcher(Options(form, "weights", depth_confidence=0.5, width_confidence=0.6, threshold=0.2))
+    published = (-1, 0.95, 0.1) if form == "xfeat" else (0.95, 0.99, 0.1)
+    assert [given[2:] for given in asked] == [published, (0.5, 0.6, 0.2)]
 
 
 @pytest.mark.parametrize("form", list(LIGHTGLUE_FORMS))

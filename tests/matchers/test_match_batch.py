@@ -75,6 +75,15 @@ def test_half_precision_descriptors_match_too() -> None:
     assert half.scores.dtype == np.float32
 
 
+def test_scores_of_a_matcher_in_half_precision_become_float32() -> None:
+    def matcher(one: torch.Tensor, two: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.zeros(one.shape[:2], dtype=torch.int64), torch.full(one.shape[:2], 0.5, dtype=torch.bfloat16)
+
+    (found,) = match_batch(matcher, [descriptors(4, 5, 32, 10)])
+    assert found.scores.dtype == np.float32
+    assert found.scores.tolist() == [0.5] * 4
+
+
 def test_nothing_to_match() -> None:
     assert match_batch(matchers.create({"name": "nearest"}), []) == []
     empty = Features.empty(32)

@@ -83,6 +83,20 @@ def test_neighbours_are_those_of_float64(
             np.testing.assert_allclose(side.second, expected, rtol=0, atol=1e-6 * scale)
 
 
+def test_products_that_overflow_are_left_to_others() -> None:
+    large = torch.from_numpy(descriptors(3, 1, 32, 11)[0]) * 1e25
+    assert prefilter.nearest(large, large, False, False) is None
+
+
+def test_the_bound_of_float32_sums_is_that_of_any_order() -> None:
+    """|fl(a b) - a b| <= (D + 2) 2^-23 |a| |b|, for the longest b."""
+    side, other = (
+        prefilter._Side(3 * torch.eye(2, 64)),
+        prefilter._Side(torch.tensor([1.0, 5.0])[:, None] * torch.eye(2, 64)),
+    )
+    assert prefilter._float32_error(side, other).tolist() == pytest.approx([3 * 5 * 66 * 2.0**-23] * 2)
+
+
 def test_bf16_alone_would_err() -> None:
     """The examples are hard: the highest products in bf16 are other ones."""
     first, second = (torch.from_numpy(x) for x in images("near ties", 300, 300, 0))
