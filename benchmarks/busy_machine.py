@@ -2,7 +2,7 @@
 
     python benchmarks/busy_machine.py --image photo.jpg --features posfeat posfeat-small
 
-Each line is a process of its own that loads torch first, as hloc does, beside a busy loop at the same priority.
+Each line is a process of its own that loads torch first, as hloc does, beside busy loops at the same priority.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from statistics import median
 
 ROOT = Path(__file__).resolve().parents[1]
 WAYS = ("counting", "asleep", "one thread")
@@ -25,27 +26,48 @@ def main() -> None:
     parser.add_argument("--image", type=Path, required=True)
     parser.add_argument("--features", nargs="+", default=["posfeat-small", "posfeat"])
     parser.add_argument("--max-size", type=int, default=1024)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--idle", action="store_true", help="without the busy loop")
+    parser.add_argument("--rounds", type=int, default=5, help="images that each way takes, the ways in turns")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    parser.add_argument("--busy", type=int, default=1, metavar="N", help="busy loops beside")
     parser.add_argument("--child", choices=WAYS, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
         measure(args)
         return
-    busy = multiprocessing.get_context("spawn").Process(target=keep_busy, daemon=True)
-    if not args.idle:
-        busy.start()
-    clean = {k: v for k, v in os.environ.items() if k not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")}
+    loops = [multiprocessing.get_context("spawn").Process(target=keep_busy, daemon=True) for _ in range(args.busy)]
+    for loop in loops:
+        loop.start()
     print(f"{'feature':20} {'waiting':12} {'s an image (least, median)':28} CPU s an image")
     for feature in args.features:
-        for way in WAYS:
-            command = [sys.executable, __file__, "--image", str(args.image), "--features", feature, "--child", way]
-            command += ["--max-size", str(args.max_size), "--rounds", str(args.rounds)]
-            done = subprocess.run(command, env=clean, capture_output=True, text=True, check=True)
-            seconds, used = json.loads(done.stdout.splitlines()[-1])
-            print(f"{feature:20} {way:12} {min(seconds):.2f}, {sorted(seconds)[len(seconds) // 2]:<20.2f} {used:.2f}")
-    if busy.is_alive():
-        busy.kill()
+        for way, seconds, used in in_turns(args, feature):
+            print(f"{feature:20} {way:12} {min(seconds):.2f}, {median(seconds):<20.2f} {median(used):.2f}", flush=True)
+    for loop in loops:
+        loop.kill()
+
+
+def in_turns(args: argparse.Namespace, feature: str) -> list[tuple[str, list[float], list[float]]]:
+    """Seconds and CPU seconds of each way, an image at a time, so that all meet the same other work."""
+    clean = {k: v for k, v in os.environ.items() if k not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")}
+    clean.pop("OMP_NUM_THREADS", None)
+    command = [sys.executable, __file__, "--image", str(args.image), "--features", feature]
+    command += ["--max-size", str(args.max_size)]
+    children = [
+        subprocess.Popen(
+            [*command, "--child", way], env=clean, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for way in args.ways
+    ]
+    found: list[list[tuple[float, float]]] = [[] for _ in children]
+    for _ in range(args.rounds + 1):
+        for child, results in zip(children, found, strict=True):
+            assert child.stdin is not None
+            assert child.stdout is not None
+            print("go", file=child.stdin, flush=True)
+            results.append(tuple(json.loads(child.stdout.readline())))
+    for child in children:
+        child.communicate()  # which closes its input: it ends
+    timed = [list(zip(*results[1:], strict=True)) for results in found]  # the first one also allocates
+    return [(way, list(wall), list(cpu)) for way, (wall, cpu) in zip(args.ways, timed, strict=True)]
 
 
 def keep_busy() -> None:
@@ -55,7 +77,7 @@ def keep_busy() -> None:
 
 
 def measure(args: argparse.Namespace) -> None:
-    """Seconds of each round, and CPU seconds of all of them by their number, as JSON."""
+    """An image for each line of input, and its seconds and CPU seconds as JSON."""
     import time
 
     for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"):
@@ -75,13 +97,10 @@ def measure(args: argparse.Namespace) -> None:
     extractor = extractors.create(conf["model"])
     pixels = read_image(args.image).pixels
     image = picture_tensor(pixels, conf["preprocessing"] | {"resize_max": args.max_size}, extractor.grayscale)[None]
-    extractor(image)
-    seconds, before = [], time.process_time()
-    for _ in range(args.rounds):
-        start = time.perf_counter()
+    for _ in sys.stdin:
+        start, before = time.perf_counter(), time.process_time()
         extractor(image)
-        seconds.append(time.perf_counter() - start)
-    print(json.dumps([seconds, (time.process_time() - before) / args.rounds]))
+        print(json.dumps([time.perf_counter() - start, time.process_time() - before]), flush=True)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import importlib
 import json
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,16 +41,24 @@ def module_name(path: Path) -> str:
 
 
 def tests_of(path: Path) -> list[str]:
-    """The test files of the same package that import a module, that of the same name first."""
+    """The test files of the same package that import a module, that of the same name first.
+
+    Where there are none, those of the modules beside it that import it.
+    """
+    folder = ROOT / "tests" / path.resolve().relative_to(ROOT / "posfeat_hloc").parent
+    own = folder / f"test_{path.stem}.py"
+    found = _importing(folder.glob("test_*.py"), path) | ({own} if own.exists() else set())
+    if found:
+        return [str(test) for test in sorted(found, key=lambda test: (test != own, test))]
+    users = _importing(path.parent.glob("*.py"), path)
+    return sorted(map(str, set().union(*(_importing(folder.glob("test_*.py"), user) for user in users))))
+
+
+def _importing(files: Iterable[Path], path: Path) -> set[Path]:
     module = module_name(path)
     package, _, name = module.rpartition(".")
-    folder = ROOT / "tests" / path.resolve().relative_to(ROOT / "posfeat_hloc").parent
     wanted = (f"from {module} import", f"import {module}", f"from {package} import {name}")
-    found = {test for test in folder.glob("test_*.py") if any(w in test.read_text() for w in wanted)}
-    own = folder / f"test_{name}.py"
-    if own.exists():
-        found.add(own)
-    return [str(test) for test in sorted(found, key=lambda test: (test != own, test))]
+    return {file for file in files if any(words in file.read_text() for words in wanted)}
 
 
 def main() -> int:

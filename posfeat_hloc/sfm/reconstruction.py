@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,7 +13,7 @@ import pycolmap
 from posfeat_hloc.errors import ConfigurationError, MappingError
 from posfeat_hloc.runtime.output import writing_remedy
 from posfeat_hloc.runtime.progress import Bar, waiting
-from posfeat_hloc.sfm.coarse_keypoints import allow, finish, hold_intrinsics
+from posfeat_hloc.sfm.coarse_keypoints import MOST_TRIED_AGAIN, TRIALS, allow, finish, hold_intrinsics, support
 from posfeat_hloc.sfm.model_integrity import check_lengths
 from posfeat_hloc.sfm.options import Mapper
 from posfeat_hloc.sfm.point_colors import color_points, readable_colors
@@ -42,8 +42,8 @@ class MapperOptions:
     """Whether points get the colors of the photographs."""
     keypoint_noise: float = 0.0
     """Standard deviation of coarse keypoints in pixels (:func:`~posfeat_hloc.sfm.coarse_keypoints.coarse_noise`), 0 for
-    finer ones: thresholds follow it, intrinsics are refined when all images are there, and a point keeps one
-    observation an image. The global mapper has thresholds of its own, and only loses what is observed twice."""
+    finer ones: thresholds follow it (but for the global mapper's), intrinsics are refined when all images are there, a
+    point keeps one observation an image, and of small collections the best of several models is taken."""
 
     def __post_init__(self) -> None:
         if self.mapper not in MAPPERS:
@@ -103,9 +103,8 @@ def reconstruct(
     working.mkdir(parents=True)
     pycolmap.set_random_seed(options.seed)
     try:
-        models = _run(database, images, working, options, progress)
-        for model in models.values() if options.keypoint_noise else ():
-            finish(model, database, incremental_options(options))
+        coarse = options.keypoint_noise > 0
+        models = (_best_of_coarse if coarse else _run)(database, images, working, options, progress)
     except (RuntimeError, ValueError) as error:
         raise MappingError(
             f"{database}: COLMAP's {options.mapper} mapper failed ({error}); see the newest file in logs/"
@@ -190,6 +189,25 @@ def _names_in_text(path: Path) -> dict[int, str]:
                 names[int(image_id)] = name.strip()
                 next(lines, None)  # its 2D points
     return names
+
+
+def _best_of_coarse(
+    database: Path, images: Path, output: Path, options: MapperOptions, progress: bool
+) -> dict[int, pycolmap.Reconstruction]:
+    """Models of coarse keypoints, finished; of small collections those with most support among several seeds."""
+    with pycolmap.Database.open(database) as db:
+        few = db.num_images() <= MOST_TRIED_AGAIN
+    found = []
+    for trial in range(TRIALS if few and options.mapper != "global" else 1):
+        seeded = replace(options, seed=options.seed + trial)
+        folder = output / f"trial{trial}"
+        folder.mkdir()
+        pycolmap.set_random_seed(seeded.seed)
+        models = _run(database, images, folder, seeded, progress)
+        for model in models.values():
+            finish(model, database, incremental_options(seeded))
+        found.append(models)
+    return max(found, key=lambda models: max(map(support, models.values()), default=(0, 0)))
 
 
 def _run(

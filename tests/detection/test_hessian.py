@@ -90,3 +90,11 @@ def test_a_turned_image_has_turned_peaks() -> None:
 def test_a_radius_below_one_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 1 pixel"):
         peaks(torch.rand(9, 9), 0)
+
+
+def test_peaks_suppress_what_is_two_pixels_away_and_no_further() -> None:
+    response = torch.zeros(12, 20)
+    response[5, [4, 6]] = torch.tensor([1.0, 0.8])
+    response[5, [12, 15]] = torch.tensor([1.0, 0.8])
+    positions, _ = peaks(response)
+    assert sorted(round(x) for x in positions[:, 0].tolist()) == [4, 12, 15]

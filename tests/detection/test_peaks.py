@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from posfeat_hloc.detection.peaks import find_peaks, greedy_peaks, refine
+from posfeat_hloc.detection.peaks import find_peaks, greedy_peaks, refine, summits
 
 FEWEST = 128
 
@@ -145,6 +145,28 @@ def test_the_summit_of_a_quadratic_is_found() -> None:
     assert best[0] == scores.max()
     with pytest.raises(ValueError, match="mean or quadratic, not 'cubic'"):
         refine(scores, torch.tensor([[6, 4]]), "cubic")
+
+
+@pytest.mark.parametrize(
+    ("xx", "yy", "xy", "gx", "moved"),
+    [
+        (-0.5, -0.5, 0.0, 0.2, 0.4),
+        (-0.5, -0.5, 0.0, 0.4, 0.5),  # 0.8, which is cut
+        (-0.1, -0.5, 0.0, 0.15, 0.0),  # 1.5: the summit of another pixel
+        (-0.5, -0.5, 1.0, 0.2, 0.0),  # a saddle has none
+    ],
+)
+def test_only_a_summit_close_by_moves_a_pixel(xx: float, yy: float, xy: float, gx: float, moved: float) -> None:
+    rows, columns = np.mgrid[:5, :5]
+    u, v = columns - 2, rows - 2
+    values = torch.tensor(9 + gx * u + xx * u * u / 2 + yy * v * v / 2 + xy * u * v)
+    assert summits(values, torch.tensor([[2, 2]]))[0].tolist() == pytest.approx([2 + moved, 2], abs=1e-6)
+
+
+def test_a_score_at_the_threshold_is_not_above_it() -> None:
+    scores = torch.zeros(9, 9)
+    scores[2, 2], scores[6, 6] = 0.5, 0.75
+    assert find_peaks(scores, 1, 0.5, 10).tolist() == [[6, 6]]
 
 
 def test_nine_zeros_leave_the_pixel_where_it_is() -> None:

@@ -1,12 +1,14 @@
 """Mapping keypoints that lie on a grid: thresholds, intrinsics and observations."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pycolmap
 import pytest
 
 from posfeat_hloc.features import Features
+from posfeat_hloc.sfm import reconstruction
 from posfeat_hloc.sfm.coarse_keypoints import allow, coarse_noise, hold_intrinsics, max_error, repeated_observations
 from posfeat_hloc.sfm.database import verify
 from posfeat_hloc.sfm.reconstruction import MapperOptions, incremental_options, read_model, reconstruct
@@ -43,6 +45,8 @@ def test_keypoints_are_coarse_by_what_the_network_saw(
 def test_thresholds_are_three_deviations_or_colmaps() -> None:
     assert [max_error(noise) for noise in (0, 1.2, 2.0)] == pytest.approx([4, 4, 6])
     options, before = pycolmap.IncrementalPipelineOptions(), pycolmap.IncrementalPipelineOptions()
+    allow(options, 0.0)
+    assert options.todict() == before.todict()  # fine keypoints are mapped as they always were
     allow(options, 2.0)
     raised = [options.mapper.init_max_error, options.mapper.filter_max_reproj_error]
     raised += [options.triangulation.merge_max_reproj_error, options.triangulation.complete_max_reproj_error]
@@ -96,6 +100,29 @@ def facade(tmp_path_factory: pytest.TempPathFactory) -> Path:
     world.db.close()
     verify(world.path, max_error=max_error(NOISE))
     return world.path
+
+
+def test_the_model_with_most_support_is_kept(facade: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds, run = [], reconstruction._run
+
+    def poorer(*args: Any) -> dict[int, pycolmap.Reconstruction]:
+        """The middle one of three has all of its points, the others every other."""
+        seeds.append(args[3].seed)
+        models = run(*args)
+        for model in models.values() if len(seeds) != 2 else ():
+            for point_id in list(model.points3D)[::2]:
+                model.delete_point3D(point_id)
+        return models
+
+    monkeypatch.setattr(reconstruction, "_run", poorer)
+    monkeypatch.setattr(reconstruction, "finish", lambda *_: None)
+    options = MapperOptions(seed=5, threads=1, colours=False, keypoint_noise=NOISE)
+    (best,) = reconstruct(facade, tmp_path, tmp_path / "best", options, progress=False)
+    assert seeds == [5, 6, 7]
+    monkeypatch.setattr(reconstruction, "MOST_TRIED_AGAIN", 6)
+    (first,) = reconstruct(facade, tmp_path, tmp_path / "first", options, progress=False)  # it has seven images
+    assert seeds == [5, 6, 7, 5]
+    assert best.points > 1.9 * first.points > 700
 
 
 def test_a_facade_of_coarse_keypoints_is_the_same_with_every_seed(facade: Path, tmp_path: Path) -> None:

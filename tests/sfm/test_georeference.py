@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose
 from numpy.typing import NDArray
 
 from posfeat_hloc.errors import MappingError
-from posfeat_hloc.sfm.georeference import Alignment, georeference, read_georeference
+from posfeat_hloc.sfm.georeference import Alignment, _doubts, georeference, read_georeference
 from posfeat_hloc.sfm.gps import LocalPositions
 from posfeat_hloc.sfm.reconstruction import read_model
 
@@ -143,3 +143,11 @@ def test_a_record_that_is_damaged_is_named(tmp_path: Path) -> None:
     (tmp_path / "georeference.json").write_text("{}")
     with pytest.raises(MappingError, match=r"georeference\.json: cannot be read"):
         read_georeference(tmp_path)
+
+
+def test_positions_at_one_height_determine_all_but_those_on_a_line_do_not() -> None:
+    square = np.array([[0, 0, 5], [40, 0, 5], [0, 30, 5], [40, 30, 5]], float)
+    assert _doubts(square, 0.1, 50.0) == ""
+    line = np.outer(np.arange(5.0), [3, 4, 0])
+    assert "lie on a line" in _doubts(line, 0.1, 20.0)
+    assert "too coarse" in _doubts(square, 30.0, 50.0)

@@ -161,12 +161,23 @@ def test_digits_that_a_drone_wrote_into_xmp_are_used(tmp_path: Path, latitude: s
     assert found["other.jpg"].latitude == pytest.approx(48 + 59 / 60)  # another place
 
 
+def test_hemispheres_in_small_letters_count(tmp_path: Path) -> None:
+    found = read_position(photograph(tmp_path / "a.jpg", PARIS | {1: "s", 3: "w"}))
+    assert found is not None
+    assert found.latitude < -48
+    assert found.longitude < -2
+
+
 def test_hemispheres_that_are_not_said_are_told(tmp_path: Path) -> None:
     tags = {key: value for key, value in PARIS.items() if key not in (1, 3)}
     found = read_position(photograph(tmp_path / "a.jpg", tags))
     assert found is not None
     assert found.assumed
     assert found.latitude > 48
+    for missing in (1, 3):
+        half = read_position(photograph(tmp_path / "c.jpg", {k: v for k, v in PARIS.items() if k != missing}))
+        assert half is not None
+        assert half.assumed
     whole = read_position(photograph(tmp_path / "b.jpg", PARIS))
     assert whole is not None
     assert not whole.assumed
