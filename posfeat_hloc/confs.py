@@ -208,7 +208,7 @@ extractors: dict[str, Conf] = {
     "d2d-d2net": _d2net("d2d-d2net", [1.0], d2d=True),
     # DISK by kornia
     "disk": {"output": "feats-disk", "model": _DISK, "matcher": "NN-mutual", "preprocessing": _COLOR},
-    # ALIKED and XFeat by kornia 0.9, which needs Python 3.11; other weights of ALIKED by --weights aliked-n16rot
+    # ALIKED and XFeat by kornia 0.9, which needs Python 3.11; other weights of ALIKED by weights=aliked-n16rot
     "aliked": {
         "output": "feats-aliked",
         "model": {"name": "aliked", "weights": "aliked-n16", "max_keypoints": 8192, "threshold": 0.2},
@@ -221,7 +221,7 @@ extractors: dict[str, Conf] = {
         "matcher": "NN-mutual",
         "preprocessing": _COLOR,
     },
-    # keypoints of one, dense descriptors of another; --weights are the descriptors'
+    # keypoints of one, dense descriptors of another; weights are the descriptors'
     "sift-superpoint": _mixed("sift-superpoint", _SIFT, "superpoint", _GREY),
     # OpenCV's SIFT keypoints in its own settings, all of them, with CAPS's descriptors; give its weights by their path
     "sift-caps": _mixed("sift-caps", {"name": "sift", "max_keypoints": 1_000_000}, "caps", _PUBLISHED),
@@ -338,3 +338,7 @@ def _essence(model: Conf) -> Conf:
         key: _essence(value) if isinstance(value, dict) else value for key, value in model.items() if key not in free
     }
     return kept | ({"name": module_of(model)} if "name" in model else {})
+
+
+ONNX_FEATURES = ("posfeat-small", "posfeat", "d2d-hardnet-subpixel", "d2d-sosnet-subpixel")
+"""Extractors that can be exported as ONNX files."""

@@ -10,7 +10,7 @@ from typing import get_args
 from posfeat_hloc.aachen.colmap_binary import image_names
 from posfeat_hloc.aachen.nvm import NvmFile
 from posfeat_hloc.aachen.options import Protocol, Version
-from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.errors import ConfigurationError, Option
 from posfeat_hloc.localization.queries import read_queries
 from posfeat_hloc.sfm.pairs import read_pairs
 
@@ -105,8 +105,8 @@ class Dataset:
 
 
 WITHOUT_DOWNLOAD = (
-    "Without a download: `python -m pipelines.miniature_aachen --output miniature` renders a small data set of this "
-    "layout for --dataset miniature, with true poses for --ground-truth miniature/ground_truth.txt"
+    "Without a download: posfeat-hloc miniature-aachen renders a small data set of this "
+    "layout, with the true poses in miniature/ground_truth.txt"
 )
 """What to try where the data set is not at hand."""
 
@@ -130,8 +130,10 @@ def open_dataset(root: Path, version: str | None = None, protocol: str = "hloc")
     """
     if not root.is_dir():
         raise ConfigurationError(
-            f"{root}: no such folder; --dataset takes the unpacked Aachen Day-Night data set, version 1 or 1.1, from "
-            f"visuallocalization.net. {WITHOUT_DOWNLOAD}"
+            f"{root}: no such folder; ",
+            Option("dataset"),
+            f" takes the unpacked Aachen Day-Night data set, version 1 or 1.1, from "
+            f"visuallocalization.net. {WITHOUT_DOWNLOAD}",
         )
     version = version or detect_version(root)
     roles = _ROLES[version]

@@ -140,13 +140,18 @@ def _shown(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def reading(read: Callable[[str], Any]) -> Callable[[str], Any]:
+    """For argparse: a reader whose ValueError or ConfigurationError says what is wrong."""
+    return partial(_read, read)
+
+
 def _reader(read: Callable[[str], Any], limit: AtLeast | None) -> Callable[[str], Any]:
     """What argparse calls with the text of a value."""
     if limit is not None:
         return partial(_whole_number, limit.least)
     if read in (str, int, float, Path):
         return read
-    return partial(_read, read)
+    return reading(read)
 
 
 def _read(read: Callable[[str], Any], text: str) -> Any:

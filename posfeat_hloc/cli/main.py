@@ -10,7 +10,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from posfeat_hloc import __main__ as others
 from posfeat_hloc import __version__
 from posfeat_hloc.cli.arguments import flag
 from posfeat_hloc.cli.exit_codes import exit_code
@@ -47,8 +46,6 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     if not argv or argv[0] not in COMMANDS:
         return _no_command(argv)
-    if argv[0] in others.COMMANDS:
-        return others.main(argv)
     with wording(flag):
         try:
             module, args = parsed(argv)

@@ -11,7 +11,7 @@ import torch
 
 import posfeat_hloc
 from posfeat_hloc.cluster import shards
-from posfeat_hloc.errors import ClusterError, PosfeatError
+from posfeat_hloc.errors import ClusterError, Option, PosfeatError
 from posfeat_hloc.extractors.extraction import Extracted, Skipped
 from posfeat_hloc.images.loader import ImageInputs
 from posfeat_hloc.match_features import Batch, Descriptors, Matched
@@ -132,18 +132,21 @@ class Pending(Generic[Result]):
                 return ray.get(self._reference, timeout=_PATIENCE)  # type: ignore[no-any-return]
             except ray.exceptions.GetTimeoutError as error:
                 if self._cluster.slots(self._gpu) == 0:
-                    raise ClusterError("--ray: the cluster has no machine left; see `ray status`") from error
+                    raise ClusterError(Option("ray"), ": the cluster has no machine left; see `ray status`") from error
             except ray.exceptions.RayTaskError as error:
                 if isinstance(error.cause, PosfeatError):
                     raise error.cause from None
                 if isinstance(error.cause, ImportError):
-                    raise ClusterError(f"--ray: a worker lacks something ({error.cause}); {_INSTALL}") from error
+                    raise ClusterError(
+                        Option("ray"), f": a worker lacks something ({error.cause}); {_INSTALL}"
+                    ) from error
                 raise
             except ray.exceptions.RayError as error:
                 reason = str(error).strip().splitlines()[0]
                 raise ClusterError(
-                    f"--ray: a task failed {RETRIES + 1} times ({reason}); out of memory? give Ray fewer CPUs a "
-                    "machine (`ray start --num-cpus`, `--ray local:N`), or use smaller images"
+                    Option("ray"),
+                    f": a task failed {RETRIES + 1} times ({reason}); out of memory? give Ray fewer CPUs a "
+                    "machine (`ray start --num-cpus`, `--ray local:N`), or use smaller images",
                 ) from error
 
 
@@ -170,7 +173,9 @@ def _run(expected: dict[str, str], function: Callable[..., Result], *args: Any) 
     """What a worker does."""
     if different := [f"{name} {here}" for name, here in versions().items() if here != expected[name]]:
         wanted = ", ".join(f"{name} {there}" for name, there in expected.items())
-        raise ClusterError(f"--ray: a worker has {', '.join(different)}, but this machine {wanted}; {_INSTALL}")
+        raise ClusterError(
+            Option("ray"), f": a worker has {', '.join(different)}, but this machine {wanted}; {_INSTALL}"
+        )
     return function(*args)
 
 

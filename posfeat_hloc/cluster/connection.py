@@ -7,7 +7,7 @@ import socket
 from typing import Any
 
 from posfeat_hloc.cluster.cluster import Cluster
-from posfeat_hloc.errors import ClusterError
+from posfeat_hloc.errors import ClusterError, Option
 
 FORMS = "local, local:N (N processes on this machine), auto (the cluster this machine is in) or HOST:PORT"
 _SECONDS = 5.0  # for an answer
@@ -40,7 +40,9 @@ def connect(address: str | None) -> Cluster | None:
         ray.init(**options, log_to_driver=False, logging_level="ERROR")
     except (ImportError, OSError, RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise ClusterError(f"--ray {address}: cannot be used ({reason}); is it running? see `ray status`") from error
+        raise ClusterError(
+            Option("ray", address), f": cannot be used ({reason}); is it running? see `ray status`"
+        ) from error
     return Cluster(ray)
 
 
@@ -52,7 +54,7 @@ def _options(address: str) -> dict[str, Any]:
     if address == "auto":
         return {"address": "auto"}
     if not kind or not port.isdigit() or not 0 < int(port) < 65536:
-        raise ClusterError(f"--ray {address}: not an address; give {FORMS}")
+        raise ClusterError(Option("ray", address), f": not an address; give {FORMS}")
     if kind == "local":
         return {"address": "local", "include_dashboard": False, "num_cpus": int(port)}
     _check_reachable(kind, int(port))
@@ -68,7 +70,10 @@ def _check_reachable(host: str, port: int) -> None:
     except OSError as error:
         reason = "no answer" if isinstance(error, TimeoutError) else error.strerror or str(error)
         raise ClusterError(
-            f"--ray {host}:{port}: cannot be reached ({reason}); start Ray there by `ray start --head --port {port}`"
+            Option("ray", f"{host}:{port}"),
+            f": cannot be reached ({reason}); start Ray there by `ray start --head --port {port}`",
         ) from error
     if len(frame) < 9 or frame[3] != _SETTINGS:
-        raise ClusterError(f"--ray {host}:{port}: what answers there is not Ray; give the port of its head node (6379)")
+        raise ClusterError(
+            Option("ray", f"{host}:{port}"), ": what answers there is not Ray; give the port of its head node (6379)"
+        )

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from posfeat_hloc import extractors, matchers
-from posfeat_hloc.errors import ImageError, WeightsError
+from posfeat_hloc.errors import ImageError, Option, WeightsError
 from posfeat_hloc.extract_features import choose_device
 from posfeat_hloc.extractors import Extractor
 from posfeat_hloc.extractors.extraction import Extracted, Skipped, extracted
@@ -76,8 +76,9 @@ def extract_shard(
     extractor = _extractor(json.dumps(conf["model"]), target)
     if extractor.weights_sha256 != weights_sha256:
         raise WeightsError(
-            f"--ray: a worker has other weights of {conf['model']['name']} ({extractor.weights_sha256[:12]}) than this "
-            f"machine ({weights_sha256[:12]}); put the same file at the same place on all machines"
+            Option("ray"),
+            f": a worker has other weights of {conf['model']['name']} ({extractor.weights_sha256[:12]}) than this "
+            f"machine ({weights_sha256[:12]}); put the same file at the same place on all machines",
         )
     result: list[Extracted | Skipped] = [Skipped(file.name, file.problem) for file in files]
     with TemporaryDirectory() as name:

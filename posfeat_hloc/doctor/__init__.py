@@ -1,1 +1,1 @@
-"""What ``python -m posfeat_hloc doctor`` looks at: versions, hardware, weights, files, a self-test."""
+"""What ``posfeat-hloc doctor`` looks at: versions, hardware, weights, files, a self-test."""

@@ -11,6 +11,7 @@ import pycolmap
 import torch
 
 from posfeat_hloc.doctor.findings import Finding
+from posfeat_hloc.errors import Option
 from posfeat_hloc.networks.precision import has_fast_bf16
 from posfeat_hloc.runtime.openmp import POLICY, usable_cores
 
@@ -64,9 +65,9 @@ def check_device(number: int) -> Finding:
         free, total = (value / 2**30 for value in torch.cuda.mem_get_info(device))
     except RuntimeError as error:
         reason = str(error).strip().partition("\n")[0]
-        return Finding("fail", f"{name} cannot be used ({reason})", f"{_CUDA_ADVICE}: --device cpu")
+        return Finding("fail", f"{name} cannot be used ({reason})", f"{_CUDA_ADVICE}: {Option('device', 'cpu')}")
     if not right:
-        return Finding("fail", f"{name} computes wrong numbers", "do not use it: --device cpu")
+        return Finding("fail", f"{name} computes wrong numbers", f"do not use it: {Option('device', 'cpu')}")
     bf16 = "bf16" if has_fast_bf16(device) else "no bf16"
     colmap = "" if pycolmap.has_cuda else "; pycolmap is built without CUDA and runs on the CPU"
     return Finding("ok", f"{name}, {free:.0f} of {total:.0f} GiB free, {bf16}{colmap}")

@@ -10,7 +10,7 @@ from posfeat_hloc.doctor.findings import Finding
 from posfeat_hloc.errors import WeightsError
 from posfeat_hloc.weights.identification import architecture_of, load_as
 
-_GET = "python -m posfeat_hloc weights get"
+_GET = "posfeat-hloc weights get"
 
 
 def checks() -> list[tuple[str, Callable[[], Finding]]]:
@@ -20,7 +20,7 @@ def checks() -> list[tuple[str, Callable[[], Finding]]]:
     found += [(name, partial(check_public, name)) for name in here]
     missing = len(weights.PUBLIC) - len(here)
     if missing:
-        text = f"{missing} not downloaded; none is needed (python -m posfeat_hloc weights list)"
+        text = f"{missing} not downloaded; none is needed (posfeat-hloc weights list)"
         found.append(("others, public", lambda: Finding("ok", text)))
     return found
 

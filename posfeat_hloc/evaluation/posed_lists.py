@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.errors import ConfigurationError, Option
 
 FORMS = (
     "SuperGlue's text (name0 name1 rot0 rot1, 9 numbers of K0, 9 of K1, 16 of T_0to1 a line) or MegaDepth-1500's "
@@ -48,7 +48,7 @@ def read_posed_pairs(path: Path) -> list[PosedImagePair]:
         ConfigurationError: no such file, another form, or a pose that is none.
     """
     if not path.is_file():
-        raise ConfigurationError(f"{path}: no such file; --pairs takes {FORMS}")
+        raise ConfigurationError(f"{path}: no such file; ", Option("pairs"), f" takes {FORMS}")
     pairs = _read_scene_info(path) if path.suffix == ".npz" else _read_text(path)
     if not pairs:
         raise ConfigurationError(f"{path}: holds no pairs; expected {FORMS}")

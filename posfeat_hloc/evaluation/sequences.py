@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.errors import ConfigurationError, Option
 from posfeat_hloc.images.formats import EXTENSIONS
 
 IMAGES = 6
@@ -93,7 +93,9 @@ def find_sequences(dataset: Path) -> SequenceSet:
             and what was found.
     """
     if not dataset.is_dir():
-        raise ConfigurationError(f"{dataset}: no such folder; --dataset takes a folder of sequences ({LAYOUTS})")
+        raise ConfigurationError(
+            f"{dataset}: no such folder; ", Option("dataset"), f" takes a folder of sequences ({LAYOUTS})"
+        )
     folders = sorted(entry for entry in dataset.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     found = SequenceSet()
     for folder in folders:

@@ -12,7 +12,7 @@ from typing import get_args
 import numpy as np
 import pycolmap
 
-from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.errors import ConfigurationError, Option
 from posfeat_hloc.export.transforms import CAMERA_MODELS, write_transforms
 from posfeat_hloc.export.undistorted import UndistortOptions, write_undistorted
 from posfeat_hloc.export.upright import Array, rotation_between, up_direction
@@ -42,11 +42,15 @@ def check_formats(formats: Iterable[str], camera_model: str) -> None:
         if name not in FORMATS:
             raise ConfigurationError(f"there is no format {name!r}; choose from {', '.join(FORMATS)}")
         if name == "undistorted" and camera_model == "EQUIRECTANGULAR":
-            raise ConfigurationError("--export undistorted: no single plane holds a panorama; leave it out")
+            raise ConfigurationError(
+                Option("export", "undistorted"), ": no single plane holds a panorama; leave it out"
+            )
         if name == "transforms" and camera_model not in CAMERA_MODELS:
             raise ConfigurationError(
-                f"--export transforms: transforms.json has no camera model like {camera_model}; leave it out, or "
-                f"choose a --camera-model from {', '.join(CAMERA_MODELS)}"
+                Option("export", "transforms"),
+                f": transforms.json has no camera model like {camera_model}; leave it out, or choose a ",
+                Option("camera_model"),
+                f" from {', '.join(CAMERA_MODELS)}",
             )
 
 
@@ -118,12 +122,13 @@ def export(
 def _photographs(model: pycolmap.Reconstruction, folder: Path, images: Path | None, name: str) -> Path:
     """The folder of the photographs, all of which are there."""
     if images is None:
-        raise ConfigurationError(f"{folder}: where are its photographs? {name} needs them (--images)")
+        raise ConfigurationError(f"{folder}: where are its photographs? {name} needs them (", Option("images"), ")")
     names = registered_names(model)
     if missing := [name for name in names if not (images / name).is_file()]:
         raise ConfigurationError(
             f"{images}: does not hold {missing[0]!r} ({len(missing)} of the {len(names)} photographs of the model)"
-            "; name their folder by --images"
+            "; name their folder by ",
+            Option("images"),
         )
     return images
 

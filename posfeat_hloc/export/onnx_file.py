@@ -23,7 +23,7 @@ OUTPUTS = ("keypoints", "descriptors", "scores")
 OPSET = 17
 """onnxruntime 1.12 and newer read it."""
 
-FEATURES = ("posfeat-small", "posfeat", "d2d-hardnet-subpixel", "d2d-sosnet-subpixel")
+FEATURES = confs.ONNX_FEATURES
 """Confs that can be exported."""
 
 _OPEN = {"image": {2: "height", 3: "width"}} | {name: {1: "keypoint"} for name in OUTPUTS}

@@ -21,7 +21,7 @@ import pycolmap
 from numpy.typing import NDArray
 from PIL import Image
 
-from posfeat_hloc.errors import MappingError
+from posfeat_hloc.errors import MappingError, Option
 from posfeat_hloc.export.upright import Array
 from posfeat_hloc.images.decoding import read_image
 from posfeat_hloc.images.high_bit_depth import ranges_of
@@ -176,7 +176,9 @@ def _write_photograph(
     if read.size != size:
         raise MappingError(
             f"{images / name}: has {read.size[0]}x{read.size[1]} pixels, but its camera in the model has "
-            f"{size[0]}x{size[1]}; name the folder of the photographs that the model was made of (--images)"
+            f"{size[0]}x{size[1]}; name the folder of the photographs that the model was made of (",
+            Option("images"),
+            ")",
         )
     target = output / "images" / new_name
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -13,8 +13,7 @@ SOURCE = "git+https://github.com/cvg/Hierarchical-Localization.git@c13273bd0ecc2
 """The commit of hloc that this package is tested with; ``requirements-hloc.txt`` names it, too."""
 TESTED = "1.5"
 WITHOUT_HLOC = (
-    "`python -m posfeat_hloc extract` and `match`, and the commands in `pipelines`, work without hloc and write the "
-    "files it reads"
+    "`posfeat-hloc extract` and `match`, and the other commands, work without hloc and write the files it reads"
 )
 
 

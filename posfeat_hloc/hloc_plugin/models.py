@@ -148,7 +148,7 @@ class MatcherModel(BaseModel):
         if beyond.any():
             warnings.warn(
                 f"{int(beyond.sum())} matches to keypoints beyond {MAX_INDEX} were left out: hloc stores 16 bits. "
-                "Extract fewer keypoints, or match with `python -m posfeat_hloc match`, which stores them all",
+                "Extract fewer keypoints, or match with `posfeat-hloc match`, which stores them all",
                 stacklevel=2,
             )
             matches, scores = matches.masked_fill(beyond, -1), scores.masked_fill(beyond, 0)

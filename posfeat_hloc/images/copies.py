@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from posfeat_hloc.errors import ConfigurationError, ImageError
+from posfeat_hloc.errors import ConfigurationError, ImageError, Option
 from posfeat_hloc.images.formats import open_image
 
 FEWEST = 2
@@ -59,7 +59,10 @@ def check_copies(folder: Path, names: Iterable[str]) -> None:
         if all(_same(folder / names0[stem], folder / names1[stem], ratio) for stem in picked):
             raise ConfigurationError(
                 f"{folder}: {first or 'the folder itself'} and {second} hold the same {len(shared)} photographs, which "
-                f"a model must not hold twice; choose one: --images {folder / first} or --images {folder / second}"
+                f"a model must not hold twice; choose one: ",
+                Option("images", folder / first),
+                " or ",
+                Option("images", folder / second),
             )
 
 

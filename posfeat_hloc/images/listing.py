@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.errors import ConfigurationError, Option
 from posfeat_hloc.images.formats import EXTENSIONS, RAW, VIDEO
 
 NaturalKey = tuple[tuple[tuple[str | int, ...], ...], str]
@@ -33,7 +33,7 @@ _MASKS = frozenset({"mask", "masks"})
 
 _CURES = (
     (RAW, "raw photographs", "develop them to JPEG or TIFF"),
-    (VIDEO, "videos", "pipelines.sfm --video takes them"),
+    (VIDEO, "videos", "{video} of sfm takes them"),
     (frozenset({".exr", ".hdr"}), "HDR pictures", "convert them to TIFF"),
     (
         frozenset({".gif", ".psd", ".xcf", ".pdf", ".svg", ".eps", ".jxl"}),
@@ -67,7 +67,9 @@ class Listing:
         for endings, kind, cure in _CURES:
             found = {ending: rest.pop(ending) for ending in endings & rest.keys()}
             if found:
-                parts.append(f"{sum(found.values())} {kind} ({' '.join(sorted(found))}): {cure}")
+                parts.append(
+                    f"{sum(found.values())} {kind} ({' '.join(sorted(found))}): {cure.format(video=Option('video'))}"
+                )
         parts += [f"{count} {ending or 'without ending'}" for ending, count in rest.most_common(5)]
         count = self.others.total()
         return f"{count} {'file' if count == 1 else 'files'} of other kinds ignored: {'; '.join(parts)}"
@@ -91,7 +93,7 @@ def survey(folder: Path, leave_out: Mapping[Path, str] | None = None) -> Listing
         ConfigurationError: the folder does not exist, cannot be read, or holds no image.
     """
     if not folder.is_dir():
-        raise ConfigurationError(f"{folder}: no such folder; --images takes a folder with photographs")
+        raise ConfigurationError(f"{folder}: no such folder; ", Option("images"), " takes a folder with photographs")
     listing = Listing()
     avoided = {path.resolve(): what for path, what in (leave_out or {}).items()}
     made_here = folder.resolve() in avoided or is_output(folder)
@@ -184,7 +186,7 @@ def _leave_masks_out(folder: Path, listing: Listing) -> None:
         return
     parts = min(masks).split("/")
     where = "/".join(parts[: 1 + next(i for i, part in enumerate(parts) if part.lower() in _MASKS)])
-    listing.left_out[f"in {where} (named as masks of the others: --masks {folder / where})"] += len(masks)
+    listing.left_out[f"in {where} (named as masks of the others: {Option('masks', folder / where)})"] += len(masks)
     listing.names = [name for name in listing.names if name not in masks]
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posfeat_hloc.detection.spread import candidates, spread, strongest
-from posfeat_hloc.errors import ConfigurationError, ImageError
+from posfeat_hloc.errors import ConfigurationError, ImageError, Option
 from posfeat_hloc.features import Features
 from posfeat_hloc.images.decoding import DecodedImage, read_image, read_orientation
 
@@ -44,7 +44,7 @@ class Masks:
             ConfigurationError: no such folder, or none of the images has one: the wrong folder.
         """
         if not self.folder.is_dir():
-            raise ConfigurationError(f"{self.folder}: no such folder; --masks takes a folder of masks")
+            raise ConfigurationError(f"{self.folder}: no such folder; ", Option("masks"), " takes a folder of masks")
         found = [name for name in names if self.path(name) is None]
         if names and len(found) == len(names):
             raise ConfigurationError(

@@ -54,7 +54,7 @@ class Localizer:
     Usable as a context manager; not from several threads at once.
 
     Args:
-        folder: output folder of ``pipelines.sfm``, or a COLMAP model.
+        folder: output folder of a reconstruction, or a COLMAP model.
         features: of the map; ``features.h5`` in ``folder`` when None.
         feature: name of the features' conf, where the file does not record it.
         weights_file: of the map, where they cannot be told from it.
@@ -62,10 +62,10 @@ class Localizer:
         device: ``auto`` takes a GPU when there is one.
         options: see :class:`PoseOptions`.
         neighbors: most similar map images that an image is matched with, where the map folder has their global
-            descriptors (``pipelines.sfm --pairs retrieval``); with all map images where it has none.
+            descriptors (``SfmOptions(pairs="retrieval")``); with all map images where it has none.
         try_rotations: turn an image by 90, 180 and 270 degrees while it has few inliers.
         orientation: ``auto`` turns images that lie otherwise than the map's, where the map folder has their small
-            features (``pipelines.sfm --orientation auto``); any other word does not.
+            features (``SfmOptions(orientation="auto")``); any other word does not.
 
     Raises:
         ConfigurationError: see :func:`open_map`.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from posfeat_hloc import confs, weights
-from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.errors import ConfigurationError, Option
 from posfeat_hloc.extract_features import configuration
 from posfeat_hloc.extractors import Extractor
 from posfeat_hloc.sfm.reconstruction import find_model
@@ -59,7 +59,7 @@ def open_map(
     """Find the parts of a map.
 
     Args:
-        folder: output folder of ``pipelines.sfm``, or a COLMAP model.
+        folder: output folder of a reconstruction, or a COLMAP model.
         features: of the map; ``features.h5`` in ``folder`` when None.
         feature: name of the features' conf, for files that do not record it (hloc's).
         weights_file: name or file of the map's weights, where they cannot be told from the map.
@@ -70,12 +70,17 @@ def open_map(
     """
     model = find_model(folder)
     if model is None:
-        raise ConfigurationError(f"{folder}: no COLMAP model here or in sparse/0; a map is an output of pipelines.sfm")
+        raise ConfigurationError(f"{folder}: no COLMAP model here or in sparse/0; a map is an output of sfm")
     path = features if features is not None else folder / "features.h5"
     if features is None and not path.is_file():
         raise ConfigurationError(
             f"{path}: no such file; give the features that the map was made from. A model of other features, such as "
-            f"COLMAP's SIFT, gets ours: python -m posfeat_hloc triangulate --model {folder} --images DIR --output DIR"
+            "COLMAP's SIFT, gets ours: posfeat-hloc triangulate ",
+            Option("model", folder),
+            " ",
+            Option("images", "DIR"),
+            " ",
+            Option("output", "DIR"),
         )
     if journal_path(path).exists():  # reading would complete the interrupted write, and a map is never written to
         raise ConfigurationError(f"{path}: the run that wrote it was interrupted; run it to its end first")
@@ -125,7 +130,7 @@ def _conf(path: Path, recorded: confs.Conf | None, feature: str | None) -> tuple
 
 
 def recorded_command(folder: Path) -> dict[str, Any]:
-    """Options that ``pipelines.sfm`` was called with, empty where they are unknown."""
+    """Options that a reconstruction was made with, empty where they are unknown."""
     try:
         found = json.loads((folder / "summary.json").read_text(encoding="utf-8")).get("command", {})
     except (OSError, ValueError, AttributeError):

@@ -20,7 +20,7 @@ class MapRetrieval:
     """Global descriptors of a map in memory, and what describes further pictures alike.
 
     Args:
-        path: written by ``describe_images`` or by ``pipelines.sfm --pairs retrieval``.
+        path: written by ``describe_images`` or by ``SfmOptions(pairs="retrieval")``.
         names: images of the map; those without a descriptor are never found.
         device: a torch device.
 

@@ -12,7 +12,7 @@ import pycolmap
 from numpy.typing import NDArray
 
 from posfeat_hloc import confs
-from posfeat_hloc.errors import MappingError
+from posfeat_hloc.errors import MappingError, Option
 from posfeat_hloc.sfm.reconstruction import read_model
 from posfeat_hloc.stores import FeatureStore
 
@@ -136,5 +136,10 @@ class SparseMap:
                 raise MappingError(
                     f"{self.path}: {name!r} {problem} ({confs.name_of(features.configuration)}): the map was made with "
                     "another feature or other settings; give the feature file that it was made from, or make a map of "
-                    f"this feature: python -m posfeat_hloc triangulate --model {self.path} --images DIR --output DIR"
+                    "this feature: posfeat-hloc triangulate ",
+                    Option("model", self.path),
+                    " ",
+                    Option("images", "DIR"),
+                    " ",
+                    Option("output", "DIR"),
                 )

@@ -1,4 +1,4 @@
-"""The page of ``pipelines.hpatches``."""
+"""The page of matching accuracy."""
 
 from __future__ import annotations
 

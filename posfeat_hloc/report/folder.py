@@ -71,7 +71,7 @@ def open_folder(path: Path, images: Path | None = None) -> RunFolder:
     summary = _summary(path, notes)
     folder = RunFolder(path, _kind(path, summary), summary, notes=notes)
     if folder.kind == "empty":
-        folder.notes.append(f"{path} holds no results of pipelines.sfm, localize, aachen or hpatches.")
+        folder.notes.append(f"{path} holds no results of sfm, localize, aachen or hpatches.")
     elif not summary:
         folder.notes.append(
             "The run has not finished: there is no usable summary.json. This page shows what there is so far; the same "

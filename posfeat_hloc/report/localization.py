@@ -1,4 +1,4 @@
-"""The pages of ``pipelines.localize`` and ``pipelines.aachen``."""
+"""The pages of localizations and of Aachen."""
 
 from __future__ import annotations
 

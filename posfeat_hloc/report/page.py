@@ -22,7 +22,7 @@ def write_report(output: Path, images: Path | None = None) -> Path:
     """Write ``report.html`` and the plots in ``report/`` from what an output folder holds, be it finished or not.
 
     Args:
-        output: of ``pipelines.sfm``, ``localize``, ``aachen`` or ``hpatches``; only these two names are written there.
+        output: of a reconstruction, a localization, Aachen or HPatches; only these two names are written there.
         images: folder of the photographs, where it is no more where the run found it.
 
     Returns:

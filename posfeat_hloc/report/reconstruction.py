@@ -1,4 +1,4 @@
-"""The page of ``pipelines.sfm``."""
+"""The page of a reconstruction."""
 
 from __future__ import annotations
 

@@ -24,8 +24,10 @@ class Bar(tqdm):  # type: ignore[misc]
 
     _told = False
 
-    def __init__(self, *args: Any, desc: str = "", unit: str = "it", **options: Any) -> None:
-        super().__init__(*args, desc=desc, unit=unit, **options)
+    def __init__(
+        self, iterable: Any = None, desc: str = "", total: float | None = None, unit: str = "it", **options: Any
+    ) -> None:
+        super().__init__(iterable, desc, total, unit=unit, **options)
         self._reporter, self._what = listener(), (desc, unit)
 
     def __iter__(self) -> Iterator[Any]:

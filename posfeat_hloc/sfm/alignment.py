@@ -10,7 +10,7 @@ import numpy as np
 import pycolmap
 from numpy.typing import NDArray
 
-from posfeat_hloc.errors import MappingError
+from posfeat_hloc.errors import MappingError, Option
 
 Array = NDArray[np.float64]
 
@@ -96,7 +96,9 @@ def align_to_positions(
     if similarity is None:
         raise MappingError(
             f"no turn and scale bring {FEWEST} of {len(names)} cameras within {options.max_error:.3g} of their "
-            "positions; are they of these images? A larger --max-error allows more"
+            "positions; are they of these images? A larger ",
+            Option("max_error"),
+            " allows more",
         )
     model.transform(similarity)
     spread = np.linalg.svd(places - places.mean(axis=0), compute_uv=False)

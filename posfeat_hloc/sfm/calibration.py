@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pycolmap
 
-from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.errors import ConfigurationError, Option
 
 OFF_CENTRE = 0.05
 """Distance of the principal point from the centre, as a part of the side, that is said; lenses have 0.02 at most."""
@@ -122,7 +122,9 @@ def check_parameters(camera: pycolmap.Camera, image: str) -> str:
             length that is not positive.
     """
     if any(not camera.params[i] > 0 for i in camera.focal_length_idxs()):
-        raise ConfigurationError(f"the focal length {camera.focal_length:g} px is not positive; see --camera-params")
+        raise ConfigurationError(
+            f"the focal length {camera.focal_length:g} px is not positive; see ", Option("camera_params")
+        )
     if not len(camera.principal_point_idxs()):
         return ""
     x, y = camera.principal_point_x, camera.principal_point_y
@@ -135,7 +137,9 @@ def check_parameters(camera: pycolmap.Camera, image: str) -> str:
     if min(abs(off_x), abs(off_y)) > OTHER_SIZE and abs(x / width / (y / height) - 1) < OTHER_SIZE:
         raise ConfigurationError(
             f"{told} {where}: the parameters look like those of images of about {2 * x:.0f}x{2 * y:.0f} pixels; "
-            f"multiply them by {width / (2 * x):.3g}, or give their size in a file (see --camera-params)"
+            f"multiply them by {width / (2 * x):.3g}, or give their size in a file (see ",
+            Option("camera_params"),
+            ")",
         )
     if not (0 < x < width and 0 < y < height):
         raise ConfigurationError(f"{told} {where}, outside of the picture; see the order of the model's parameters")
@@ -159,6 +163,7 @@ def only_size(sizes: Mapping[str, Size]) -> Size:
         listed = ", ".join(f"{name} {width}x{height}" for (width, height), name in list(first.items())[:3])
         raise ConfigurationError(
             f"one set of camera parameters cannot fit images of {len(first)} sizes ({listed}); give those of each "
-            "folder in a file, 'folder MODEL width height params...' a line: --camera-params FILE"
+            "folder in a file, 'folder MODEL width height params...' a line: ",
+            Option("camera_params", "FILE"),
         )
     return next(iter(first))

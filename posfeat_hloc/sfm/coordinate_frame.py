@@ -18,7 +18,7 @@ def remember_frame(output: Path) -> None:
     """Put the largest model of a run aside, before another one is made; a run that is killed leaves it there.
 
     Args:
-        output: of ``pipelines.sfm``.
+        output: of a reconstruction.
     """
     sparse, stash = output / "sparse" / "0", output / _STASH
     if stash.exists() or not sparse.is_dir():
@@ -35,7 +35,7 @@ def keep_frame(output: Path) -> str:
     Models of the same images as before are left as they are, to the last digit.
 
     Args:
-        output: of ``pipelines.sfm``, with models in ``sparse``.
+        output: of a reconstruction, with models in ``sparse``.
 
     Returns:
         a remark for the summary; empty where nothing was moved.

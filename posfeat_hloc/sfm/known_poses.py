@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pycolmap
 
-from posfeat_hloc.errors import MappingError
+from posfeat_hloc.errors import MappingError, Option
 from posfeat_hloc.sfm.pose_files import read_camera_folder, read_pose_list, read_transforms
 from posfeat_hloc.sfm.posed_views import PosedView, model_of_views, rotation_near
 from posfeat_hloc.sfm.reconstruction import find_model, read_model
@@ -47,14 +47,15 @@ def read_known_poses(path: Path, images: Path) -> pycolmap.Reconstruction:
             if not any((images / name).is_file() for name in names):
                 raise MappingError(
                     f"{images}: holds none of the {len(names)} photographs of {folder}"
-                    f"{f', such as {names[0]!r}' if names else ''}; name their folder by --images"
+                    f"{f', such as {names[0]!r}' if names else ''}; name their folder by ",
+                    Option("images"),
                 )
             return model
         if (path / "transforms.json").is_file():
             return read_known_poses(path / "transforms.json", images)
         return model_of_views(read_camera_folder(path), images, path)
     if not path.is_file():
-        raise MappingError(f"{path}: no such file or folder; --model takes {'; '.join(FORMS)}")
+        raise MappingError(f"{path}: no such file or folder; ", Option("model"), f" takes {'; '.join(FORMS)}")
     return model_of_views(_read_file(path), images, path)
 
 

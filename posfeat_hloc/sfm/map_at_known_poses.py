@@ -9,50 +9,23 @@ from pathlib import Path
 import numpy as np
 import pycolmap
 
-from posfeat_hloc import confs
-from posfeat_hloc.errors import ConfigurationError, MappingError
+from posfeat_hloc.errors import ConfigurationError, MappingError, Option
 from posfeat_hloc.extract_features import ExtractionReport, extract
 from posfeat_hloc.match_features import match
+from posfeat_hloc.runtime.options import recorded
 from posfeat_hloc.runtime.output import only_writer
 from posfeat_hloc.runtime.output_inputs import claim
+from posfeat_hloc.runtime.reporter import QUIET, Reporter, reporting
 from posfeat_hloc.sfm.alignment import aligned_to
 from posfeat_hloc.sfm.covisibility import covisibility_pairs, pose_pairs
 from posfeat_hloc.sfm.known_poses import read_known_poses
+from posfeat_hloc.sfm.map_changes import write_summary
+from posfeat_hloc.sfm.map_options import TriangulateOptions
 from posfeat_hloc.sfm.model_views import registered_names
 from posfeat_hloc.sfm.pairs import Pair, exhaustive_pairs, read_pairs, unique_pairs, write_pairs
 from posfeat_hloc.sfm.reconstruction import ModelSummary, read_model, write_model
+from posfeat_hloc.sfm.settings import configurations
 from posfeat_hloc.sfm.triangulation import TriangulationOptions, triangulate
-
-REFINEMENTS = ("poses", "all")
-
-
-@dataclass(frozen=True)
-class TriangulateOptions:
-    """How a map is made at known poses."""
-
-    feature: confs.Conf
-    """One of ``confs.extractors``."""
-    matcher: confs.Conf
-    """One of ``confs.matchers``."""
-    pairs: Path | None = None
-    """Two image names a line; None for those that see the same by their common 3D points and poses."""
-    neighbors: int = 20
-    """For each image, so many others by common points and as many by poses; all where there are no more images."""
-    max_angle: float = 60.0
-    """Between the directions in which two images look that are paired by poses, in degrees."""
-    refine: str | None = None
-    """``poses`` moves the poses to where the new points agree best, ``all`` intrinsics, too; then points are made anew.
-    The model as a whole stays where it was."""
-    masks: Path | None = None
-    """Folder of masks, black where no keypoints may lie."""
-    device: str = "auto"
-    seed: int = 0
-    threads: int = -1
-    progress: bool = True
-
-    def __post_init__(self) -> None:
-        if self.refine not in (None, *REFINEMENTS):
-            raise ConfigurationError(f"refinement {self.refine!r} does not exist; choose from {', '.join(REFINEMENTS)}")
 
 
 @dataclass(frozen=True)
@@ -74,7 +47,13 @@ class TriangulatedMap:
     moved: float
 
 
-def triangulate_images(model: Path, images: Path, output: Path, options: TriangulateOptions) -> TriangulatedMap:
+def triangulate_images(
+    model: Path,
+    images: Path,
+    output: Path,
+    options: TriangulateOptions | None = None,
+    reporter: Reporter = QUIET,
+) -> TriangulatedMap:
     """Make a map for localization from photographs whose poses are known; run again, it goes on where it was stopped.
 
     Tracks of two views are kept: at poses that are known they are as sound as others, and where few images see a place
@@ -86,12 +65,15 @@ def triangulate_images(model: Path, images: Path, output: Path, options: Triangu
         output: folder of ``features.h5``, ``matches.h5``, ``pairs.txt``, ``reference`` (the model as read), and
             ``sparse/0``.
         options: see :class:`TriangulateOptions`.
+        reporter: hears what is done.
 
     Raises:
         PosfeatError: for anything a user can mend.
     """
+    options, progress = options or TriangulateOptions(), reporter.progress
+    feature, matcher = configurations(options)
     known = read_known_poses(model, images)
-    with only_writer(output):
+    with only_writer(output), reporting(reporter):
         claim(output, [model])
         reference = output / "reference"
         reference.mkdir(exist_ok=True)
@@ -99,13 +81,11 @@ def triangulate_images(model: Path, images: Path, output: Path, options: Triangu
         posed = registered_names(known)
         names = [name for name in posed if (images / name).is_file()]
         features, matches = output / "features.h5", output / "matches.h5"
-        extraction = extract(
-            options.feature, images, features, names, options.device, progress=options.progress, masks=options.masks
-        )
+        extraction = extract(feature, images, features, names, options.device, progress=progress, masks=options.masks)
         pairs = _choose_pairs(reference, extraction.names, options)
         write_pairs(output / "pairs.txt", pairs)
-        match(options.matcher, pairs, features, matches, options.device, progress=options.progress)
-        work = _Work(images, features, matches, pairs, output / "sparse" / "0", options)
+        match(matcher, pairs, features, matches, options.device, progress=progress)
+        work = _Work(images, features, matches, pairs, output / "sparse" / "0", options, progress)
         summary = work.triangulate(reference)
         moved = 0.0
         if options.refine is not None:
@@ -117,6 +97,8 @@ def triangulate_images(model: Path, images: Path, output: Path, options: Triangu
                 f"{model}: the matches of {len(pairs)} pairs give no 3D point at these poses; are they of these "
                 "photographs, and in the axes that the format has?"
             )
+        record = {"model": str(model), "output": str(output)} | recorded(options)
+        write_summary(output, summary, images, options.feature, record)
     return TriangulatedMap(summary, len(posed), extraction, len(pairs), moved)
 
 
@@ -128,11 +110,12 @@ class _Work:
     pairs: Sequence[Pair]
     output: Path
     options: TriangulateOptions
+    progress: bool
 
     def triangulate(self, reference: Path) -> ModelSummary:
         options = TriangulationOptions(seed=self.options.seed, threads=self.options.threads, two_view_tracks=True)
         return triangulate(
-            reference, self.images, self.features, self.matches, self.pairs, self.output, options, self.options.progress
+            reference, self.images, self.features, self.matches, self.pairs, self.output, options, self.progress
         )
 
 
@@ -151,7 +134,9 @@ def _choose_pairs(model: Path, usable: Sequence[str], options: TriangulateOption
     have = set(usable)
     pairs = [pair for pair in pairs if have.issuperset(pair)]
     if not pairs:
-        raise MappingError(f"{model}: no two of its photographs look in a similar direction; name pairs by --pairs")
+        raise MappingError(
+            f"{model}: no two of its photographs look in a similar direction; name pairs by ", Option("pairs")
+        )
     return pairs
 
 

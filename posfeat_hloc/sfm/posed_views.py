@@ -10,7 +10,7 @@ import numpy as np
 import pycolmap
 from numpy.typing import NDArray
 
-from posfeat_hloc.errors import MappingError
+from posfeat_hloc.errors import MappingError, Option
 from posfeat_hloc.images.decoding import list_images, read_size
 from posfeat_hloc.sfm.cameras import CameraOptions, assign_cameras
 
@@ -80,7 +80,8 @@ def model_of_views(views: Sequence[PosedView], images: Path, source: Path) -> py
     if not names:
         raise MappingError(
             f"{images}: holds none of the {len(views)} photographs of {source}, such as {views[0].name!r}; name their "
-            "folder by --images"
+            "folder by ",
+            Option("images"),
         )
     found = {names[view.name]: view for view in views if view.name in names}
     model, shared = pycolmap.Reconstruction(), dict[tuple[object, ...], int]()

@@ -174,7 +174,7 @@ def write_model(model: pycolmap.Reconstruction, folder: Path) -> None:
 
 
 def find_model(folder: Path) -> Path | None:
-    """The COLMAP model in an output folder of ``pipelines.sfm``, or the folder itself; None where there is none."""
+    """The COLMAP model in an output folder of a reconstruction, or the folder itself; None where there is none."""
     candidates = (folder / "sparse" / "0", folder / "sparse", folder)
     return next((c for c in candidates if any((c / f"images.{kind}").is_file() for kind in ("bin", "txt"))), None)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
 from posfeat_hloc import confs, extractors
-from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.errors import ConfigurationError, Option
 from posfeat_hloc.extract_features import extract
 from posfeat_hloc.images.decoding import list_images
 from posfeat_hloc.localization.map_folder import MapFolder, open_map
@@ -17,33 +17,18 @@ from posfeat_hloc.localization.query_orientation import QueryImages, orient_quer
 from posfeat_hloc.localization.sparse_map import SparseMap
 from posfeat_hloc.match_features import match
 from posfeat_hloc.retrieval import describe_images, retrieve
+from posfeat_hloc.runtime.colmap_log import send_colmap_log_to
+from posfeat_hloc.runtime.options import recorded
 from posfeat_hloc.runtime.output import only_writer
 from posfeat_hloc.runtime.output_inputs import claim
+from posfeat_hloc.runtime.reporter import QUIET, Reporter, reporting
 from posfeat_hloc.sfm.cameras import CameraOptions
 from posfeat_hloc.sfm.extension import ExtensionOptions, Stores, build_extended_database, extend_model, moved
+from posfeat_hloc.sfm.map_changes import write_summary
+from posfeat_hloc.sfm.map_options import RegisterOptions
 from posfeat_hloc.sfm.pairs import Pair, exhaustive_pairs, unique_pairs, write_pairs
 from posfeat_hloc.sfm.reconstruction import ModelSummary, read_model, summarize, write_model
 from posfeat_hloc.stores import FeatureStore
-
-
-@dataclass(frozen=True)
-class RegisterOptions:
-    """How photographs are added to a map."""
-
-    images: Path | None = None
-    """Folder of all photographs, the map's and new ones; where the map was made from when None."""
-    matcher: str | None = None
-    """One of ``confs.matchers``; None for the one that suits the map's feature."""
-    neighbors: int | None = None
-    """Match each new photograph with so many similar ones; with all when None."""
-    retrieval: str = "vlad-hardnet"
-    """What similarity is."""
-    camera: CameraOptions = field(default_factory=CameraOptions)
-    """Of new photographs; those that share one with old ones get theirs."""
-    extension: ExtensionOptions = field(default_factory=ExtensionOptions)
-    masks: Path | None = None
-    device: str = "auto"
-    progress: bool = True
 
 
 @dataclass(frozen=True)
@@ -69,26 +54,32 @@ class Registration:
     images: Path
 
 
-def register_images(map_folder: Path, output: Path, options: RegisterOptions | None = None) -> Registration:
+def register_images(
+    map_folder: Path, output: Path, options: RegisterOptions | None = None, reporter: Reporter = QUIET
+) -> Registration:
     """Register the photographs of a folder that a map does not have yet, and write the grown map to another folder.
 
     The map is not changed. Its features are copied to ``output/features.h5``, to which the new ones are added, so that
     ``output`` is a map of its own.
 
     Args:
-        map_folder: output of ``pipelines.sfm``, of ``triangulate``, or of this function.
+        map_folder: output of :func:`posfeat_hloc.sfm.pipeline.reconstruct`, of
+            :func:`posfeat_hloc.sfm.map_at_known_poses.triangulate_images`, or of this function.
         output: another folder.
         options: see :class:`RegisterOptions`.
+        reporter: hears what is done.
 
     Raises:
         PosfeatError: for anything a user can mend.
     """
-    options = options or RegisterOptions()
+    options, progress = options or RegisterOptions(), reporter.progress
     parts = open_map(map_folder)
     parts.check_extractor(extractors.create(parts.conf["model"]))
     images = options.images or parts.images
     if images is None:
-        raise ConfigurationError(f"{map_folder}: does not say where its photographs are; name their folder by --images")
+        raise ConfigurationError(
+            f"{map_folder}: does not say where its photographs are; name their folder by ", Option("images")
+        )
     if output.resolve() == map_folder.resolve():
         raise ConfigurationError(f"{output}: holds the map itself; write the grown one to another folder")
     model, sparse = read_model(parts.model), SparseMap(parts.model)
@@ -98,25 +89,26 @@ def register_images(map_folder: Path, output: Path, options: RegisterOptions | N
     new = [name for name in list_images(images) if name not in before]
     if not new:
         raise ConfigurationError(f"{images}: all its photographs are in the model already; put new ones there")
-    with only_writer(output):
+    with only_writer(output), reporting(reporter):
+        send_colmap_log_to(output / "logs")
         stores = Stores(images, output / "features.h5", output / "matches.h5")
         claim(output, [map_folder])
         copy_features(parts.features, stores.features, sparse.names)
-        held = QueryImages(images, new, output, images, options.device, options.masks, progress=options.progress)
+        held = QueryImages(images, new, output, images, options.device, options.masks, progress=progress)
         shown = orient_queries("exif", parts, sparse.names, held)
         report = extract(
             parts.conf, images, stores.features, new, options.device,
-            progress=options.progress, masks=options.masks, views=shown.views,
+            progress=progress, masks=options.masks, views=shown.views,
         )  # fmt: skip
-        pairs = _choose_pairs(parts, sparse.names, report.names, output, images, options)
+        pairs = _choose_pairs(parts, sparse.names, report.names, output, images, options, progress)
         write_pairs(output / "pairs.txt", pairs)
         matcher = confs.matchers[options.matcher or confs.default_matchers.get(parts.feature, "NN-mutual")]
-        match(matcher, pairs, stores.features, stores.matches, options.device, progress=options.progress)
-        extension = options.extension
+        match(matcher, pairs, stores.features, stores.matches, options.device, progress=progress)
+        extension = ExtensionOptions(options.move, seed=options.seed, threads=options.threads)
         database = output / "database.db"
         build_extended_database(
-            database, model, stores, report.names, pairs, options.camera, extension.seed, extension.threads,
-            options.progress,
+            database, model, stores, report.names, pairs, CameraOptions(), extension.seed, extension.threads,
+            progress,
         )  # fmt: skip
         working = output / "sparse.partial"
         shutil.rmtree(working, ignore_errors=True)
@@ -125,10 +117,13 @@ def register_images(map_folder: Path, output: Path, options: RegisterOptions | N
         write_model(grown, working / "0")
         shutil.rmtree(output / "sparse", ignore_errors=True)
         working.replace(output / "sparse")
+        summary = summarize(grown, output / "sparse" / "0")
+        record = {"map": str(map_folder), "output": str(output)} | recorded(options)
+        write_summary(output, summary, images, parts.feature, record, map_folder)
     posed = {image.name for image in grown.images.values() if image.has_pose}
     failed = {name: "no pose that enough of its matches agree with" for name in report.names if name not in posed}
     return Registration(
-        summarize(grown, output / "sparse" / "0"),
+        summary,
         len(before),
         sorted(posed.intersection(new)),
         {**failed, **report.skipped},
@@ -160,7 +155,13 @@ def copy_features(features: Path, copy: Path, names: Sequence[str]) -> None:
 
 
 def _choose_pairs(
-    parts: MapFolder, old: Sequence[str], new: Sequence[str], output: Path, images: Path, options: RegisterOptions
+    parts: MapFolder,
+    old: Sequence[str],
+    new: Sequence[str],
+    output: Path,
+    images: Path,
+    options: RegisterOptions,
+    progress: bool,
 ) -> list[Pair]:
     """Pairs of new images with the map's and with one another."""
     if not new:
@@ -171,7 +172,7 @@ def _choose_pairs(
     path = output / f"{conf['output']}.h5"
     names = [name for name in (*old, *new) if (images / name).is_file()]
     views = views_of(output / "features.h5")
-    described = describe_images(conf, images, path, names, options.device, progress=options.progress, views=views)
+    described = describe_images(conf, images, path, names, options.device, progress=progress, views=views)
     have = set(described.names)
     similar = retrieve(path, path, options.neighbors, [n for n in new if n in have], described.names)
     return unique_pairs(similar)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pycolmap
 
-from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.errors import ConfigurationError, Option
 from posfeat_hloc.images.listing import natural_order
 from posfeat_hloc.sfm.pairs import Pair, sequential_pairs, unique_pairs
 
@@ -24,7 +24,9 @@ def read_rigs(path: Path) -> list[pycolmap.RigConfig]:
         ConfigurationError: no such file, not of that form, or a camera without a pose in its rig.
     """
     if not path.is_file():
-        raise ConfigurationError(f"{path}: no such file; --rig takes COLMAP's rig configuration, a .json file")
+        raise ConfigurationError(
+            f"{path}: no such file; ", Option("rig"), " takes COLMAP's rig configuration, a .json file"
+        )
     try:
         rigs = list(pycolmap.read_rig_config(path))
     except (RuntimeError, ValueError) as error:
@@ -36,8 +38,9 @@ def read_rigs(path: Path) -> list[pycolmap.RigConfig]:
             if not camera.ref_sensor and camera.cam_from_rig is None:
                 raise ConfigurationError(
                     f"{path}: the camera {camera.image_prefix!r} has no cam_from_rig_rotation and "
-                    "cam_from_rig_translation; reconstruct without --rig once, and take them from that model (COLMAP's "
-                    "rig_configurator writes it with --output_path)"
+                    "cam_from_rig_translation; reconstruct without ",
+                    Option("rig"),
+                    " once, and take them from that model (COLMAP's rig_configurator writes it with --output_path)",
                 )
     return rigs
 
@@ -59,8 +62,9 @@ def frames_of(rigs: Sequence[pycolmap.RigConfig], names: Sequence[str]) -> list[
     if not any(len(frame) > 1 for frame in result):
         prefixes = ", ".join(repr(camera.image_prefix) for rig in rigs for camera in rig.cameras)
         raise ConfigurationError(
-            f"--rig: no two images were taken at the same time; their names must be equal after the rig's {prefixes}, "
-            f"but are such as {sorted(names)[0]!r}"
+            Option("rig"),
+            f": no two images were taken at the same time; their names must be equal after the rig's {prefixes}, "
+            f"but are such as {sorted(names)[0]!r}",
         )
     return result
 
@@ -98,5 +102,7 @@ def apply_rigs(database: Path, rigs: Sequence[pycolmap.RigConfig]) -> None:
             pycolmap.apply_rig_config(list(rigs), db)
     except (RuntimeError, ValueError) as error:
         raise ConfigurationError(
-            f"--rig: cannot be applied ({error}); all images of a prefix need one camera: --camera folder"
+            Option("rig"),
+            f": cannot be applied ({error}); all images of a prefix need one camera: ",
+            Option("camera", "folder"),
         ) from error

@@ -105,7 +105,7 @@ class Hdf5Store:
                 yield
         except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
             raise StoreError(
-                f"{self.path}: damaged, {what} cannot be {done} ({error}); python -m posfeat_hloc check --repair "
+                f"{self.path}: damaged, {what} cannot be {done} ({error}); posfeat-hloc check --repair "
                 "keeps what is intact, or delete it; then run again"
             ) from error
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from posfeat_hloc.errors import TrainingError
+from posfeat_hloc.errors import Option, TrainingError
 from posfeat_hloc.runtime.memory import keep_large_blocks
 from posfeat_hloc.runtime.progress import Bar
 from posfeat_hloc.training.run_folder import RunFolder
@@ -115,7 +115,10 @@ class Trainer(ABC):
                 bar.set_postfix({name: f"{value:.3f}" for name, value in record.items()}, refresh=False)
                 if not math.isfinite(record.get("loss", 0.0)):
                     raise TrainingError(
-                        f"step {self.step}: the loss is not finite; use a lower --learning-rate or --precision fp32"
+                        f"step {self.step}: the loss is not finite; use a lower ",
+                        Option("learning_rate"),
+                        " or ",
+                        Option("precision", "fp32"),
                     )
                 record |= {"step": self.step, "seconds": (time.perf_counter() - start) / counted}
                 if validates:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from posfeat_hloc.errors import ConfigurationError, TrainingError
+from posfeat_hloc.errors import ConfigurationError, Option, TrainingError
 from posfeat_hloc.networks.posfeat import PoSFeat
 from posfeat_hloc.networks.precision import inference_precision
 from posfeat_hloc.training.distillation import Teacher
@@ -166,7 +166,7 @@ class PoSFeatTrainer(Trainer):
 
     @property
     def weights_file(self) -> Path:
-        """The best weights so far, ready for ``--weights``."""
+        """The best weights so far, ready for a conf's ``weights``."""
         return self.folder.path / "weights.safetensors"
 
     def run(self, progress: bool = True) -> dict[str, float]:
@@ -232,7 +232,10 @@ class PoSFeatTrainer(Trainer):
             torch.save([vars(batch) for batch in micro], path)
         raise TrainingError(
             f"step {self.step}: the loss ({float(loss.detach()):.4g}) or its gradient is not finite; the last "
-            f"checkpoint is as it was, the batch is in {path}. Go on with a lower --learning-rate or --precision fp32"
+            f"checkpoint is as it was, the batch is in {path}. Go on with a lower ",
+            Option("learning_rate"),
+            " or ",
+            Option("precision", "fp32"),
         )
 
     def validate(self) -> dict[str, float]:

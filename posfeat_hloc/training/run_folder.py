@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from posfeat_hloc.confs import current_names
-from posfeat_hloc.errors import ConfigurationError, TrainingError
+from posfeat_hloc.errors import ConfigurationError, Option, TrainingError
 from posfeat_hloc.runtime.output import write_atomically, writing_remedy
 
 
@@ -61,13 +61,15 @@ class RunFolder:
         except Exception as error:  # torch.load raises many types, all of them mean the same to a user
             raise ConfigurationError(
                 f"{self.checkpoint}: no checkpoint of a run ({type(error).__name__}); delete it to start again, or use "
-                "another --output"
+                "another ",
+                Option("output"),
             ) from error
         different = {key for key in saved.keys() | self.options if _differ(saved.get(key), self.options.get(key))}
         if different := different.difference(self.changeable):
             raise ConfigurationError(
                 f"{self.checkpoint}: this run was started with other options ({', '.join(sorted(different))}); "
-                "use the same options to resume it, or another --output"
+                "use the same options to resume it, or another ",
+                Option("output"),
             )
         if self.writes:
             self._drop_lines_after(state["step"])

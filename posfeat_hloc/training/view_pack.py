@@ -142,7 +142,9 @@ def read_pack(path: Path) -> Pack:
     try:
         with h5py.File(path) as file:
             if file.attrs.get("format") != FORMAT:
-                raise DataError(f"{path}: not a training pack of this version; make it again with pipelines.pack_views")
+                raise DataError(
+                    f"{path}: not a training pack of this version; make it again with posfeat-hloc pack-views"
+                )
             names, groups = (list(file[key].asstr()[:]) for key in ("names", "groups"))
             ends = np.cumsum(file["lengths"][:])
             content = file["bytes"][:].tobytes()
@@ -160,7 +162,7 @@ def read_pack(path: Path) -> Pack:
                 calibrations = None if first is None or second is None else np.stack([first, second])
                 pairs.append(PackedPair(int(i), int(j), points[k], homography, fundamental, calibrations))
     except (OSError, KeyError) as error:
-        raise DataError(f"{path}: no training pack ({error}); make one with python -m pipelines.pack_views") from error
+        raise DataError(f"{path}: no training pack ({error}); make one with posfeat-hloc pack-views") from error
     return Pack(images, names, groups, pairs)
 
 

@@ -119,9 +119,9 @@ OUR_LICENCE = "Apache-2.0"
 
 BY_PATH: dict[str, str] = {
     "caps": "CAPS's weights do not come with this package: get the pretrained model (MIT licence) to which "
-    "https://github.com/qianqianwang68/caps links and pass --weights with its path (in a conf: the option 'weights')",
+    "https://github.com/qianqianwang68/caps links and give its path as weights (in a conf: the option 'weights')",
     "d2net": "D2-Net's weights do not come with this package: get d2_tf.pth (The Clear BSD License) from "
-    "https://dusmanu.com/files/d2-net/d2_tf.pth and pass --weights d2_tf.pth (in a conf: the option 'weights')",
+    "https://dusmanu.com/files/d2-net/d2_tf.pth and give it as weights (in a conf: the option 'weights')",
 }
 """Name used in a conf -> how to get weights that are given by their path only."""
 

@@ -99,7 +99,7 @@ def test_many_missing_images_are_counted(rendered, tmp_path):
 
 def test_an_empty_or_missing_folder_lists_all_files(tmp_path):
     with pytest.raises(
-        ConfigurationError, match=r"no such folder.*visuallocalization\.net.*pipelines\.miniature_aachen --output"
+        ConfigurationError, match=r"no such folder.*visuallocalization\.net.*posfeat-hloc miniature-aachen"
     ):
         open_dataset(tmp_path / "nowhere")
     with pytest.raises(ConfigurationError) as error:

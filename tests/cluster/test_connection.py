@@ -8,7 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipelines import localize, sfm
+from pipelines import sfm
+from posfeat_hloc.cli.main import parsed
 from posfeat_hloc.cluster import connect
 from posfeat_hloc.errors import ClusterError
 from tests.rendering import write_scene
@@ -94,7 +95,7 @@ def test_what_ray_says_is_passed_on_in_a_line(ray):
         raise ConnectionError("Could not find any running Ray instance.\nMore words")
 
     ray.init = init
-    with pytest.raises(ClusterError, match=r"--ray auto: .*\(Could not find any running Ray instance\.\)") as caught:
+    with pytest.raises(ClusterError, match=r"ray=auto: .*\(Could not find any running Ray instance\.\)") as caught:
         connect("auto")
     assert "\n" not in str(caught.value)
 
@@ -106,4 +107,4 @@ def test_a_process_in_a_cluster_stays_in_it(ray):
 
 
 def test_localize_has_the_option_too():
-    assert localize._parser().parse_args(["--map", "m", "--queries", "q", "--ray", "auto"]).ray == "auto"
+    assert parsed(["localize", "--map", "m", "--queries", "q", "--ray", "auto"])[1].ray == "auto"

@@ -73,7 +73,7 @@ def test_masks_that_were_not_named(tmp_path: Path) -> None:
     touch(tmp_path, "images/a.jpg", "images/b.jpg", "masks/a.jpg.png", "masks/b.png")
     listing = survey(tmp_path)
     assert listing.names == ["images/a.jpg", "images/b.jpg"]
-    assert "2 images in masks (named as masks of the others: --masks" in listing.about_left_out()
+    assert "2 images in masks (named as masks of the others: masks=" in listing.about_left_out()
     touch(tmp_path / "carnival", "masks/venice.jpg", "masks/rio.jpg", "a.jpg")
     assert len(survey(tmp_path / "carnival").names) == 3
 
@@ -91,7 +91,7 @@ def test_other_kinds_are_counted_with_what_helps(tmp_path: Path) -> None:
     assert told.startswith(
         "6 files of other kinds ignored: 2 raw photographs (.cr3 .dng): develop them to JPEG or TIFF"
     )
-    assert "1 videos (.mp4): pipelines.sfm --video takes them" in told
+    assert "1 videos (.mp4): video of sfm takes them" in told
     assert "1 .txt" in told
     (tmp_path / "only").mkdir()
     touch(tmp_path / "only", "a.dng")

@@ -77,7 +77,7 @@ def test_a_training_checkpoint_with_its_command_line(tmp_path: Path) -> None:
 
 def test_where_to_get_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(WeightsError, match=r"dusmanu\.com/files/d2-net/d2_tf\.pth and pass --weights"):
+    with pytest.raises(WeightsError, match=r"dusmanu\.com/files/d2-net/d2_tf\.pth and give it as weights"):
         load_d2net("d2net")
     torch.save({"model": {"conv1a.weight": torch.zeros(1)}}, tmp_path / "other.pth")
     with pytest.raises(WeightsError, match=r"other\.pth: these are not the weights of D2-Net"):

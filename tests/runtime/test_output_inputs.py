@@ -22,8 +22,8 @@ def test_other_inputs_are_refused_with_both_paths(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=rf"holds results of {first}, and this run is of {second}") as caught:
         claim(output, [second])
     assert f"output={tmp_path / 'outputs/b-images'}" in str(caught.value)
-    with pytest.raises(ConfigurationError, match=f"results of {first}, and this run is of --demo"):
-        claim(output, ["--demo"])
+    with pytest.raises(ConfigurationError, match=f"results of {first}, and this run is of demo"):
+        claim(output, ["demo"])
 
 
 def test_inputs_that_moved_and_more_videos_are_no_others(tmp_path: Path) -> None:
@@ -39,3 +39,11 @@ def test_inputs_that_moved_and_more_videos_are_no_others(tmp_path: Path) -> None
     claim(tmp_path, [tmp_path / "c.mp4"])
     (tmp_path / "inputs.json").write_text("damaged")
     claim(tmp_path, [tmp_path / "d.mp4"])
+
+
+def test_a_demonstration_of_before_is_known(tmp_path: Path) -> None:
+    (tmp_path / "inputs.json").write_text('["--demo"]')
+    (tmp_path / "features.h5").touch()
+    claim(tmp_path, ["demo"])
+    with pytest.raises(ConfigurationError, match="holds results of demo"):
+        claim(tmp_path, [tmp_path / "photos"])

@@ -210,7 +210,7 @@ def test_a_model_of_other_features_is_told_where_to_go(
     shutil.copytree(folder / "map/sparse", tmp_path / "sparse")
     assert localize.main(["--map", str(tmp_path), "--queries", str(folder / "photos"), "--quiet"]) == 1
     error = capsys.readouterr().err
-    assert f"python -m posfeat_hloc triangulate --model {tmp_path}" in error
+    assert f"posfeat-hloc triangulate --model {tmp_path}" in error
 
 
 def test_the_summary_names_what_export_looks_for(grown: Path) -> None:

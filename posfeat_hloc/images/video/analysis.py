@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from posfeat_hloc.errors import ImageError
+from posfeat_hloc.errors import ImageError, Option
 from posfeat_hloc.images.decoding import resize
 from posfeat_hloc.runtime.progress import Bar
 
@@ -91,7 +91,7 @@ def open_video(path: Path) -> Iterator[Any]:
         ImageError: no such file, or not a video that can be read.
     """
     if not path.is_file():
-        raise ImageError(f"{path}: no such file; --video takes video files")
+        raise ImageError(f"{path}: no such file; ", Option("video"), " takes video files")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # damage is reported below, in words of ours
     level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     # only FFmpeg: other readers would take a file name with digits for a series of pictures

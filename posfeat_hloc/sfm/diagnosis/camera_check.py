@@ -14,6 +14,8 @@ import numpy as np
 import pycolmap
 from numpy.typing import NDArray
 
+from posfeat_hloc.errors import Option
+
 FOCAL_RANGE = (0.23, 30.0)
 """Focal lengths of lenses as a part of the longer side: 131 degrees across it for lenses that keep lines straight, and
 a telephoto lens of 1000 mm."""
@@ -45,7 +47,7 @@ class CameraDoubt:
         return f"{self.finding} ({self.images[0]}{f' and {len(self.images) - 1} more' if len(self.images) > 1 else ''})"
 
 
-GIVE = "--camera single where one camera took all, or the focal length by --camera-params"
+GIVE = "{single} where one camera took all, or the focal length by {params}"
 WRONG, UNKNOWN = (
     f"the model is wrong or bent; try {GIVE}",
     (f"take photographs from the sides, too, instead of moving straight ahead; or give {GIVE}"),
@@ -60,7 +62,8 @@ def told(doubts: Sequence[CameraDoubt], cameras: int) -> list[str]:
         kind = [doubt for doubt in doubts if doubt.determined == determined]
         if kind:
             many = f"{len(kind)} of {cameras} cameras, such as: " if len(kind) > 1 else ""
-            sentences.append(f"{many}{kind[0]}; {cure}")
+            named = cure.format(single=Option("camera", "single"), params=Option("camera_params"))
+            sentences.append(f"{many}{kind[0]}; {named}")
     return sentences
 
 

@@ -38,7 +38,7 @@ class Pictures:
 
     @classmethod
     def of(cls, command: Mapping[str, Any]) -> Pictures:
-        """The folders that the options of ``pipelines.sfm`` name."""
+        """The folders that the recorded options name."""
         folders = [command.get("images"), command.get("masks")]
         return cls(*(None if folder is None else Path(folder) for folder in folders))
 

@@ -93,4 +93,4 @@ def test_deviations_are_those_of_the_estimates() -> None:
 def test_several_cameras_are_one_sentence() -> None:
     doubts = [CameraDoubt((f"{i}.jpg",), "folds", True) for i in range(4)]
     (text,) = told(doubts, 9)
-    assert text.startswith("4 of 9 cameras, such as: folds (0.jpg); the model is wrong or bent; try --camera single")
+    assert text.startswith("4 of 9 cameras, such as: folds (0.jpg); the model is wrong or bent; try camera=single")

@@ -120,7 +120,7 @@ def test_a_focal_length_that_is_wrong_by_option_or_exif(worlds):
             (cause,) = diagnose(path, [], {"camera": "single"}).causes
             assert cause.name == "wrong focal length"
             ((option, value),) = cause.options
-            assert option == "--camera-params"
+            assert option == "camera_params"
             claimed, *centre = map(float, value.split(","))
             assert centre == [SIZE[0] / 2, SIZE[1] / 2]
             assert claimed == pytest.approx(FOCAL, rel=0.05)

@@ -11,8 +11,8 @@ import pytest
 
 import posfeat_hloc
 from posfeat_hloc.__main__ import main
-from posfeat_hloc.commands import doctor
-from posfeat_hloc.commands.doctor import Report
+from posfeat_hloc.cli import doctor
+from posfeat_hloc.cli.doctor import Report
 from posfeat_hloc.doctor import requirements
 from posfeat_hloc.doctor.findings import Finding
 

@@ -1,19 +1,25 @@
-"""``check``: whether stored files are intact, and a way to keep what is."""
+"""Check whether stored files are intact, and keep what is.
+
+posfeat-hloc check results/features.h5 --repair
+"""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from posfeat_hloc.errors import PosfeatError
-from posfeat_hloc.stores.integrity_check import FileReport, check_file, repair_file
+
+if TYPE_CHECKING:
+    from posfeat_hloc.stores.integrity_check import FileReport
 
 _SHOWN = 20
 
 
-def add_check(command: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``check``."""
-    add = command.add_argument
+    add = parser.add_argument
     add("files", type=Path, nargs="+", metavar="FILE",
         help="features, matches or global descriptors, ours or hloc's; or a COLMAP database")  # fmt: skip
     add("--features", type=Path, nargs="+", default=[], metavar="FILE",
@@ -23,10 +29,9 @@ def add_check(command: argparse.ArgumentParser) -> None:
         help="replace a damaged file by one with all that is intact; the old one is kept as FILE.damaged")  # fmt: skip
     add("--time-limit", type=float, default=20.0, metavar="S",
         help="seconds without progress after which a group counts as unreadable (default: %(default)s)")  # fmt: skip
-    command.set_defaults(run=check)
 
 
-def check(args: argparse.Namespace) -> bool:
+def run(args: argparse.Namespace) -> bool:
     """Check all files and say what is damaged; whether all are intact, or have been repaired."""
     results = []
     for path in args.files:
@@ -40,6 +45,7 @@ def check(args: argparse.Namespace) -> bool:
 
 def _check_one(path: Path, args: argparse.Namespace) -> bool:
     from posfeat_hloc.sfm.database_integrity import check_database, is_database  # COLMAP, which HDF5 needs not
+    from posfeat_hloc.stores.integrity_check import check_file, repair_file
 
     if is_database(path):
         damaged = check_database(path)

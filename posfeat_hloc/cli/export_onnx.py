@@ -1,4 +1,7 @@
-"""``export-onnx``: a feature as an ONNX file, and how COLMAP takes it."""
+"""Write a feature as an ONNX file, for COLMAP, C++ and phones.
+
+posfeat-hloc export-onnx posfeat-small.onnx
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ import argparse
 from pathlib import Path
 
 from posfeat_hloc import confs
-from posfeat_hloc.export.onnx_file import FEATURES, write_onnx
 
 MIN_COSSIM = {"posfeat-small": 0.6}
 """Feature -> the least cosine of a match for COLMAP's matcher (docs/onnx.md); others take any, as this package does."""
@@ -22,17 +24,18 @@ colmap exhaustive_matcher --database_path database.db \\
 colmap mapper --database_path database.db --image_path photos --output_path sparse"""
 
 
-def add_export_onnx(command: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``export-onnx``."""
-    command.set_defaults(run=export_onnx)
-    add = command.add_argument
+    add = parser.add_argument
     add("output", type=Path, metavar="FILE", help="the file to write, e.g. posfeat-small.onnx")
-    add("--feature", choices=FEATURES, default=confs.DEFAULT_FEATURE, help="default: %(default)s")
+    add("--feature", choices=confs.ONNX_FEATURES, default=confs.DEFAULT_FEATURE, help="default: %(default)s")
     add("--weights", metavar="NAME_OR_FILE", help="other weights of the same network")
 
 
-def export_onnx(args: argparse.Namespace) -> bool:
+def run(args: argparse.Namespace) -> bool:
     """Write the file, and print the commands of COLMAP that use it."""
+    from posfeat_hloc.export.onnx_file import write_onnx
+
     write_onnx(args.feature, args.output, args.weights)
     print(f"{args.output}: {args.feature}, {args.output.stat().st_size / 1e6:.1f} MB\n")
     cosine = MIN_COSSIM.get(args.feature, -1)

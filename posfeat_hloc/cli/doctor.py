@@ -1,11 +1,10 @@
-"""``doctor``: one line for each thing that must work, with what to do where it does not.
-
-Only the standard library is imported here: every check imports what it looks at, so that a broken package is a finding.
-The name of a check is printed before it runs; should a library abort the process, it is the last word on the screen.
-"""
+"""Check this installation: one line for each thing that must work, with what to do where it does not."""
 
 from __future__ import annotations
 
+# Only the standard library is imported here: every check imports what it looks at, so that a broken package is a
+# finding. The name of a check is printed before it runs; should a library abort the process, it is the last word on
+# the screen.
 import argparse
 import textwrap
 from collections.abc import Callable
@@ -22,13 +21,12 @@ _LABEL = 20
 _INDENT = " " * (2 + _LABEL + 6)
 
 
-def add_doctor(command: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``doctor``."""
-    command.set_defaults(run=doctor)
-    command.add_argument("--quick", action="store_true", help="without the self-test, which takes some 10 seconds")
+    parser.add_argument("--quick", action="store_true", help="without the self-test, which takes some 10 seconds")
 
 
-def doctor(args: argparse.Namespace) -> bool:
+def run(args: argparse.Namespace) -> bool:
     """Run all checks; whether none failed."""
     report = Report()
     print(f"posfeat_hloc {posfeat_hloc.__version__} in {Path(posfeat_hloc.__file__).parent}\n\nversions")

@@ -1,0 +1,144 @@
+"""Which weights there are, their licences, and whether they are whole.
+
+posfeat-hloc weights list
+posfeat-hloc weights get hardnet++
+posfeat-hloc weights verify
+posfeat-hloc weights convert FOLDER posfeat.safetensors
+"""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from posfeat_hloc.errors import WeightsError
+
+if TYPE_CHECKING:
+    from posfeat_hloc.weights.identification import Identity
+
+POSFEAT = (
+    "PoSFeat                           none released by its authors\n"
+    "  make your own (README, 'Train your own') or convert a checkpoint of the\n"
+    "  authors' code: posfeat-hloc weights convert FOLDER OUT.safetensors"
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What is done, and with which weights."""
+    actions = parser.add_subparsers(required=True, metavar="list|get|verify|convert|average")
+
+    action = actions.add_parser("list", help="bundled and public weights")
+    action.set_defaults(action=list_weights)
+
+    action = actions.add_parser("get", help="download public weights, or go on with a broken download")
+    action.set_defaults(action=get_weights)
+    action.add_argument("name", metavar="NAME", help="as `weights list` shows it")
+    action.add_argument("--output", dest="copy", metavar="FILE|DIR", help="put a copy here (a new folder ends in /)")
+
+    action = actions.add_parser("verify", help="compare hashes, and load as the network they are for")
+    action.set_defaults(action=verify_weights)
+    action.add_argument("what", nargs="*", metavar="NAME|FILE",
+        help="names, files, or folders with backbone.pth and localheader.pth (default: all that are here)")  # fmt: skip
+
+    action = actions.add_parser("convert", help="a checkpoint of the authors to one safetensors file")
+    action.set_defaults(action=convert_weights)
+    action.add_argument(
+        "source", metavar="IN", help="a file, or PoSFeat's folder with backbone.pth and localheader.pth"
+    )
+    action.add_argument("file", type=Path, metavar="OUT", help="a file that ends in .safetensors")
+
+    action = actions.add_parser("average", help="the mean of two weights of one network, one fine-tuned from the other")
+    action.set_defaults(action=average_weights)
+    action.add_argument("first", metavar="NAME|FILE")
+    action.add_argument("second", metavar="NAME|FILE")
+    action.add_argument("file", type=Path, metavar="OUT", help="a file that ends in .safetensors")
+    action.add_argument("--share", type=float, default=0.5, help="of the second, 0 to 1 (default: %(default)s)")
+
+
+def run(args: argparse.Namespace) -> bool:
+    """Do what is asked for."""
+    return bool(args.action(args))
+
+
+def list_weights(_: argparse.Namespace) -> bool:
+    """Print what is known of all weights, three lines each."""
+    from posfeat_hloc import weights
+
+    for name, bundled in weights.BUNDLED.items():
+        path = weights.weights_folder() / bundled.file
+        where = f"{path}{_size(path)}" if path.is_file() else f"{path} is missing: install posfeat-hloc again"
+        origin = f"in the package as {weights.version_of(name)}, {weights.OUR_LICENCE}"
+        _print_entry(name, origin, f"sha256 {bundled.sha256}", where)
+    for name, public in weights.PUBLIC.items():
+        path = weights.public_path(name)
+        where = f"{path}{_size(path)}"
+        if not path.is_file():
+            where = f"not here yet: posfeat-hloc weights get {name}"
+        _print_entry(name, f"public, {public.licence}", f"{public.digest_kind} {public.digest}", where)
+    print(POSFEAT)
+    return True
+
+
+def _print_entry(name: str, origin: str, digest: str, where: str) -> None:
+    from posfeat_hloc.weights.identification import LOADERS, architecture_of
+
+    head = f"{name:<22}{LOADERS[architecture_of(name)][0]:<12}"
+    print(f"{textwrap.fill(head + origin, 80, subsequent_indent=' ' * len(head))}\n  {digest}\n  {where}")
+
+
+def get_weights(args: argparse.Namespace) -> bool:
+    """Download weights, or copy bundled ones."""
+    from posfeat_hloc.weights.conversion import fetch
+
+    name, path, licence = fetch(args.name, args.copy)
+    print(f"{path}\n  {name}{_size(path)}, {licence}")
+    return True
+
+
+def verify_weights(args: argparse.Namespace) -> bool:
+    """Check weights one by one; whether all are whole."""
+    from posfeat_hloc import weights
+    from posfeat_hloc.weights.conversion import check
+
+    wanted = args.what or [*weights.BUNDLED, *(name for name in weights.PUBLIC if weights.public_path(name).is_file())]
+    sound = True
+    for what in wanted:
+        try:
+            identity, digest = check(what)
+        except WeightsError as error:
+            print(f"fail  {error}")
+            sound = False
+        else:
+            print(f"ok    {what}: {describe(identity)}\n      {digest}")
+    return sound
+
+
+def describe(identity: Identity) -> str:
+    """One line for people."""
+    return f"{identity.name}, {identity.parameters / 1e6:.2f} M parameters"
+
+
+def convert_weights(args: argparse.Namespace) -> bool:
+    """Write one safetensors file."""
+    from posfeat_hloc.weights.conversion import convert
+    from posfeat_hloc.weights.identification import identify
+
+    digest, count = convert(args.source, args.file)
+    print(f"{args.file}\n  {describe(identify(str(args.file)))}{_size(args.file)}")
+    print(f"  all {count} tensors read again and equal\n  sha256 {digest}")
+    return True
+
+
+def average_weights(args: argparse.Namespace) -> bool:
+    """Write the mean of two weights."""
+    from posfeat_hloc.weights.conversion import average
+
+    digest = average(args.first, args.second, args.file, args.share)
+    print(f"{args.file}{_size(args.file)}\n  sha256 {digest}")
+    return True
+
+
+def _size(path: Path) -> str:
+    return f", {path.stat().st_size / 1e6:.1f} MB" if path.is_file() else ""
