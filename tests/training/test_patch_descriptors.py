@@ -22,7 +22,7 @@ from posfeat_hloc.training.views import RandomMix, ViewPair
 from tests.networks.test_l2net import as_tensor, calibrated_network
 from tests.training.test_views import photograph
 
-VIEWS = SyntheticOptions(size=96, min_points=8, max_points=64, light=0.5)
+VIEWS = SyntheticOptions(size=72, min_points=8, max_points=64, light=0.5)
 EASY = replace(VIEWS, rotation=4, scale=1.05, tilt=0.03, light=0)
 OPTIONS = TrainOptions(steps=4, pairs=2, points=16, validate_every=2, window=17)
 

@@ -21,7 +21,7 @@ from posfeat_hloc.training.views import RandomMix
 from tests.training.scenes import SIZE, mix, photographs
 
 OPTIONS = TrainOptions(
-    backbone="resnet18",
+    backbone="small",
     steps=4,
     batch=1,
     precision="fp32",
@@ -106,7 +106,7 @@ def test_impossible_options_are_refused(options: dict[str, Any], named: str) -> 
 
 def test_weights_of_another_trunk_are_refused(source: RandomMix[PosedPair], tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="not those of a resnet18"):
-        PoSFeatTrainer(OPTIONS, source, [], tmp_path, {"backbone.layer3.5.conv1.weight": torch.zeros(1)})
+        PoSFeatTrainer(replace(OPTIONS, backbone="resnet18"), source, [], tmp_path, {"backbone.layer3.5.conv1.weight": torch.zeros(1)})
 
 
 def test_accumulated_batches_are_averaged(source: RandomMix[PosedPair], tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_accumulated_batches_are_averaged(source: RandomMix[PosedPair], tmp_path
         moved.append(weights_of(one))
     both = PoSFeatTrainer(replace(options, accumulate=2), source, [], tmp_path / "both", before)
     both._train_step(both.objective, [both.dataset.draw(0), both.dataset.draw(1)])
-    name = "localheader.conv2.weight"
+    name = "localheader.conv5.weight"
     expected = (moved[0][name] + moved[1][name]) / 2
     torch.testing.assert_close(both.network.state_dict()[name], expected, rtol=1e-4, atol=1e-6)
     assert not torch.equal(before[name], expected)
@@ -219,7 +219,7 @@ def test_the_optimisers_steps_under_a_gradient_of_one(
     changes: dict[str, Any], steps: tuple[float, float], source: RandomMix[PosedPair], tmp_path: Path
 ) -> None:
     trainer = PoSFeatTrainer(replace(OPTIONS, **changes), source, [], tmp_path)
-    weight = trainer.network.get_parameter("backbone.conv_fine.conv.weight")
+    weight = trainer.network.get_parameter("backbone.conv_fine.weight")
     for expected in steps:
         before = weight.detach().clone()
         trainer.optimizer.zero_grad()
