@@ -1,6 +1,7 @@
 """No keypoints where there is nothing to see; all of them where there is."""
 
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 import pytest
@@ -16,8 +17,14 @@ OURS = ("posfeat-small", "posfeat", "d2d-hardnet-subpixel", "d2d-sosnet-subpixel
 PUBLISHED = ("posfeat-hpatches", "posfeat-aachen", "posfeat-eth", "d2d-hardnet")
 
 
-def extract(name: str, picture: NDArray[np.uint8], **options: float) -> Features:
-    extractor = extractors.create(confs.extractors[name]["model"] | {"max_keypoints": 600} | options)
+@cache
+def extractor_of(name: str, min_contrast: float | None) -> extractors.Extractor:
+    options = {} if min_contrast is None else {"min_contrast": min_contrast}
+    return extractors.create(confs.extractors[name]["model"] | {"max_keypoints": 600} | options)
+
+
+def extract(name: str, picture: NDArray[np.uint8], min_contrast: float | None = None) -> Features:
+    extractor = extractor_of(name, min_contrast)
     grey = torch.from_numpy(picture).float()[None, None] / 255
     image: Tensor = grey if extractor.grayscale else grey.expand(-1, 3, -1, -1)
     return extractor(image)[0]

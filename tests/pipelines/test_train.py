@@ -42,7 +42,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("weights") / "small.safetensors"
-    save_posfeat(path, network(), "consistent")
+    save_posfeat(path, network(backbone_name="small"), "consistent")
     return str(path)
 
 
@@ -53,20 +53,20 @@ def run(*arguments: str) -> int:
 def test_warm_up_then_describe_then_detect(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = ["--data", f"synthetic:{pictures}", "--batch", "1", "--steps", "2"]
     warm, described, detected = (tmp_path / name for name in ("warm", "described", "detected"))
-    assert run("--stage", "warmup", "--backbone", "resnet18", *data, "--output", str(warm)) == 0
+    assert run("--stage", "warmup", "--backbone", "small", *data, "--output", str(warm)) == 0
     start = str(warm / "weights.safetensors")
     assert run("--stage", "describe", *data, "--output", str(described), "--init", start) == 0
     start = str(described / "weights.safetensors")
     assert run("--stage", "detect", *data, "--output", str(detected), "--init", start) == 0
     told = capsys.readouterr().out
-    assert "stage detect: 0.63 M parameters of resnet18 at 96x80, 2 steps of 1 pairs on cpu" in told
+    assert "stage detect: 0.12 M parameters of small at 96x80, 2 steps of 1 pairs on cpu" in told
     assert "near_count" in told
     assert weights.load(str(detected / "weights.safetensors")).metadata["stage"] == "detect"
     before = weights.load(str(described / "weights.safetensors")).tensors
     final = torch.load(detected / "checkpoint.pt", weights_only=True)["network"]
     kept = {name for name, tensor in before.items() if torch.equal(tensor, final[name])}
     assert kept >= {name for name in before if name.startswith("backbone.")}
-    assert "localheader.conv2.weight" not in kept
+    assert "localheader.conv5.weight" not in kept
 
 
 def test_a_network_is_distilled_from_another(
@@ -113,7 +113,7 @@ def test_a_finished_run_is_not_repeated(pictures: Path, checkpoint: str, tmp_pat
         (["--stage", "describe", "--data", "synthetic:X", "--init", "missing.pth"], "neither a file"),
         (
             ["--stage", "describe", "--data", "synthetic:X", "--init", "CHECKPOINT", "--backbone", "resnet50"],
-            "resnet18",
+            "small",
         ),
         (
             ["--stage", "detect", "--data", "synthetic:X", "--init", "CHECKPOINT", "--grid-alignment", "published"],
@@ -195,6 +195,7 @@ def test_the_presets_of_both_variants(variant: str, stage: str, expected: tuple[
     assert steps == expected
 
 
+@pytest.mark.slow  # two more processes that import torch
 def test_two_processes_train_as_one_with_twice_the_pairs(pictures: Path, checkpoint: str, tmp_path: Path) -> None:
     """Each process draws every other batch, and gradients are averaged: as two accumulated batches in one process."""
     command = ["--stage", "detect", "--data", f"synthetic:{pictures}", "--init", checkpoint, "--batch", "1"]
@@ -213,7 +214,7 @@ def test_two_processes_train_as_one_with_twice_the_pairs(pictures: Path, checkpo
     assert train.main([*command, "--accumulate", "2", "--output", str(tmp_path / "one")]) == 0
     states = [torch.load(tmp_path / name / "checkpoint.pt", weights_only=True)["network"] for name in ("one", "two")]
     start = weights.load(checkpoint).tensors
-    name = "localheader.conv2.weight"
+    name = "localheader.conv5.weight"
     assert (states[0][name] - start[name]).abs().max() > 1e-4
     for name, tensor in states[0].items():
         torch.testing.assert_close(tensor, states[1][name], rtol=1e-3, atol=1e-5)

@@ -106,7 +106,13 @@ def test_impossible_options_are_refused(options: dict[str, Any], named: str) -> 
 
 def test_weights_of_another_trunk_are_refused(source: RandomMix[PosedPair], tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="not those of a resnet18"):
-        PoSFeatTrainer(replace(OPTIONS, backbone="resnet18"), source, [], tmp_path, {"backbone.layer3.5.conv1.weight": torch.zeros(1)})
+        PoSFeatTrainer(
+            replace(OPTIONS, backbone="resnet18"),
+            source,
+            [],
+            tmp_path,
+            {"backbone.layer3.5.conv1.weight": torch.zeros(1)},
+        )
 
 
 def test_accumulated_batches_are_averaged(source: RandomMix[PosedPair], tmp_path: Path) -> None:
