@@ -30,6 +30,10 @@ from posfeat_hloc.training.run_folder import RunFolder
 from posfeat_hloc.training.warped_views import Shelf, ViewBatch, ViewOptions
 
 
+HELD_OUT_PAIRS, HELD_OUT_BATCHES = 8, 4
+"""Pairs in a batch, and batches of each kind, that a validation looks at."""
+
+
 @dataclass(frozen=True)
 class DescriptorOptions:
     """How descriptors are trained."""
@@ -239,11 +243,12 @@ class DescriptorTrainer(Trainer):
         opt = self.options
         self.network.network.eval()
         result = {}
-        kinds = {"single": (8, 0, 0), "fixed": (0, 8, 0), "model": (0, 0, 8)}
+        count = HELD_OUT_PAIRS
+        kinds = {"single": (count, 0, 0), "fixed": (0, count, 0), "model": (0, 0, count)}
         has = {"single": True, "fixed": bool(self.held_out.fixed), "model": bool(self.held_out.model)}
         for name, counts in kinds.items():
             rights = []
-            for i in range(4 if has[name] else 0):
+            for i in range(HELD_OUT_BATCHES if has[name] else 0):
                 rng = np.random.default_rng([12345, i])
                 generator = torch.Generator(self.device).manual_seed(i)
                 plan = self.held_out.plan(rng, counts, opt.views)

@@ -178,3 +178,9 @@ def test_readme_is_short_and_its_first_commands_set_everything_up():
     first = blocks(text, "bash")[0].splitlines()
     assert first[0].startswith('pip install -c constraints.txt ".[report]" && ')
     assert "--demo" in first[1]
+
+
+@each_page
+def test_lines_of_prose_fit_120_columns(page):
+    lines = prose(page.read_text(encoding="utf-8")).splitlines()
+    assert [line for line in lines if len(line) > 120 and not line.startswith("|") and "](" not in line] == []

@@ -94,9 +94,10 @@ def test_strangers_and_blanks_stay(tmp_path: Path) -> None:
     assert choose(tmp_path, tmp_path / "orientation.h5").views == {}
 
 
-@pytest.fixture
-def near_and_far(tmp_path: Path) -> Orientation:
+@pytest.fixture(scope="module")
+def near_and_far(tmp_path_factory: pytest.TempPathFactory) -> Orientation:
     """Two images of a scene, and a part of it at twice the size that lies upside down."""
+    tmp_path = tmp_path_factory.mktemp("near")
     far = np.asarray(Image.fromarray(render(arc(9)[4])).resize((1200, 900), Image.Resampling.LANCZOS))
     save(far, tmp_path / "0.png")
     save(far[:, 20:], tmp_path / "1.png")

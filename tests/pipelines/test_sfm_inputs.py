@@ -28,7 +28,7 @@ LATITUDE, LONGITUDE, ALTITUDE = 48.0, 2.0, 50.0
 
 
 def run(output: Path, *arguments: object) -> int:
-    options = ["--output", output, "--feature", "sift", "--max-keypoints", 1500, "--quiet", "--device", "cpu"]
+    options = ["--output", output, "--feature", "sift", "--max-keypoints", 1000, "--quiet", "--device", "cpu"]
     return sfm.main([str(part) for part in (*options, *arguments)])
 
 

@@ -19,6 +19,12 @@ OPTIONS = DescriptorOptions(
 )
 
 
+@pytest.fixture(autouse=True)
+def short_validations(monkeypatch):
+    monkeypatch.setattr("posfeat_hloc.training.descriptors.HELD_OUT_PAIRS", 2)
+    monkeypatch.setattr("posfeat_hloc.training.descriptors.HELD_OUT_BATCHES", 1)
+
+
 def _pack() -> Pack:
     xy = np.random.default_rng(0).uniform(20, 140, (200, 2)).astype(np.float32)
     points = np.c_[xy, xy + np.array([3, 1])].astype(np.float32)
