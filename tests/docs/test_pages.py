@@ -182,5 +182,6 @@ def test_readme_is_short_and_its_first_commands_set_everything_up():
 
 @each_page
 def test_lines_of_prose_fit_120_columns(page):
-    lines = prose(page.read_text(encoding="utf-8")).splitlines()
+    """Tables, links and commands in code cannot be broken."""
+    lines = [re.sub(r"`[^`]*`", "", line) for line in prose(page.read_text(encoding="utf-8")).splitlines()]
     assert [line for line in lines if len(line) > 120 and not line.startswith("|") and "](" not in line] == []
