@@ -29,7 +29,6 @@ from posfeat_hloc.training.relight import relight
 from posfeat_hloc.training.run_folder import RunFolder
 from posfeat_hloc.training.warped_views import Shelf, ViewBatch, ViewOptions
 
-
 HELD_OUT_PAIRS, HELD_OUT_BATCHES = 8, 4
 """Pairs in a batch, and batches of each kind, that a validation looks at."""
 

@@ -51,7 +51,16 @@ def world(tmp_path_factory):
             poses[view] = cameras[view]
     params = f"{FOCAL},{WIDTH / 2},{HEIGHT / 2}"
     arguments = ["--images", str(folder / "photos"), "--output", str(folder / "map"), "--feature", "sift", "--quiet"]
-    arguments += ["--max-keypoints", "1000", "--camera", "single", "--camera-model", "SIMPLE_PINHOLE", "--camera-params", params]
+    arguments += [
+        "--max-keypoints",
+        "1000",
+        "--camera",
+        "single",
+        "--camera-model",
+        "SIMPLE_PINHOLE",
+        "--camera-params",
+        params,
+    ]
     assert sfm.main(arguments) == 0
     model = read_model(folder / "map/sparse/0")
     images = sorted(model.images.values(), key=lambda image: image.name)
