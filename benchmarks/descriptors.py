@@ -27,11 +27,11 @@ from posfeat_hloc import confs, extractors, matchers
 from posfeat_hloc.evaluation.homography import matching_accuracy, mma_score, project
 from posfeat_hloc.evaluation.relative_pose import EstimatorOptions, estimate_pose, pose_auc, pose_error
 from posfeat_hloc.evaluation.sequences import find_sequences
-from posfeat_hloc.extract_features import choose_device
 from posfeat_hloc.extractors.choice import choose_features
 from posfeat_hloc.features import Features
 from posfeat_hloc.images.decoding import list_images, read_image
 from posfeat_hloc.images.loader import picture_tensor
+from posfeat_hloc.runtime.devices import choose_device
 
 LIGHT_STEPS = (1, 7, 13)
 MATCHER = matchers.create(confs.matchers["NN-mutual"]["model"])

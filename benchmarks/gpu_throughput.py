@@ -17,8 +17,8 @@ import torch
 from torch.nn import functional as F
 
 from posfeat_hloc import confs, extractors, matchers
-from posfeat_hloc.extract_features import choose_device
 from posfeat_hloc.features import Features
+from posfeat_hloc.runtime.devices import choose_device
 
 
 def seconds(action: Callable[[], object], device: str, repeats: int) -> float:

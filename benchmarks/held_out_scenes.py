@@ -19,8 +19,8 @@ import numpy as np
 import torch
 
 from posfeat_hloc import confs, extractors, matchers
-from posfeat_hloc.extract_features import choose_device
 from posfeat_hloc.features import Features
+from posfeat_hloc.runtime.devices import choose_device
 from posfeat_hloc.training.view_pack import Pack, PackedPair, join, read_pack
 
 LIMITS = (1, 3, 5)

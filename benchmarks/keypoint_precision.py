@@ -17,9 +17,9 @@ import numpy as np
 import pycolmap
 
 from posfeat_hloc.sfm.database import build_database, verify
-from posfeat_hloc.sfm.pairs import read_pairs
 from posfeat_hloc.sfm.reconstruction import MapperOptions, reconstruct
 from posfeat_hloc.stores import FeatureStore
+from posfeat_hloc.stores.pairs import read_pairs
 
 
 def main() -> None:

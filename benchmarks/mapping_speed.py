@@ -25,16 +25,17 @@ import pycolmap
 
 from posfeat_hloc.aachen.layout import open_dataset
 from posfeat_hloc.errors import PosfeatError
-from posfeat_hloc.evaluation.poses import localization_errors, read_true_poses
+from posfeat_hloc.evaluation.poses import localization_errors
 from posfeat_hloc.hloc_plugin import patch_triangulation
 from posfeat_hloc.hloc_plugin.installation import load
 from posfeat_hloc.localization.localize import localize
 from posfeat_hloc.localization.queries import read_queries
 from posfeat_hloc.localization.submission import read_results, result_names, write_results
+from posfeat_hloc.localization.true_poses import read_true_poses
 from posfeat_hloc.sfm.database import build_database, describe_database, verify
-from posfeat_hloc.sfm.pairs import read_pairs
 from posfeat_hloc.sfm.reconstruction import read_model
 from posfeat_hloc.sfm.triangulation import triangulate
+from posfeat_hloc.stores.pairs import read_pairs
 
 
 @dataclass

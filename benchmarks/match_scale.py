@@ -24,8 +24,8 @@ from pipelines.argument_types import positive
 from posfeat_hloc import confs, match_features
 from posfeat_hloc.features import Features
 from posfeat_hloc.runtime.memory import memory_size
-from posfeat_hloc.sfm.pairs import Pair, unique_pairs
 from posfeat_hloc.stores import FeatureStore
+from posfeat_hloc.stores.pairs import Pair, unique_pairs
 
 CONF = confs.matchers["NN-mutual"]
 

@@ -31,8 +31,8 @@ from posfeat_hloc import confs, match_features
 from posfeat_hloc.errors import PosfeatError
 from posfeat_hloc.features import Features
 from posfeat_hloc.hloc_plugin.installation import load
-from posfeat_hloc.sfm.pairs import write_pairs
 from posfeat_hloc.stores import FeatureStore, MatchStore
+from posfeat_hloc.stores.pairs import write_pairs
 
 TIE = 1e-6
 """Cosines that differ by less are ties: float32 rounds them to here or there."""

@@ -22,7 +22,7 @@ from held_out_scenes import evaluate
 
 from pipelines.train_descriptors import open_network, save
 from posfeat_hloc import confs, extractors
-from posfeat_hloc.extract_features import choose_device
+from posfeat_hloc.runtime.devices import choose_device
 from posfeat_hloc.training.descriptors import DescriptorOptions, DescriptorTrainer
 from posfeat_hloc.training.view_pack import join, read_pack
 from posfeat_hloc.training.warped_views import Shelf

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from posfeat_hloc import confs, extract_features, match_features
 from posfeat_hloc.sfm.database import build_database, verify
-from posfeat_hloc.sfm.pairs import exhaustive_pairs, write_pairs
+from posfeat_hloc.sfm.pairs import exhaustive_pairs
 from posfeat_hloc.sfm.reconstruction import reconstruct
 from posfeat_hloc.stores import FeatureStore
+from posfeat_hloc.stores.pairs import write_pairs
 
 images, outputs = Path(sys.argv[1]), Path(sys.argv[2])
 

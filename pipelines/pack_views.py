@@ -26,9 +26,9 @@ from numpy.typing import NDArray
 from posfeat_hloc import confs, extractors, matchers
 from posfeat_hloc.cli.exit_codes import exit_code
 from posfeat_hloc.errors import ConfigurationError, ImageError
-from posfeat_hloc.extract_features import choose_device
 from posfeat_hloc.features import Features
 from posfeat_hloc.images.decoding import list_images, read_image
+from posfeat_hloc.runtime.devices import choose_device
 from posfeat_hloc.runtime.output import only_writer
 from posfeat_hloc.runtime.progress import Bar
 from posfeat_hloc.training.view_pack import PackedPair, PackWriter, read_pack

@@ -29,10 +29,10 @@ from pipelines.train_settings import changed
 from posfeat_hloc import confs
 from posfeat_hloc.cli.exit_codes import exit_code
 from posfeat_hloc.errors import ConfigurationError, DataError, MappingError
-from posfeat_hloc.extract_features import choose_device
 from posfeat_hloc.networks.posfeat import BACKBONES, GRID_ALIGNMENTS
 from posfeat_hloc.networks.resunet import STRIDE
 from posfeat_hloc.networks.small import SMALL
+from posfeat_hloc.runtime.devices import choose_device
 from posfeat_hloc.runtime.output import only_writer
 from posfeat_hloc.training.coarse_to_fine import CoarseToFineOptions
 from posfeat_hloc.training.contrastive_warmup import ContrastiveOptions

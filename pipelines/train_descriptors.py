@@ -23,11 +23,11 @@ from torch.nn import functional as F
 from posfeat_hloc import weights
 from posfeat_hloc.cli.exit_codes import exit_code
 from posfeat_hloc.errors import ConfigurationError
-from posfeat_hloc.extract_features import choose_device
 from posfeat_hloc.networks.l2net import L2Net
 from posfeat_hloc.networks.posfeat import BACKBONES, PoSFeat
 from posfeat_hloc.networks.precision import inference_precision
 from posfeat_hloc.networks.small import SMALL, SmallHead
+from posfeat_hloc.runtime.devices import choose_device
 from posfeat_hloc.runtime.output import only_writer
 from posfeat_hloc.runtime.progress import Bar
 from posfeat_hloc.training.dense_networks import DenseNetwork, L2NetMaps, PoSFeatMaps

@@ -6,16 +6,15 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from posfeat_hloc import confs, extractors
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.extractors import Extractor
-from posfeat_hloc.extractors.extraction import Extracted, Skipped, extract_batch, extracted
+from posfeat_hloc.extractors.extraction import Extracted, ExtractionExecutor, Skipped, extract_batch, extracted
 from posfeat_hloc.features import Features, View
 from posfeat_hloc.images.decoding import DecodedImage, list_images
 from posfeat_hloc.images.high_bit_depth import ranges_of
@@ -27,11 +26,9 @@ from posfeat_hloc.images.loader import (
     shown,
 )
 from posfeat_hloc.images.masks import Masks
+from posfeat_hloc.runtime.devices import choose_device
 from posfeat_hloc.runtime.progress import Bar
 from posfeat_hloc.stores import FeatureStore
-
-if TYPE_CHECKING:
-    from posfeat_hloc.cluster import Cluster
 
 Conf = dict[str, Any]
 
@@ -100,7 +97,7 @@ def extract(
     progress: bool = True,
     masks: Path | None = None,
     turn: int = 0,
-    cluster: Cluster | None = None,
+    cluster: ExtractionExecutor | None = None,
     views: Mapping[str, View] | None = None,
     exif: bool = True,
 ) -> ExtractionReport:
@@ -214,18 +211,6 @@ def extract_shown(extractor: Extractor, image: DecodedImage, preprocessing: Conf
     found = extract_batch(extractor, [loaded], None)[0]
     assert isinstance(found, Extracted)
     return found.features
-
-
-def choose_device(device: str) -> str:
-    """``auto`` is ``cuda`` where torch finds a GPU, otherwise ``cpu``; ConfigurationError for one that is not there."""
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigurationError(f"device {device!r} cannot be used ({reason}); use auto or cpu") from error
-    return device
 
 
 def configuration(conf: Conf, extractor: Extractor) -> Conf:

@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -17,19 +17,16 @@ from numpy.typing import NDArray
 from posfeat_hloc import matchers
 from posfeat_hloc.confs import module_of
 from posfeat_hloc.errors import StoreError
-from posfeat_hloc.extract_features import choose_device
 from posfeat_hloc.extractors.extraction import batch_size_on
 from posfeat_hloc.features import Matches
 from posfeat_hloc.matchers.descriptor_cache import CACHE_BYTES, DescriptorCache, blocks_for_reuse
+from posfeat_hloc.runtime.devices import choose_device
 from posfeat_hloc.runtime.memory import return_large_blocks
 from posfeat_hloc.runtime.progress import Bar
 from posfeat_hloc.runtime.threads import computing_threads, in_order
-from posfeat_hloc.sfm.pairs import Pair, read_pairs, unique_pairs
 from posfeat_hloc.stores import FeatureStore, MatchStore
 from posfeat_hloc.stores.matches import DIRECTED
-
-if TYPE_CHECKING:
-    from posfeat_hloc.cluster import Cluster
+from posfeat_hloc.stores.pairs import Pair, read_pairs, unique_pairs
 
 Conf = dict[str, Any]
 Descriptors = NDArray[np.floating]
@@ -47,6 +44,16 @@ class Matched:
     pair: Pair
     matches: Matches
     count1: int
+
+
+class MatchingExecutor(Protocol):
+    """Where pairs are matched, if not by this process: :class:`posfeat_hloc.cluster.Cluster` is one."""
+
+    def pairs_in_a_task(self, count: int, device: str) -> int:
+        """Pairs of a batch, of ``count`` pairs in all."""
+
+    def match(self, model: Conf, batches: Iterable[Batch], device: str) -> Generator[Matched, None, None]:
+        """As :func:`matched`, by the ``model`` of a matcher's conf."""
 
 
 @dataclass
@@ -118,7 +125,7 @@ def match(
     progress: bool = True,
     reference: Path | None = None,
     memory: int = CACHE_BYTES,
-    cluster: Cluster | None = None,
+    cluster: MatchingExecutor | None = None,
 ) -> MatchingReport:
     """Match what is missing or outdated in ``path``.
 

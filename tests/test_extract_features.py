@@ -337,12 +337,6 @@ def test_main_as_hlocs(tmp_path: Path, brightest: Brightest, capsys: pytest.Capt
         extract_features.main(CONF, images, image_list=tmp_path / "none.txt", feature_path=listed)
 
 
-def test_a_device_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="device 'abacus' cannot be used"):
-        extract_features.choose_device("abacus")
-    assert extract_features.choose_device("cpu") == "cpu"
-
-
 def test_sift_finds_a_blob_where_it_is_in_the_original(tmp_path: Path) -> None:
     y, x = np.mgrid[:480, :640].astype(np.float64)
     center = np.array([301.3, 221.8])

@@ -12,8 +12,8 @@ from posfeat_hloc import confs, match_features
 from posfeat_hloc.errors import ConfigurationError, StoreError
 from posfeat_hloc.features import Matches
 from posfeat_hloc.match_features import match
-from posfeat_hloc.sfm.pairs import read_pairs
 from posfeat_hloc.stores import MatchStore
+from posfeat_hloc.stores.pairs import read_pairs
 from tests.test_match_features import random_features, write
 
 CONF = confs.matchers["NN-mutual"]

@@ -12,11 +12,11 @@ import torch
 from posfeat_hloc import extractors, matchers
 from posfeat_hloc.aachen.layout import Dataset
 from posfeat_hloc.aachen.protocols import ProtocolOptions
-from posfeat_hloc.extract_features import choose_device
 from posfeat_hloc.extractors import Extractor
 from posfeat_hloc.features import Features
 from posfeat_hloc.images.decoding import read_image, resize
-from posfeat_hloc.sfm.pairs import read_pairs
+from posfeat_hloc.runtime.devices import choose_device
+from posfeat_hloc.stores.pairs import read_pairs
 
 # seconds on one core of a desktop computer, where nothing is tried
 _CONVERT = 0.1  # a megabyte of an NVM file

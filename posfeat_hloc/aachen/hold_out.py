@@ -9,11 +9,11 @@ import numpy as np
 import pycolmap
 from PIL import Image
 
-from posfeat_hloc.aachen.miniature import refuse_to_overwrite, save
+from posfeat_hloc.aachen.miniature import refuse_to_overwrite
 from posfeat_hloc.aachen.posed_collection import TrueQuery, build_model, write_dataset
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.images.decoding import read_image
-from posfeat_hloc.rendering.town_square import as_night
+from posfeat_hloc.rendering.town_square import as_night, save_jpeg
 from posfeat_hloc.sfm.reconstruction import read_model
 
 
@@ -61,7 +61,7 @@ def hold_out(
         _copy(images / image.name, folder / day)
         picture = read_image(images / image.name, upright=False).pixels
         with Image.open(images / image.name) as file:
-            save(folder / night, as_night(picture, rng), exif=file.getexif().tobytes())
+            save_jpeg(folder / night, as_night(picture, rng), exif=file.getexif().tobytes())
         queries += [TrueQuery(day, "day", camera, image.cam_from_world())]
         queries += [TrueQuery(night, "night", camera, image.cam_from_world())]
     for image in kept:

@@ -12,7 +12,7 @@ from posfeat_hloc.aachen.nvm import NvmFile
 from posfeat_hloc.aachen.options import Protocol, Version
 from posfeat_hloc.errors import ConfigurationError, Option
 from posfeat_hloc.localization.queries import read_queries
-from posfeat_hloc.sfm.pairs import read_pairs
+from posfeat_hloc.stores.pairs import read_pairs
 
 VERSIONS = get_args(Version)
 PROTOCOLS = get_args(Protocol)

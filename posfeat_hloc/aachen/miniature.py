@@ -6,18 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pycolmap
-from PIL import Image
 
 from posfeat_hloc.aachen.options import MiniatureOptions
 from posfeat_hloc.aachen.posed_collection import TrueQuery, build_model, write_dataset
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.images.decoding import list_images, read_image
 from posfeat_hloc.rendering.town_square import (
-    Photograph,
     as_night,
     photograph,
     random_points,
     random_pose,
+    save_jpeg,
     town_square,
     visible_points,
 )
@@ -70,7 +69,7 @@ def make_miniature(
             queries.append(TrueQuery(name, name.split("/")[1], camera, pose))
             if queries[-1].kind == "night":
                 picture = as_night(picture, rng)
-        save(folder / name, picture)
+        save_jpeg(folder / name, picture)
     write_dataset(root, build_model(images, points, colors, observations), queries, options.layout)
     return queries
 
@@ -79,12 +78,6 @@ def refuse_to_overwrite(root: Path) -> None:
     """Raise ConfigurationError when a folder holds anything."""
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise ConfigurationError(f"{root}: is not empty; choose a new folder")
-
-
-def save(path: Path, picture: Photograph, exif: bytes = b"") -> None:
-    """Write a JPEG of high quality."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(picture).save(path, format="JPEG", quality=95, subsampling=0, exif=exif)
 
 
 def _camera(size: tuple[int, int], is_query: bool, upright: bool) -> pycolmap.Camera:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from posfeat_hloc.aachen.nvm import write_nvm
 from posfeat_hloc.aachen.options import Layout
 from posfeat_hloc.aachen.prepared_database import write_prepared
-from posfeat_hloc.sfm.pairs import Pair, write_pairs
+from posfeat_hloc.stores.pairs import Pair, write_pairs
 
 LAYOUTS = get_args(Layout)
 TRUTH = "ground_truth.txt"

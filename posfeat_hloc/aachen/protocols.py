@@ -34,10 +34,10 @@ from posfeat_hloc.orientation import choose_views
 from posfeat_hloc.runtime.resume import CacheKey, hash_of
 from posfeat_hloc.runtime.timing import timed
 from posfeat_hloc.sfm.database import MADE_BY
-from posfeat_hloc.sfm.pairs import read_pairs
 from posfeat_hloc.sfm.reconstruction import ModelSummary, read_model, summarize
 from posfeat_hloc.sfm.triangulation import TriangulationOptions, triangulate
 from posfeat_hloc.stores import FeatureStore
+from posfeat_hloc.stores.pairs import read_pairs
 
 Conf = dict[str, Any]
 
@@ -86,7 +86,7 @@ def run_protocol(
         options: see :class:`ProtocolOptions`.
         output: folder of all files: features, matches, pairs, and a folder ``seed-<n>`` with the map ``sfm`` and the
             results.
-        truth: cameras of queries, for the recall; see :func:`posfeat_hloc.evaluation.poses.read_true_poses`.
+        truth: cameras of queries, for the recall; see :func:`posfeat_hloc.localization.true_poses.read_true_poses`.
         thresholds: of the recall.
 
     Raises:

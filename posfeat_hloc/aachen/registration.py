@@ -12,9 +12,9 @@ from posfeat_hloc.errors import MappingError
 from posfeat_hloc.localization.queries import Query
 from posfeat_hloc.runtime.progress import Bar
 from posfeat_hloc.sfm.database import MIN_MATCHES, verify
-from posfeat_hloc.sfm.pairs import Pair
 from posfeat_hloc.sfm.reconstruction import read_model
 from posfeat_hloc.stores import FeatureStore, MatchStore
+from posfeat_hloc.stores.pairs import Pair
 
 
 def register_queries(

@@ -78,16 +78,7 @@ class Cluster:
         weights_sha256: str,
         limit: int | None = None,
     ) -> Generator[list[Extracted | Skipped], None, None]:
-        """As :func:`posfeat_hloc.extractors.extraction.extracted`, on the cluster.
-
-        Args:
-            conf: of the features.
-            inputs: folders of the images and masks, on this machine.
-            names: of the images.
-            device: torch device of the workers; ``auto`` takes a GPU where there is one.
-            weights_sha256: of the weights that this process has; the workers must have the same.
-            limit: of the keypoints that masks leave.
-        """
+        """See :meth:`posfeat_hloc.extractors.extraction.ExtractionExecutor.extract`; workers extract."""
         gpu = self.has_gpu_for(device)
         work = partial(shards.extract_shard, conf, device, weights_sha256, inputs, limit)
         sizes = cut(names, self.slots(gpu), _IMAGES)

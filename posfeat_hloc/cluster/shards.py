@@ -12,14 +12,14 @@ from typing import Any
 
 from posfeat_hloc import extractors, matchers
 from posfeat_hloc.errors import ImageError, Option, WeightsError
-from posfeat_hloc.extract_features import choose_device
 from posfeat_hloc.extractors import Extractor
 from posfeat_hloc.extractors.extraction import Extracted, Skipped, extracted
 from posfeat_hloc.images.decoding import read_image
 from posfeat_hloc.images.loader import ImageInputs
 from posfeat_hloc.images.masks import Masks
 from posfeat_hloc.match_features import Batch, Matched, matched
-from posfeat_hloc.sfm.pairs import Pair
+from posfeat_hloc.runtime.devices import choose_device
+from posfeat_hloc.stores.pairs import Pair
 
 
 @dataclass(frozen=True)

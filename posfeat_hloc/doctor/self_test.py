@@ -20,14 +20,15 @@ from posfeat_hloc.errors import MappingError
 from posfeat_hloc.evaluation.poses import PoseErrors, TrueCamera, pose_errors
 from posfeat_hloc.extract_features import extract
 from posfeat_hloc.geometry.rotations import look_at
+from posfeat_hloc.images.fitting import Photograph
 from posfeat_hloc.match_features import match
+from posfeat_hloc.rendering.random_scenes import random_scene
 from posfeat_hloc.rendering.textured_planes import Camera, TexturedPlane, render
 from posfeat_hloc.sfm.cameras import CameraOptions
 from posfeat_hloc.sfm.database import build_database, verify
 from posfeat_hloc.sfm.pairs import exhaustive_pairs
 from posfeat_hloc.sfm.reconstruction import MapperOptions, read_model, reconstruct
-from posfeat_hloc.training.posed_pairs import Array, Photograph
-from posfeat_hloc.training.synthetic_planes import PlanesOptions, random_scene
+from posfeat_hloc.training.posed_pairs import Array
 
 SIZE = (480, 360)
 VIEWS = 4
@@ -96,8 +97,7 @@ def write_images(folder: Path, cameras: list[Camera]) -> None:
 def _scene() -> list[TexturedPlane]:
     rng = np.random.default_rng(3)
     middle = Camera(arc(3)[1].K, np.eye(3), np.zeros(3), SIZE)
-    options = PlanesOptions(size=SIZE, objects=(5, 5))
-    return random_scene(rng, [_texture(rng) for _ in range(4)], middle, options)
+    return random_scene(rng, [_texture(rng) for _ in range(4)], middle, objects=(5, 5), boxes=0.4)
 
 
 def _texture(rng: np.random.Generator, width: int = 800, height: int = 600) -> Photograph:

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from posfeat_hloc.detection.spread import strongest
-from posfeat_hloc.extract_features import choose_device
 from posfeat_hloc.features import Features, Matches
 from posfeat_hloc.images.loader import fingerprint
 from posfeat_hloc.matchers import check_suits, create, match, trained_for
+from posfeat_hloc.runtime.devices import choose_device
 from posfeat_hloc.runtime.progress import Bar
-from posfeat_hloc.sfm.pairs import Pair
 from posfeat_hloc.stores import FeatureStore
+from posfeat_hloc.stores.pairs import Pair
 
 Measured = dict[str, Any]
 """What was measured on a pair; plain numbers and lists, as JSON holds them."""

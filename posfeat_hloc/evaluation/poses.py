@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 
 from posfeat_hloc.errors import MappingError
 from posfeat_hloc.geometry.rotations import rotation_angle
-from posfeat_hloc.localization.submission import read_results
-from posfeat_hloc.sfm.reconstruction import read_model
 
 
 @dataclass(frozen=True)
@@ -85,34 +83,6 @@ def pose_errors(model: pycolmap.Reconstruction, truth: Mapping[str, TrueCamera])
     turn = _nearest_rotation(sum(truth[n].rotation.T @ r for n, r in zip(names, rotations, strict=True)))
     angles = [rotation_angle(r @ turn.T @ truth[n].rotation.T) for n, r in zip(names, rotations, strict=True)]
     return PoseErrors(names, np.array(angles), np.linalg.norm(moved - true, axis=1))
-
-
-def read_true_poses(path: Path, names: Sequence[str]) -> dict[str, TrueCamera]:
-    """True poses of queries, from a COLMAP model or from a file ``name qw qx qy qz tx ty tz``.
-
-    Args:
-        path: folder of the model, or the file.
-        names: of the queries; where a file has none of a name, the name without folders is looked up.
-
-    Returns:
-        name of the query -> camera, for those whose pose is known.
-
-    Raises:
-        MappingError, ConfigurationError: nothing can be read, or it holds none of the queries.
-    """
-    if path.is_dir():
-        images = read_model(path).images.values()
-        poses = {image.name: image.cam_from_world() for image in images if image.has_pose}
-    else:
-        poses = read_results(path)
-    result = {}
-    for name in names:
-        pose = poses.get(name, poses.get(name.rpartition("/")[2]))
-        if pose is not None:
-            result[name] = TrueCamera(pose.rotation.matrix(), pose.inverse().translation)
-    if not result:
-        raise MappingError(f"{path}: holds the pose of none of the {len(names)} queries; check their names")
-    return result
 
 
 def localization_errors(poses: Mapping[str, pycolmap.Rigid3d], truth: Mapping[str, TrueCamera]) -> PoseErrors:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
+from posfeat_hloc.detection.selection import allowed, fewer
 from posfeat_hloc.errors import ImageError
 from posfeat_hloc.extractors import Extractor
 from posfeat_hloc.features import UPRIGHT, Features, View
 from posfeat_hloc.images.loader import ImageInputs, Loaded, Picture, prefetch
-from posfeat_hloc.images.masks import allowed, fewer
 from posfeat_hloc.runtime.memory import keep_large_blocks, return_unused
 from posfeat_hloc.runtime.threads import computing_threads, in_order
 
@@ -59,6 +59,30 @@ class Skipped:
 
     name: str
     reason: str
+
+
+class ExtractionExecutor(Protocol):
+    """Where images are extracted, if not by this process: :class:`posfeat_hloc.cluster.Cluster` is one."""
+
+    def extract(
+        self,
+        conf: Conf,
+        inputs: ImageInputs,
+        names: Sequence[str],
+        device: str,
+        weights_sha256: str,
+        limit: int | None = None,
+    ) -> Generator[list[Extracted | Skipped], None, None]:
+        """As :func:`extracted`.
+
+        Args:
+            conf: of the features.
+            inputs: folders of the images and masks, on this machine.
+            names: of the images.
+            device: torch device of the workers; ``auto`` takes a GPU where there is one.
+            weights_sha256: of the weights that this process has; the workers must have the same.
+            limit: of the keypoints that masks leave.
+        """
 
 
 def batch_size_on(device: str) -> int:

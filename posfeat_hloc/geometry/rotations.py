@@ -31,3 +31,8 @@ def look_at(centre: Array, target: Array, down: tuple[float, float, float] = (0.
     right = np.cross(down, forward)
     right /= np.linalg.norm(right)
     return np.stack([right, np.cross(forward, right), forward])
+
+
+def about_axis(angle: float) -> Array:
+    """Rotation ``(3, 3)`` about the optical axis; positive radians turn what the camera sees clockwise."""
+    return np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])

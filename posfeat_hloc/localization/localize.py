@@ -18,8 +18,8 @@ from posfeat_hloc.localization.queries import Query
 from posfeat_hloc.localization.results_log import Localized, Log
 from posfeat_hloc.localization.sparse_map import SparseMap
 from posfeat_hloc.runtime.progress import Bar
-from posfeat_hloc.sfm.pairs import Pair
 from posfeat_hloc.stores import FeatureStore, MatchStore
+from posfeat_hloc.stores.pairs import Pair
 
 if TYPE_CHECKING:
     from posfeat_hloc.cluster import Cluster

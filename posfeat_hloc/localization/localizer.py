@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from posfeat_hloc import confs, extractors, matchers
 from posfeat_hloc.errors import ConfigurationError
-from posfeat_hloc.extract_features import choose_device, extract_shown
+from posfeat_hloc.extract_features import extract_shown
 from posfeat_hloc.features import UPRIGHT, View
 from posfeat_hloc.images.decoding import DecodedImage, read_image
 from posfeat_hloc.images.loader import check_pixels
@@ -29,6 +29,7 @@ from posfeat_hloc.matchers.descriptor_cache import CACHE_BYTES, DescriptorCache
 from posfeat_hloc.orientation.choice import stands_every_turn
 from posfeat_hloc.orientation.looks import has_these_weights
 from posfeat_hloc.orientation.upright import Upright
+from posfeat_hloc.runtime.devices import choose_device
 from posfeat_hloc.runtime.timing import timed
 from posfeat_hloc.stores import FeatureStore
 

@@ -16,8 +16,8 @@ from posfeat_hloc.localization.sparse_map import SparseMap
 from posfeat_hloc.orientation import Orientation
 from posfeat_hloc.retrieval import describe_images, retrieve
 from posfeat_hloc.runtime.reporter import QUIET, Reporter
-from posfeat_hloc.sfm.pairs import Pair, read_pairs
 from posfeat_hloc.stores import FeatureStore, GlobalDescriptorStore
+from posfeat_hloc.stores.pairs import Pair, read_pairs
 
 
 @dataclass(frozen=True)

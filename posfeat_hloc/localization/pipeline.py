@@ -9,7 +9,7 @@ from typing import Any
 
 from posfeat_hloc import confs, extractors
 from posfeat_hloc.cluster import connect
-from posfeat_hloc.evaluation.poses import TrueCamera, localization_errors, read_true_poses
+from posfeat_hloc.evaluation.poses import TrueCamera, localization_errors
 from posfeat_hloc.extract_features import extract
 from posfeat_hloc.localization.asked import Asked
 from posfeat_hloc.localization.localize import localize as localize_matched
@@ -21,14 +21,15 @@ from posfeat_hloc.localization.rotation_retry import TurnedInputs, one_turned, r
 from posfeat_hloc.localization.sparse_map import SparseMap
 from posfeat_hloc.localization.submission import result_names, write_results
 from posfeat_hloc.localization.summary import LocalizationResult, as_json
+from posfeat_hloc.localization.true_poses import read_true_poses
 from posfeat_hloc.match_features import match
 from posfeat_hloc.runtime.options import plain, recorded
 from posfeat_hloc.runtime.output import only_writer, write_atomically
 from posfeat_hloc.runtime.output_inputs import claim
 from posfeat_hloc.runtime.reporter import QUIET, Reporter, reporting
 from posfeat_hloc.runtime.timing import timed
-from posfeat_hloc.sfm.pairs import write_pairs
 from posfeat_hloc.stores import FeatureStore
+from posfeat_hloc.stores.pairs import write_pairs
 
 
 def localize(

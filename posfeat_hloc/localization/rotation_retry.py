@@ -20,7 +20,7 @@ from posfeat_hloc.localization.results_log import Localized, amend_log
 from posfeat_hloc.localization.sparse_map import SparseMap
 from posfeat_hloc.match_features import match
 from posfeat_hloc.runtime.output import write_atomically
-from posfeat_hloc.sfm.pairs import Pair
+from posfeat_hloc.stores.pairs import Pair
 
 ENOUGH = 50
 """A pose with so many inliers is believed without trying other turns."""

@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 from posfeat_hloc.errors import ConfigurationError, StoreError
+from posfeat_hloc.extractors.extraction import ExtractionExecutor
 from posfeat_hloc.features import UPRIGHT, View
 from posfeat_hloc.images.high_bit_depth import ranges_of
 from posfeat_hloc.images.loader import ImageInputs
@@ -20,9 +21,6 @@ from posfeat_hloc.runtime.options import OrientationMode
 from posfeat_hloc.runtime.resume import hash_of
 from posfeat_hloc.stores import FeatureStore
 from posfeat_hloc.stores.hdf5 import read_text, write_text
-
-if TYPE_CHECKING:
-    from posfeat_hloc.cluster import Cluster
 
 MODES = get_args(OrientationMode)
 """``auto``: as the EXIF tag says, and as the images agree on; ``exif``: as the tag says; ``none``: as stored."""
@@ -89,7 +87,7 @@ def choose_views(
     earlier: Path | None = None,
     device: str = "auto",
     masks: Path | None = None,
-    cluster: Cluster | None = None,
+    cluster: ExtractionExecutor | None = None,
     progress: bool = True,
 ) -> Orientation:
     """Decide how images are shown to an extractor, so that those of the same things lie alike.

@@ -7,21 +7,19 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from posfeat_hloc import confs, extractors
 from posfeat_hloc.extract_features import ExtractionReport, extract
+from posfeat_hloc.extractors.extraction import ExtractionExecutor
 from posfeat_hloc.features import View
 from posfeat_hloc.images.decoding import read_orientation
 from posfeat_hloc.images.masks import Masks
 from posfeat_hloc.orientation.votes import SmallFeatures
 from posfeat_hloc.stores import FeatureStore
-
-if TYPE_CHECKING:
-    from posfeat_hloc.cluster import Cluster
 
 SIZE = 400
 """Longest side of a small picture."""
@@ -86,7 +84,7 @@ class Looks:
     device: str = "auto"
     masks: Path | None = None
     exif: bool = True
-    cluster: Cluster | None = None
+    cluster: ExtractionExecutor | None = None
     progress: bool = True
     report: ExtractionReport = field(default_factory=ExtractionReport)
     count: int = 0

@@ -9,12 +9,10 @@ import numpy as np
 import pycolmap
 from PIL import Image
 
-from posfeat_hloc.aachen.miniature import save
 from posfeat_hloc.errors import MappingError
 from posfeat_hloc.evaluation.poses import PoseErrors, TrueCamera, pose_errors
-from posfeat_hloc.rendering.town_square import photograph, pose_towards, town_square
+from posfeat_hloc.rendering.town_square import photograph, pose_towards, save_jpeg, town_square
 from posfeat_hloc.runtime.progress import Bar
-from posfeat_hloc.sfm.reconstruction import read_model
 
 VIEWS = 10
 SIZE = (640, 480)
@@ -31,7 +29,7 @@ def write_photographs(folder: Path, progress: bool = True) -> dict[str, TrueCame
             continue
         planes = planes or town_square(np.random.default_rng(7), texels=_TEXELS)
         partial = folder / f".{name}"  # hidden from the list of images; a killed run leaves no half picture
-        save(partial, photograph(planes, _camera(), pose), _exif())
+        save_jpeg(partial, photograph(planes, _camera(), pose), _exif())
         partial.replace(folder / name)
     return {name: TrueCamera(pose.rotation.matrix(), pose.inverse().translation) for name, pose in poses.items()}
 
@@ -46,10 +44,10 @@ def relative_errors(errors: PoseErrors, truth: dict[str, TrueCamera]) -> dict[st
     }
 
 
-def compare(model: Path, truth: dict[str, TrueCamera]) -> dict[str, float] | None:
+def compare(model: pycolmap.Reconstruction, truth: dict[str, TrueCamera]) -> dict[str, float] | None:
     """Median errors of a model; None where it holds too few images to align."""
     try:
-        return relative_errors(pose_errors(read_model(model), truth), truth)
+        return relative_errors(pose_errors(model, truth), truth)
     except MappingError:
         return None
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pycolmap
 from numpy.typing import ArrayLike, NDArray
+from PIL import Image
 
 from posfeat_hloc.geometry.rotations import look_at
 from posfeat_hloc.rendering.textured_planes import Camera, TexturedPlane, rasterise, render
@@ -233,3 +235,9 @@ def _paint(rng: np.random.Generator, size: tuple[int, int]) -> Photograph:
             letter, scale = chr(int(rng.integers(33, 127))), float(rng.uniform(0.5, 2))
             cv2.putText(picture, letter, (x, y), cv2.FONT_HERSHEY_SIMPLEX, scale, ink, 2, cv2.LINE_AA)
     return picture
+
+
+def save_jpeg(path: Path, picture: Photograph, exif: bytes = b"") -> None:
+    """Write a JPEG of high quality."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(picture).save(path, format="JPEG", quality=95, subsampling=0, exif=exif)

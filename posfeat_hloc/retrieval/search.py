@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from posfeat_hloc.errors import ConfigurationError
-from posfeat_hloc.sfm.pairs import Pair
 from posfeat_hloc.stores import GlobalDescriptorStore
+from posfeat_hloc.stores.pairs import Pair
 
 _ROWS = 2048  # descriptors of each side in memory at a time
 

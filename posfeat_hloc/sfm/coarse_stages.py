@@ -22,10 +22,10 @@ from posfeat_hloc.sfm.database import describe_database, verified_pairs
 from posfeat_hloc.sfm.guided_matching import match_guided
 from posfeat_hloc.sfm.job import Job
 from posfeat_hloc.sfm.model_views import registered_names
-from posfeat_hloc.sfm.pairs import Pair, unique_pairs, write_pairs
 from posfeat_hloc.sfm.reconstruction import MAPPED_BY, read_model, reconstruct
 from posfeat_hloc.sfm.refinement import build_fine_database, refine_all
 from posfeat_hloc.sfm.stages import model_folders, summaries
+from posfeat_hloc.stores.pairs import Pair, unique_pairs, write_pairs
 
 MATCHERS = ("nearest", "dual_softmax")
 """Those whose matches neighbours along epipolar lines can take the place of."""

@@ -17,8 +17,8 @@ import pycolmap
 from posfeat_hloc.detection.spread import spread
 from posfeat_hloc.sfm.covisibility import model_covisibility_pairs, model_pose_pairs
 from posfeat_hloc.sfm.model_views import registered_names
-from posfeat_hloc.sfm.pairs import Pair, unique_pairs
 from posfeat_hloc.stores import FeatureStore
+from posfeat_hloc.stores.pairs import Pair, unique_pairs
 
 NEIGHBORS = 20
 """Images that an image is matched with in the fine stage, at least, where so many see the same."""

@@ -9,8 +9,8 @@ import pycolmap
 from numpy.typing import NDArray
 
 from posfeat_hloc.errors import ConfigurationError
-from posfeat_hloc.sfm.pairs import Pair
 from posfeat_hloc.sfm.reconstruction import read_model
+from posfeat_hloc.stores.pairs import Pair
 
 _ROWS = 128  # images compared with all others at a time: 10 000 images take 30 MB
 

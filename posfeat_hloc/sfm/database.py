@@ -17,9 +17,9 @@ from posfeat_hloc.runtime.output import writing_remedy
 from posfeat_hloc.runtime.progress import Bar, waiting
 from posfeat_hloc.sfm.acontrario import drop_random_pairs
 from posfeat_hloc.sfm.cameras import CameraOptions, assign_cameras
-from posfeat_hloc.sfm.pairs import Pair
 from posfeat_hloc.stores import FeatureStore, MatchStore
 from posfeat_hloc.stores.foreign import check_sizes
+from posfeat_hloc.stores.pairs import Pair
 
 MADE_BY = (pycolmap.__version__, 2)
 """What a database depends on besides its inputs: COLMAP, and a number that grows when verification here changes."""

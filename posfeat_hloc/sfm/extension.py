@@ -16,10 +16,10 @@ from posfeat_hloc.sfm.alignment import aligned_to
 from posfeat_hloc.sfm.cameras import CameraOptions, assign_cameras
 from posfeat_hloc.sfm.coarse_keypoints import coarse_noise, max_error
 from posfeat_hloc.sfm.database import trivial_rig, verify, write_image
-from posfeat_hloc.sfm.pairs import Pair
 from posfeat_hloc.sfm.reconstruction import read_model, write_model
 from posfeat_hloc.sfm.triangulation import colmap_keypoints, import_matches, import_model
 from posfeat_hloc.stores import FeatureStore, MatchStore
+from posfeat_hloc.stores.pairs import Pair
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.images.formats import open_image
-from posfeat_hloc.sfm.pairs import Pair, unique_pairs
+from posfeat_hloc.stores.pairs import Pair, unique_pairs
 
 ERROR = 5.0
 """Metres, one standard deviation of a position whose file does not say; a phone under the open sky."""

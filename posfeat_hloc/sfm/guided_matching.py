@@ -22,8 +22,8 @@ from posfeat_hloc.matchers.descriptor_cache import CACHE_BYTES
 from posfeat_hloc.matchers.guided import Planes, match_in_bands
 from posfeat_hloc.runtime.progress import Bar
 from posfeat_hloc.runtime.threads import computing_threads, in_order
-from posfeat_hloc.sfm.pairs import Pair
 from posfeat_hloc.stores import FeatureStore, MatchStore
+from posfeat_hloc.stores.pairs import Pair
 
 BAND = 2.0
 """Standard deviations of a keypoint, in either image, from its epipolar line."""

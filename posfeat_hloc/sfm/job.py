@@ -21,12 +21,12 @@ from posfeat_hloc.sfm.database import MADE_BY, build_database, describe_database
 from posfeat_hloc.sfm.georeference import georeference
 from posfeat_hloc.sfm.gps import LocalPositions, Position, write_priors
 from posfeat_hloc.sfm.options import SfmOptions
-from posfeat_hloc.sfm.pairs import Pair
 from posfeat_hloc.sfm.reconstruction import MAPPED_BY, MapperOptions
 from posfeat_hloc.sfm.rigs import apply_rigs
 from posfeat_hloc.sfm.settings import Settings
 from posfeat_hloc.sfm.summary import SfmResult
 from posfeat_hloc.stores import FeatureStore
+from posfeat_hloc.stores.pairs import Pair
 
 
 @dataclass

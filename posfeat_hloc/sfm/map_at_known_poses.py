@@ -22,10 +22,11 @@ from posfeat_hloc.sfm.known_poses import read_known_poses
 from posfeat_hloc.sfm.map_changes import write_summary
 from posfeat_hloc.sfm.map_options import TriangulateOptions
 from posfeat_hloc.sfm.model_views import registered_names
-from posfeat_hloc.sfm.pairs import Pair, exhaustive_pairs, read_pairs, unique_pairs, write_pairs
+from posfeat_hloc.sfm.pairs import exhaustive_pairs
 from posfeat_hloc.sfm.reconstruction import ModelSummary, read_model, write_model
 from posfeat_hloc.sfm.settings import configurations
 from posfeat_hloc.sfm.triangulation import TriangulationOptions, triangulate
+from posfeat_hloc.stores.pairs import Pair, read_pairs, unique_pairs, write_pairs
 
 
 @dataclass(frozen=True)

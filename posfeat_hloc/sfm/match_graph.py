@@ -18,7 +18,7 @@ import pycolmap
 from numpy.typing import NDArray
 
 from posfeat_hloc.errors import MappingError
-from posfeat_hloc.sfm.pairs import Pair
+from posfeat_hloc.stores.pairs import Pair
 
 Array = NDArray[np.float64]
 

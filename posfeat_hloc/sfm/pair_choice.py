@@ -14,9 +14,10 @@ from posfeat_hloc.runtime.skipped import counted
 from posfeat_hloc.sfm.gps import position_pairs
 from posfeat_hloc.sfm.job import Job
 from posfeat_hloc.sfm.options import SfmOptions
-from posfeat_hloc.sfm.pairs import Pair, exhaustive_pairs, far_pairs, read_pairs, sequential_pairs, unique_pairs
+from posfeat_hloc.sfm.pairs import exhaustive_pairs, far_pairs, sequential_pairs
 from posfeat_hloc.sfm.rigs import sequential_frame_pairs, simultaneous_pairs
 from posfeat_hloc.stores import GlobalDescriptorStore
+from posfeat_hloc.stores.pairs import Pair, read_pairs, unique_pairs
 
 NEIGHBORS = 20
 """Most similar or nearest images that an image is matched with."""

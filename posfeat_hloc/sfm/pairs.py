@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import combinations
-from pathlib import Path
 
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.images.listing import natural_order
-from posfeat_hloc.runtime.output import write_atomically
-
-Pair = tuple[str, str]
+from posfeat_hloc.stores.pairs import Pair
 
 
 def exhaustive_pairs(names: Iterable[str]) -> list[Pair]:
@@ -86,68 +83,3 @@ def far_pairs(pairs: Iterable[Pair], names: Iterable[str], overlap: int, count: 
         if (row0 != row1 or abs(place0 - place1) > overlap) and len(found) < count:
             found.append(pair)
     return [pair for found in kept.values() for pair in found]
-
-
-def unique_pairs(pairs: Iterable[Pair]) -> list[Pair]:
-    """Each unordered pair once, in the order of its first appearance; an image with itself is dropped."""
-    seen: dict[Pair, Pair] = {}
-    for pair in pairs:
-        if pair[0] != pair[1]:
-            seen.setdefault(pair if pair[0] < pair[1] else (pair[1], pair[0]), pair)
-    return list(seen.values())
-
-
-def read_pairs(
-    path: Path, names: Sequence[str] | None = None, reference_names: Sequence[str] | None = None
-) -> list[Pair]:
-    """Read a text file with two image names a line.
-
-    Names may contain spaces: a line is split where both halves are among ``names``. Empty lines are left out, and lines
-    that start with ``#``, unless they name two images of ``names``.
-
-    Args:
-        path: of the file.
-        names: all images there are; a pair with any other is an error.
-        reference_names: images of a second collection, which the second name of each line is taken from; a pair may
-            then join two images of the same name.
-
-    Raises:
-        ConfigurationError: no such file, no pairs in it, or a line that does not name two images.
-    """
-    try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path}: cannot be read as a list of pairs ({error})") from error
-    known = None if names is None else set(names)
-    known1 = known if reference_names is None else set(reference_names)
-    pairs = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip() or (line.startswith("#") and known is None):
-            continue
-        pair = _split(line, known, known1)
-        if pair is None and line.startswith("#"):
-            continue
-        if pair is None:
-            raise ConfigurationError(f"{path}, line {number}: does not name two images of this collection: {line!r}")
-        pairs.append(pair)
-    if not pairs:
-        raise ConfigurationError(f"{path}: holds no pairs")
-    return unique_pairs(pairs) if reference_names is None else list(dict.fromkeys(pairs))
-
-
-def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
-    """Write two names a line, as hloc reads them."""
-    write_atomically(path, "".join(f"{a} {b}\n" for a, b in pairs))
-
-
-def _split(line: str, known0: set[str] | None, known1: set[str] | None) -> Pair | None:
-    tokens = line.split()
-    if known0 is None or known1 is None:
-        return (tokens[0], tokens[1]) if len(tokens) == 2 else None
-    text = line.strip("\r\n")
-    for position, character in enumerate(text):
-        if character in " \t":
-            first, second = text[:position].strip(), text[position:].strip()
-            if first in known0 and second in known1:
-                return first, second
-    return None

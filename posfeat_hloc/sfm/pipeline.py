@@ -8,7 +8,7 @@ from pathlib import Path
 from posfeat_hloc.cluster import connect
 from posfeat_hloc.errors import ConfigurationError, Option, PosfeatError
 from posfeat_hloc.evaluation.poses import TrueCamera
-from posfeat_hloc.export import ExportOptions, export
+from posfeat_hloc.export import ExportOptions, check_formats, export
 from posfeat_hloc.extract_features import extract
 from posfeat_hloc.rendering import demo
 from posfeat_hloc.runtime.colmap_log import send_colmap_log_to
@@ -33,6 +33,7 @@ from posfeat_hloc.sfm.inputs import (
 from posfeat_hloc.sfm.job import Job
 from posfeat_hloc.sfm.options import SfmOptions, complete
 from posfeat_hloc.sfm.pair_choice import add_frame_pairs, choose_default_pairs, choose_pairs
+from posfeat_hloc.sfm.reconstruction import read_model
 from posfeat_hloc.sfm.rigs import frames_of
 from posfeat_hloc.sfm.settings import Settings
 from posfeat_hloc.sfm.stages import all_at_once
@@ -65,7 +66,9 @@ def reconstruct(
         PosfeatError: for anything else a user can mend.
     """
     job = start(images, output, options, reporter)
-    Settings.of(job.options)
+    camera = Settings.of(job.options).camera
+    for model in {camera.model, *(known.model for known in camera.calibrations)}:
+        check_formats(job.options.export, model)
     photographs, videos = job.photos or job.images, job.options.video or ()
     if not job.options.demo and not videos:
         check_images(job)
@@ -143,7 +146,7 @@ def _use_model(job: Job, truth: dict[str, TrueCamera] | None) -> None:
     for name in dict.fromkeys(job.options.export):
         _export(largest, name, job)
     if truth is not None:
-        job.result.against_truth = demo.compare(largest, truth)
+        job.result.against_truth = demo.compare(read_model(largest), truth)
 
 
 def _export(model: Path, name: str, job: Job) -> None:

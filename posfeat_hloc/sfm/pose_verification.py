@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from posfeat_hloc.geometry.two_view import epipolar_errors, essential_matrix
 from posfeat_hloc.runtime.progress import Bar
-from posfeat_hloc.sfm.pairs import Pair
 from posfeat_hloc.stores import FeatureStore
+from posfeat_hloc.stores.pairs import Pair
 
 _IMAGES_IN_MEMORY = 1000  # 20 000 keypoints each are 320 MB
 

@@ -13,7 +13,6 @@ from posfeat_hloc.runtime.progress import Bar
 from posfeat_hloc.sfm.cameras import CameraOptions
 from posfeat_hloc.sfm.coarse_keypoints import LEAST_CHANGE, ROUNDS, coarse_noise, max_error, start_mapper
 from posfeat_hloc.sfm.database import MIN_MATCHES, build_database, verify, write_pair_matches
-from posfeat_hloc.sfm.pairs import Pair
 from posfeat_hloc.sfm.point_colors import color_points, readable_colors
 from posfeat_hloc.sfm.pose_verification import verify_with_poses
 from posfeat_hloc.sfm.reconstruction import (
@@ -26,6 +25,7 @@ from posfeat_hloc.sfm.reconstruction import (
     write_ranked,
 )
 from posfeat_hloc.stores import FeatureStore, MatchStore
+from posfeat_hloc.stores.pairs import Pair
 
 MAX_ERROR = 4.0
 """Of a match of posed images, in standard deviations of a keypoint; the adjustment filters more finely."""

@@ -14,7 +14,8 @@ import pycolmap
 
 from posfeat_hloc.errors import ConfigurationError, Option
 from posfeat_hloc.images.listing import natural_order
-from posfeat_hloc.sfm.pairs import Pair, sequential_pairs, unique_pairs
+from posfeat_hloc.sfm.pairs import sequential_pairs
+from posfeat_hloc.stores.pairs import Pair, unique_pairs
 
 
 def read_rigs(path: Path) -> list[pycolmap.RigConfig]:

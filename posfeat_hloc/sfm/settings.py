@@ -10,7 +10,6 @@ from typing import Any
 
 from posfeat_hloc import confs
 from posfeat_hloc.errors import ConfigurationError, Option
-from posfeat_hloc.export import check_formats
 from posfeat_hloc.extractors import with_limit
 from posfeat_hloc.extractors.choice import extracted_conf, with_weights
 from posfeat_hloc.matchers import check_suits
@@ -71,12 +70,9 @@ class Settings:
             raise ConfigurationError(
                 Option("fix_camera"), " keeps the intrinsics of ", Option("camera_params"), "; give them"
             )
-        camera = _camera(options, tuple(videos))
-        for model in {camera.model, *(known.model for known in camera.calibrations)}:
-            check_formats(options.export, model)
         return cls(
             *configurations(options),
-            camera,
+            _camera(options, tuple(videos)),
             MapperOptions(options.mapper, options.seed, options.threads, refine_intrinsics=not options.fix_camera),
             [] if options.rig is None else read_rigs(options.rig),
         )

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from posfeat_hloc.runtime.resume import CacheKey
 from posfeat_hloc.sfm.job import Job
-from posfeat_hloc.sfm.pairs import write_pairs
 from posfeat_hloc.sfm.reconstruction import ModelSummary, read_model, reconstruct, summarize
+from posfeat_hloc.stores.pairs import write_pairs
 
 
 def all_at_once(job: Job) -> None:

@@ -15,12 +15,12 @@ from posfeat_hloc.errors import ConfigurationError, MappingError, StoreError
 from posfeat_hloc.runtime.progress import Bar
 from posfeat_hloc.sfm.colmap_messages import colmap_messages
 from posfeat_hloc.sfm.database import MIN_MATCHES, verify
-from posfeat_hloc.sfm.pairs import Pair, unique_pairs
 from posfeat_hloc.sfm.point_colors import color_points, readable_colors
 from posfeat_hloc.sfm.point_triangulation import triangulate_points
 from posfeat_hloc.sfm.pose_verification import verify_with_poses
 from posfeat_hloc.sfm.reconstruction import ModelSummary, read_model, summarize, write_model
 from posfeat_hloc.stores import FeatureStore, MatchStore
+from posfeat_hloc.stores.pairs import Pair, unique_pairs
 
 VERIFICATIONS = ("poses", "ransac")
 

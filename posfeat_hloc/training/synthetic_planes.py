@@ -6,15 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from posfeat_hloc.errors import ConfigurationError, DataError, ImageError
-from posfeat_hloc.geometry.rotations import look_at, rotation_angle
+from posfeat_hloc.geometry.rotations import about_axis, look_at, rotation_angle
 from posfeat_hloc.images.decoding import list_images, read_image, resize
+from posfeat_hloc.images.fitting import Photograph
+from posfeat_hloc.rendering.random_scenes import random_scene
 from posfeat_hloc.rendering.textured_planes import Camera, TexturedPlane, rasterise, render
-from posfeat_hloc.training.posed_pairs import MAX_ROTATION, SIZE, Array, Photograph, PosedPair, check_limits, transfer
+from posfeat_hloc.training.posed_pairs import MAX_ROTATION, SIZE, Array, PosedPair, check_limits, transfer
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ class PlanesSource:
         """Draw a scene and two views of it, with depth; None when the views overlap too little."""
         options = self.options
         cameras = random_cameras(rng, options)
-        planes = random_scene(rng, self.photographs, cameras[0], options)
+        planes = random_scene(rng, self.photographs, cameras[0], options.objects, options.boxes)
         turned = float(rotation_angle(cameras[1].R)) > options.max_rotation
         if turned or not _fills(planes[0], cameras):
             return None
@@ -126,7 +127,7 @@ def random_cameras(rng: np.random.Generator, options: PlanesOptions) -> tuple[Ca
     step = rng.normal(size=3) * [1, 0.5, 0.5]  # people walk around things more than they climb or approach
     centre = step / np.linalg.norm(step) * rng.uniform(*options.baseline) * focus[2]
     target = focus + rng.normal(0, 0.06, size=3)
-    R = _roll(np.deg2rad(rng.normal(0, options.roll))) @ look_at(centre, target)
+    R = about_axis(np.deg2rad(rng.normal(0, options.roll))) @ look_at(centre, target)
     K0, K1 = (_random_calibration(rng, options) for _ in range(2))
     return Camera(K0, np.eye(3), np.zeros(3), options.size), Camera(K1, R, -R @ centre, options.size)
 
@@ -136,67 +137,6 @@ def _random_calibration(rng: np.random.Generator, options: PlanesOptions) -> Arr
     focal = width / 2 / np.tan(np.deg2rad(rng.uniform(*options.field_of_view)) / 2)
     x, y = (np.array(options.size) - 1) / 2 + rng.normal(0, 0.02, size=2) * width
     return np.array([[focal, 0, x], [0, focal, y], [0, 0, 1]])
-
-
-def random_scene(
-    rng: np.random.Generator, photographs: list[Photograph], camera: Camera, options: PlanesOptions
-) -> list[TexturedPlane]:
-    """A slanted wall at depth 1, first, and planes and boxes between it and the camera."""
-    wall = photographs[rng.integers(len(photographs))]
-    half_height, half_width = np.array(wall.shape[:2]) / 2
-    reach = 1.2 * max(camera.size[0] / half_width, camera.size[1] / half_height) / 2 / camera.K[0, 0]
-    axes = _random_rotation(rng, tilt=20, roll=5)
-    planes = [
-        TexturedPlane(
-            np.array([0, 0, 1.0]), axes[0] * reach * half_width, axes[1] * reach * half_height, wall, bounded=False
-        )
-    ]
-    for _ in range(rng.integers(options.objects[0], options.objects[1] + 1)):
-        pixel = rng.uniform(0.08, 0.92, size=2) * camera.size
-        depth = rng.uniform(0.35, 0.9)
-        centre = depth * np.linalg.solve(camera.K, [*pixel, 1.0])
-        half = rng.uniform(0.1, 0.28, size=3) * depth * camera.size[0] / camera.K[0, 0]
-        photograph = photographs[rng.integers(len(photographs))]
-        if rng.random() < options.boxes:
-            sides = 0.7 * half[:, None] * _random_rotation(rng, tilt=55, roll=12)
-            planes += _box(rng, centre, sides, photograph)
-        else:
-            u, v, _ = half[:, None] * _random_rotation(rng, tilt=35, roll=12)
-            planes.append(TexturedPlane(centre, u, v, _random_crop(rng, photograph, half[0] / half[1])))
-    return planes
-
-
-def _box(rng: np.random.Generator, centre: Array, sides: Array, photograph: Photograph) -> list[TexturedPlane]:
-    """The six faces of a box with half sides ``(3, 3)``."""
-    faces = []
-    for i in range(3):
-        u, v = sides[(i + 1) % 3], sides[(i + 2) % 3]
-        for sign in (-1, 1):
-            crop = _random_crop(rng, photograph, float(np.linalg.norm(u) / np.linalg.norm(v)))
-            faces.append(TexturedPlane(centre + sign * sides[i], u, v, crop))
-    return faces
-
-
-def _random_crop(rng: np.random.Generator, photograph: Photograph, aspect: float) -> Photograph:
-    """A part of a photograph, a third of it or more along one side, of about the given width by height."""
-    height, width = photograph.shape[:2]
-    largest = min(width, height * aspect)
-    crop_width = largest * rng.uniform(0.35, 1.0)
-    w, h = max(16, round(crop_width)), max(16, round(crop_width / aspect))
-    w, h = min(w, width), min(h, height)
-    x, y = int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1))
-    return photograph[y : y + h, x : x + w]
-
-
-def _random_rotation(rng: np.random.Generator, tilt: float, roll: float) -> Array:
-    """Rows are the axes of an object: turned about x and y by up to ``tilt`` degrees, about z by a normal angle."""
-    about_x, about_y = np.deg2rad(rng.uniform(-tilt, tilt, size=2))
-    slant = cv2.Rodrigues(np.array([about_x, about_y, 0.0]))[0]
-    return np.asarray(_roll(np.deg2rad(rng.normal(0, roll))) @ slant.T, np.float64)
-
-
-def _roll(angle: float) -> Array:
-    return np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
 
 
 def _fills(wall: TexturedPlane, cameras: tuple[Camera, Camera]) -> bool:

@@ -13,7 +13,7 @@ from posfeat_hloc.aachen.prepared_database import read_prepared
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.localization.queries import read_queries
 from posfeat_hloc.localization.submission import read_results
-from posfeat_hloc.sfm.pairs import read_pairs
+from posfeat_hloc.stores.pairs import read_pairs
 from tests.aachen.conftest import SMALL
 
 

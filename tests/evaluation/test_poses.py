@@ -3,15 +3,9 @@ import pycolmap
 import pytest
 
 from posfeat_hloc.errors import MappingError
-from posfeat_hloc.evaluation.poses import (
-    TrueCamera,
-    localization_errors,
-    pose_errors,
-    read_strecha_cameras,
-    read_true_poses,
-    recall,
-)
+from posfeat_hloc.evaluation.poses import TrueCamera, localization_errors, pose_errors, read_strecha_cameras, recall
 from posfeat_hloc.localization.submission import write_results
+from posfeat_hloc.localization.true_poses import read_true_poses
 
 CAMERA = """1379.74 0 760.095
 0 1382.08 503.155

@@ -17,7 +17,7 @@ from posfeat_hloc.localization.map_folder import open_map
 from posfeat_hloc.localization.queries import read_queries
 from posfeat_hloc.localization.results_log import Localized, Log
 from posfeat_hloc.localization.submission import read_results
-from posfeat_hloc.sfm.pairs import read_pairs
+from posfeat_hloc.stores.pairs import read_pairs
 from posfeat_hloc.training.megadepth import read_dense_folder
 from posfeat_hloc.training.run_folder import RunFolder
 from tests.fuzzing.readers import Files, Reader, files_of

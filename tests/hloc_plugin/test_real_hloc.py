@@ -25,8 +25,9 @@ from posfeat_hloc.evaluation.poses import TrueCamera, pose_errors
 from posfeat_hloc.hloc_plugin import patch_triangulation
 from posfeat_hloc.networks.posfeat import PoSFeat
 from posfeat_hloc.retrieval import describe_images, retrieve
-from posfeat_hloc.sfm.pairs import exhaustive_pairs, read_pairs, write_pairs
+from posfeat_hloc.sfm.pairs import exhaustive_pairs
 from posfeat_hloc.stores import FeatureStore, GlobalDescriptorStore, MatchStore
+from posfeat_hloc.stores.pairs import read_pairs, write_pairs
 from posfeat_hloc.weights.loading import save_posfeat
 from tests.networks.test_l2net import calibrated_network
 from tests.rendering import FOCAL, HEIGHT, WIDTH, View, write_scene

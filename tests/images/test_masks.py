@@ -17,12 +17,13 @@ from PIL import Image
 
 from posfeat_hloc import confs, extractors
 from posfeat_hloc.__main__ import main
+from posfeat_hloc.detection.selection import allowed, fewer
 from posfeat_hloc.detection.spread import candidates, spread, strongest
 from posfeat_hloc.errors import ConfigurationError, ImageError
 from posfeat_hloc.extract_features import ExtractionReport, extract
 from posfeat_hloc.features import Features
 from posfeat_hloc.images.decoding import DecodedImage
-from posfeat_hloc.images.masks import Masks, allowed, fewer
+from posfeat_hloc.images.masks import Masks
 from posfeat_hloc.stores import FeatureStore
 from tests.conftest import Texture
 from tests.images.test_orientation import UPRIGHT

@@ -10,8 +10,8 @@ import pycolmap
 
 from posfeat_hloc.features import Features, Matches
 from posfeat_hloc.localization.queries import Query
-from posfeat_hloc.sfm.pairs import Pair
 from posfeat_hloc.stores import FeatureStore, MatchStore
+from posfeat_hloc.stores.pairs import Pair
 
 WIDTH, HEIGHT, FOCAL = 1000, 800, 900.0
 CONFIGURATION = {"model": {"name": "test"}, "weights": "", "preprocessing": {}}

@@ -10,9 +10,9 @@ import pytest
 from pipelines import sfm
 from posfeat_hloc.evaluation.poses import pose_errors
 from posfeat_hloc.sfm.database import verified_pairs
-from posfeat_hloc.sfm.pairs import read_pairs
 from posfeat_hloc.sfm.reconstruction import read_model
 from posfeat_hloc.stores import FeatureStore, MatchStore
+from posfeat_hloc.stores.pairs import read_pairs
 
 
 def run(images: Path, output: Path, *arguments: object) -> int:

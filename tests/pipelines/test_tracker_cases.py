@@ -18,8 +18,9 @@ from PIL.TiffImagePlugin import IFDRational
 
 from pipelines import sfm
 from posfeat_hloc.evaluation.poses import TrueCamera, pose_errors
-from posfeat_hloc.sfm.pairs import exhaustive_pairs, read_pairs
+from posfeat_hloc.sfm.pairs import exhaustive_pairs
 from posfeat_hloc.sfm.reconstruction import read_model
+from posfeat_hloc.stores.pairs import read_pairs
 from tests.rendering import View, render, write_scene
 
 pytestmark = pytest.mark.slow

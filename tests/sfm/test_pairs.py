@@ -5,15 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from posfeat_hloc.errors import ConfigurationError
-from posfeat_hloc.sfm.pairs import (
-    exhaustive_pairs,
-    far_pairs,
-    read_pairs,
-    sequences_of,
-    sequential_pairs,
-    unique_pairs,
-    write_pairs,
-)
+from posfeat_hloc.sfm.pairs import exhaustive_pairs, far_pairs, sequences_of, sequential_pairs
+from posfeat_hloc.stores.pairs import read_pairs, unique_pairs, write_pairs
 
 NAMES = st.lists(st.text("abcxyz/ -_.ü", min_size=1, max_size=8), max_size=12)
 

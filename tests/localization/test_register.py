@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from posfeat_hloc.features import Features
-from posfeat_hloc.sfm.register import copy_features
+from posfeat_hloc.localization.register import copy_features
 from posfeat_hloc.stores import FeatureStore
 
 

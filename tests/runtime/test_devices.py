@@ -5,18 +5,18 @@ from __future__ import annotations
 import pytest
 import torch
 
-from posfeat_hloc import extract_features
 from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.runtime import devices
 
 
 def test_device_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     for available, expected in ((True, "cuda"), (False, "cpu")):
         monkeypatch.setattr(torch.cuda, "is_available", lambda available=available: available)
-        assert extract_features.choose_device("auto") == expected
-        assert extract_features.choose_device("cpu") == "cpu"
+        assert devices.choose_device("auto") == expected
+        assert devices.choose_device("cpu") == "cpu"
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "gpu"])
 def test_device_that_is_not_there(device: str) -> None:
     with pytest.raises(ConfigurationError, match=f"device '{device}' cannot be used .*; use auto or cpu"):
-        extract_features.choose_device(device)
+        devices.choose_device(device)
