@@ -102,7 +102,7 @@ def maps_by_hand(state: State, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 @pytest.mark.parametrize(
-    ("trunk", "height", "width"), [("resnet18", 48, 64), ("resnet18", 57, 50), ("resnet50", 32, 48)]
+    ("backbone_name", "height", "width"), [("resnet18", 48, 64), ("resnet18", 57, 50), ("resnet50", 32, 48)]
 )
 def test_the_network_is_its_layers_written_out(backbone_name: str, height: int, width: int) -> None:
     network, image = calibrated_posfeat(backbone_name).backbone, color_image(height, width, 2)
@@ -136,7 +136,7 @@ def test_names_are_torchvisions() -> None:
 
 
 @pytest.mark.parametrize("backbone_name", RESNETS)
-def test_a_trunk_is_known_by_its_names(backbone_name: str) -> None:
+def test_a_backbone_is_known_by_its_names(backbone_name: str) -> None:
     with torch.device("meta"):
         state = ResUNet(backbone_name).state_dict()
     assert backbone_name_of(state, len(state["layer1.0.conv1.weight"])) == backbone_name
@@ -145,7 +145,7 @@ def test_a_trunk_is_known_by_its_names(backbone_name: str) -> None:
     assert backbone_name_of({"features.0.weight"}, 64) is None
 
 
-def test_unknown_trunks_are_refused() -> None:
+def test_unknown_backbones_are_refused() -> None:
     with pytest.raises(ValueError, match="'vgg16'"):
         ResUNet("vgg16")
 

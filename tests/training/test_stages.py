@@ -46,7 +46,7 @@ def gradients(
     loss, _ = StageLoss(posfeat, stage, options, teacher()).train()(batch, generator())
     loss.backward()
     parts = {
-        "trunk": posfeat.backbone.level8 if isinstance(posfeat.backbone, SmallUNet) else posfeat.backbone.layer2,
+        "backbone": posfeat.backbone.level8 if isinstance(posfeat.backbone, SmallUNet) else posfeat.backbone.layer2,
         "coarse": posfeat.backbone.conv_coarse,
         "fine": posfeat.backbone.conv_fine,
         "head": posfeat.localheader,
@@ -61,11 +61,11 @@ def gradients(
 @pytest.mark.parametrize(
     ("stage", "trained"),
     [
-        ("warmup", {"trunk", "fine"}),
-        ("describe", {"trunk", "fine"}),
+        ("warmup", {"backbone", "fine"}),
+        ("describe", {"backbone", "fine"}),
         ("detect", {"head"}),
-        ("joint", {"trunk", "fine", "head"}),
-        ("distill", {"trunk", "fine", "head"}),
+        ("joint", {"backbone", "fine", "head"}),
+        ("distill", {"backbone", "fine", "head"}),
     ],
 )
 def test_each_stage_trains_its_own_parts(stage: str, trained: set[str], backbone_name: str, pair: Batch) -> None:
