@@ -65,7 +65,8 @@ def main() -> None:
     device = torch.device(choose_device("auto"))
     pack = join([read_pack(path) for path in args.pack])
     held = set(args.held_out)
-    shelf, held_out = Shelf(pack, device, set(pack.groups) - held), Shelf(pack, device, held)
+    shelf = Shelf(pack, device, set(pack.groups) - held)
+    held_out = shelf.of_groups(held)
 
     def judge(run: str, weights: str) -> None:
         model = dict(confs.extractors[args.feature]["model"]) | {"weights": weights}

@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 
 from posfeat_hloc import extractors
+from posfeat_hloc.confs import Conf
 from posfeat_hloc.errors import ConfigurationError, ImageError
 from posfeat_hloc.evaluation.tables import Column, Table
-from posfeat_hloc.extract_features import Conf
 from posfeat_hloc.extractors.choice import FeatureChoice, choose_features
 from posfeat_hloc.images.decoding import list_images
 from posfeat_hloc.images.loader import ImageInputs, Loaded

@@ -83,7 +83,7 @@ def train(args: argparse.Namespace) -> bool:
             "name --held-out"
         )
     shelf = Shelf(whole, device, set(whole.groups) - held)
-    held_out = Shelf(whole, device, held)
+    held_out = shelf.of_groups(held)
     if args.head:
         return train_head(args, network, shelf, held_out, (*digests, f"held out {' '.join(sorted(held))}", start))
     teacher = None

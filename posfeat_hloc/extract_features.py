@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from posfeat_hloc import confs, extractors
+from posfeat_hloc.confs import Conf
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.extractors import Extractor
 from posfeat_hloc.extractors.extraction import Extracted, ExtractionExecutor, Skipped, extract_batch, extracted
@@ -29,8 +29,6 @@ from posfeat_hloc.images.masks import Masks
 from posfeat_hloc.runtime.devices import choose_device
 from posfeat_hloc.runtime.progress import Bar
 from posfeat_hloc.stores import FeatureStore
-
-Conf = dict[str, Any]
 
 
 @dataclass

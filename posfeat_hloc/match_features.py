@@ -8,14 +8,14 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from posfeat_hloc import matchers
-from posfeat_hloc.confs import module_of
+from posfeat_hloc.confs import Conf, module_of
 from posfeat_hloc.errors import StoreError
 from posfeat_hloc.extractors.extraction import batch_size_on
 from posfeat_hloc.features import Matches
@@ -28,7 +28,6 @@ from posfeat_hloc.stores import FeatureStore, MatchStore
 from posfeat_hloc.stores.matches import DIRECTED
 from posfeat_hloc.stores.pairs import Pair, read_pairs, unique_pairs
 
-Conf = dict[str, Any]
 Descriptors = NDArray[np.floating]
 Batch = list[tuple[Pair, Descriptors, Descriptors]]
 """Pairs that are matched together, with their descriptors ``(N, D)`` and ``(M, D)``, with places where these count."""

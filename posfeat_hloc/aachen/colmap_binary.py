@@ -6,7 +6,7 @@ Files in the form before rigs and frames, which every version of COLMAP reads.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -16,6 +16,7 @@ import pycolmap
 from numpy.typing import NDArray
 
 from posfeat_hloc.errors import MappingError
+from posfeat_hloc.sfm import model_integrity
 
 _IMAGE = struct.Struct("<I7dI")  # id, rotation (w, x, y, z), translation, camera
 _POINT = struct.Struct("<Q3d3BdQ")  # id, place, color, error, length of the track
@@ -95,26 +96,10 @@ def image_names(model: Path) -> list[str]:
     binary, text = model / "images.bin", model / "images.txt"
     try:
         if binary.exists():
-            return list(_names_of_binary(binary))
+            return model_integrity.image_names(binary)
         lines = [line for line in text.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
         return [line.split(maxsplit=9)[9] for line in lines[::2] if line.strip()]
     except OSError as error:
         raise MappingError(f"{model}: holds no images.bin or images.txt of a COLMAP model") from error
-    except (IndexError, ValueError, struct.error, MemoryError) as error:
+    except (IndexError, ValueError) as error:
         raise MappingError(f"{model}: the list of images is damaged ({error}); get the model again") from error
-
-
-def _names_of_binary(path: Path) -> Iterator[str]:
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        (count,) = struct.unpack("<Q", file.read(8))
-        for _ in range(count):
-            _IMAGE.unpack(file.read(_IMAGE.size))
-            name = bytearray()
-            while (character := file.read(1)) not in (b"\0", b""):
-                name += character
-            (points,) = struct.unpack("<Q", file.read(8))
-            file.seek(points * _POINT2D.itemsize, 1)
-            if file.tell() > size:
-                raise struct.error("it ends too early")
-            yield name.decode()

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import pycolmap
 
@@ -21,6 +20,7 @@ from posfeat_hloc.aachen.pair_choice import ChosenPairs, choose_pairs, model_key
 from posfeat_hloc.aachen.prepared_database import read_prepared
 from posfeat_hloc.aachen.registration import register_queries
 from posfeat_hloc.aachen.report import Report, Trial
+from posfeat_hloc.confs import Conf
 from posfeat_hloc.evaluation.options import THRESHOLDS, Threshold
 from posfeat_hloc.evaluation.poses import TrueCamera, localization_errors
 from posfeat_hloc.extract_features import extract
@@ -38,8 +38,6 @@ from posfeat_hloc.sfm.reconstruction import ModelSummary, read_model, summarize
 from posfeat_hloc.sfm.triangulation import TriangulationOptions, triangulate
 from posfeat_hloc.stores import FeatureStore
 from posfeat_hloc.stores.pairs import read_pairs
-
-Conf = dict[str, Any]
 
 _VERIFICATION = {"hloc": "poses", "challenge": "ransac"}
 _RESULTS = {"v1": "Aachen_eval_[{}].txt", "v1.1": "Aachen_v1_1_eval_[{}].txt"}  # as the challenge's scripts name them

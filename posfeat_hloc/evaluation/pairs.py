@@ -16,6 +16,7 @@ from posfeat_hloc.features import Features, Matches
 from posfeat_hloc.images.loader import fingerprint
 from posfeat_hloc.matchers import check_suits, create, match, trained_for
 from posfeat_hloc.runtime.devices import choose_device
+from posfeat_hloc.runtime.json_lines import JsonLines
 from posfeat_hloc.runtime.progress import Bar
 from posfeat_hloc.stores import FeatureStore
 from posfeat_hloc.stores.pairs import Pair
@@ -69,17 +70,13 @@ def measure_pairs(
         read = lru_cache(maxsize=4)(lambda name: strongest_features(store.read(name), top_k))
         known = _read_record(record)
         results = []
-        record.parent.mkdir(parents=True, exist_ok=True)
-        with record.open("a", encoding="utf-8") as file:
-            if file.tell() > 0:
-                file.write("\n")  # the last line may have been cut off
+        with JsonLines(record) as log:
             for number, (a, b) in enumerate(Bar(pairs, desc=label, unit="pair", disable=not progress)):
                 key = _key([a, b, digests[a], digests[b], settings[number], matcher, top_k])
                 if key not in known:
                     sizes = (store.image_size(a), store.image_size(b))
                     known[key] = measure(number, read(a), read(b), match(matching, read(a), read(b), target, sizes))
-                    file.write(json.dumps({"key": key, "measured": known[key]}) + "\n")
-                    file.flush()
+                    log.add({"key": key, "measured": known[key]})
                 results.append(known[key])
     return results
 

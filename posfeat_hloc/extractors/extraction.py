@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 
+from posfeat_hloc.confs import Conf
 from posfeat_hloc.detection.selection import allowed, fewer
 from posfeat_hloc.errors import ImageError
 from posfeat_hloc.extractors import Extractor
@@ -17,8 +18,6 @@ from posfeat_hloc.features import UPRIGHT, Features, View
 from posfeat_hloc.images.loader import ImageInputs, Loaded, Picture, prefetch
 from posfeat_hloc.runtime.memory import keep_large_blocks, return_unused
 from posfeat_hloc.runtime.threads import computing_threads, in_order
-
-Conf = dict[str, Any]
 
 LARGE_IMAGE = 2048
 """Pixels of the longer side above which a CPU extracts one image at a time, for the sake of memory."""

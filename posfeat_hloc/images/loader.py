@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -14,14 +13,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from posfeat_hloc.confs import Conf
 from posfeat_hloc.errors import ImageError
 from posfeat_hloc.features import UPRIGHT, View
 from posfeat_hloc.images.decoding import DecodedImage, Tilt, read_image, resize, tilted
 from posfeat_hloc.images.masks import Masks, opaque_pixels
 from posfeat_hloc.images.value_range import ValueRange
 from posfeat_hloc.runtime.threads import in_order
-
-Conf = dict[str, Any]
 
 
 def fingerprint(path: Path) -> str:

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 import pycolmap
 
 from posfeat_hloc.errors import ConfigurationError
-from posfeat_hloc.runtime.output import write_atomically
+from posfeat_hloc.runtime.json_lines import JsonLines, complete_lines, write_lines
 
 
 @dataclass(frozen=True)
@@ -91,16 +91,12 @@ class Log:
         self.path = path
         self._earlier: dict[tuple[str, str], Localized] = {}
         self._lines: list[str] = []
-        self._file: TextIO | None = None
+        self._file: JsonLines | None = None
         if path is None:
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
             self._earlier = _read(path)
-            complete, end, rest = path.read_bytes().rpartition(b"\n")
-            if rest:
-                write_atomically(path, (complete + end).decode())
-        self._file = path.open("a", encoding="utf-8")
+        self._file = JsonLines(path)
 
     def find(self, name: str, key: str) -> Localized | None:
         """The record of an earlier run that was made from the same inputs."""
@@ -108,17 +104,16 @@ class Log:
 
     def add(self, key: str, found: Localized) -> None:
         """Write the record of a query; a process that is killed afterwards keeps it."""
-        line = json.dumps({**found.as_dict(), "key": key}, ensure_ascii=False) + "\n"
-        self._lines.append(line)
+        record = {**found.as_dict(), "key": key}
+        self._lines.append(json.dumps(record, ensure_ascii=False))
         if self._file is not None and (found.name, key) not in self._earlier:
-            self._file.write(line)
-            self._file.flush()
+            self._file.add(record)
 
     def finish(self) -> None:
         """Leave the records of this run only."""
         self.close()
         if self.path is not None:
-            write_atomically(self.path, "".join(self._lines))
+            write_lines(self.path, self._lines)
 
     def close(self) -> None:
         """Stop writing; lines written so far stay."""
@@ -149,17 +144,17 @@ def amend_log(path: Path, changed: Mapping[str, Localized]) -> None:
 
     They have no key: :class:`Log` does not take them for what the queries' own inputs gave.
     """
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1] if changed else []
+    lines = complete_lines(path) if changed else []
     for number, line in enumerate(lines):
         if (name := json.loads(line)["name"]) in changed:
             lines[number] = json.dumps({**changed[name].as_dict(), "key": ""}, ensure_ascii=False)
     if changed:
-        write_atomically(path, "".join(f"{line}\n" for line in lines))
+        write_lines(path, lines)
 
 
 def _read(path: Path) -> dict[tuple[str, str], Localized]:
     try:
-        lines = [line.decode() for line in path.read_bytes().split(b"\n")[:-1]]
+        lines = complete_lines(path)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path}: cannot be read as a log of queries ({error})") from error
     records = {}

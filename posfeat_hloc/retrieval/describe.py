@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from posfeat_hloc import extractors
+from posfeat_hloc.confs import Conf
 from posfeat_hloc.errors import ConfigurationError, ImageError
 from posfeat_hloc.extract_features import ExtractionReport, is_storable
 from posfeat_hloc.features import View
@@ -22,8 +23,6 @@ from posfeat_hloc.runtime.devices import choose_device
 from posfeat_hloc.runtime.memory import return_large_blocks
 from posfeat_hloc.runtime.progress import Bar
 from posfeat_hloc.stores import GlobalDescriptorStore
-
-Conf = dict[str, Any]
 
 _LEARN_FROM = 256  # images, evenly spread over the sorted names
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import mmap
 import struct
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pycolmap
@@ -22,6 +23,7 @@ _PARAMETERS = {
     if name != "INVALID"
 }
 _POSE = 56
+_HEAD = 4096  # bytes of a record that are looked at: names are shorter
 
 
 def check_lengths(folder: Path) -> None:
@@ -38,23 +40,35 @@ def check_lengths(folder: Path) -> None:
             if name in ("rigs.bin", "frames.bin"):  # models of earlier versions have none
                 continue
             raise ValueError(f"there is no {name}")
-        size = path.stat().st_size
-        if size < _COUNT.size:
-            raise ValueError(f"{name} ends too early")
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        deque(_records(path, following), maxlen=0)
+
+
+def image_names(path: Path) -> list[str]:
+    """The names in an ``images.bin``, without reading its points.
+
+    Raises:
+        ValueError: it ends before all that it announces, or a name is not UTF-8.
+    """
+    return [record[_IMAGE : record.index(b"\0", _IMAGE)].decode() for record in _records(path, _after_image)]
+
+
+def _records(path: Path, following: Callable[[mmap.mmap, int], int]) -> Iterator[bytes]:
+    """The bytes of each record; ``following`` finds the end of the one at a place."""
+    size = path.stat().st_size
+    if size < _COUNT.size:
+        raise ValueError(f"{path.name} ends too early")
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        (count,) = _COUNT.unpack_from(data, 0)
+        place = _COUNT.size
+        for _ in range(count):
             try:
-                _walk(data, size, following)
+                end = following(data, place)
             except (struct.error, EOFError) as error:
-                raise ValueError(f"{name} ends too early") from error
-
-
-def _walk(data: mmap.mmap, size: int, following: Callable[[mmap.mmap, int], int]) -> None:
-    (count,) = _COUNT.unpack_from(data, 0)
-    place = _COUNT.size
-    for _ in range(count):
-        place = following(data, place)
-        if place > size:
-            raise EOFError
+                raise ValueError(f"{path.name} ends too early") from error
+            if end > size:
+                raise ValueError(f"{path.name} ends too early")
+            yield data[place : min(end, place + _HEAD)]
+            place = end
 
 
 def _after_camera(data: mmap.mmap, place: int) -> int:

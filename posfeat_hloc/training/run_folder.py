@@ -13,7 +13,8 @@ import torch
 
 from posfeat_hloc.confs import current_names
 from posfeat_hloc.errors import ConfigurationError, Option, TrainingError
-from posfeat_hloc.runtime.output import write_atomically, writing_remedy
+from posfeat_hloc.runtime.json_lines import JsonLines, write_lines
+from posfeat_hloc.runtime.output import writing_remedy
 
 
 class RunFolder:
@@ -97,15 +98,15 @@ class RunFolder:
 
     def log(self, record: dict[str, Any]) -> None:
         """Append one line; ``step`` tells which lines a resumed run makes again."""
-        with self.log_file.open("a") as log:
-            log.write(json.dumps(record) + "\n")
+        with JsonLines(self.log_file) as log:
+            log.add(record)
 
     def _drop_lines_after(self, step: int) -> None:
         """Forget what a killed run logged after its last checkpoint; those steps are made again."""
         if self.log_file.exists():
             text = self.log_file.read_text(encoding="utf-8", errors="replace")
             lines = [line for line in text.split("\n") if _logged_step(line) <= step]
-            write_atomically(self.log_file, "".join(line + "\n" for line in lines))
+            write_lines(self.log_file, lines)
 
 
 def _differ(saved: Any, now: Any) -> bool:

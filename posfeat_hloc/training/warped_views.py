@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from copy import copy
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -117,6 +118,16 @@ class Shelf:
             canvas.copy_(torch.from_numpy(padded).permute(2, 0, 1))
         self.halves = torch.cat([F.avg_pool2d(part.float(), 2).round().byte() for part in self.canvases.split(16)])
         self.sizes = torch.tensor([image.shape[1::-1] for image in images], dtype=torch.float32, device=self.device)
+        self._choose()
+
+    def of_groups(self, keep: set[str]) -> Shelf:
+        """The pairs of other groups over the same photographs, which are not copied again."""
+        other = copy(self)
+        other.keep = keep
+        other._choose()
+        return other
+
+    def _choose(self) -> None:
         self.photographs = _by_group(
             (group, i) for i, group in enumerate(self.pack.groups) if self.keep is None or group in self.keep
         )

@@ -122,3 +122,15 @@ def test_points_lie_on_the_most_curved_pixels(cell):
 def test_a_pack_without_photographs_of_the_groups_is_refused():
     with pytest.raises(DataError, match="no photograph"):
         Shelf(Pack([_photograph(1)], ["a"], ["g"], []), torch.device("cpu"), {"other"})
+
+
+def test_other_groups_share_the_photographs() -> None:
+    pack = Pack([_photograph(k) for k in range(3)], ["a", "b", "c"], ["g", "g", "h"], [])
+    shelf = Shelf(pack, torch.device("cpu"), {"g"})
+    other = shelf.of_groups({"h"})
+    assert other.canvases.data_ptr() == shelf.canvases.data_ptr()
+    rng = np.random.default_rng(0)
+    drawn = [{int(i) for i in part.plan(rng, (20, 0, 0), OPTIONS).photographs.flatten()} for part in (shelf, other)]
+    assert drawn == [{0, 1}, {2}]
+    with pytest.raises(DataError, match="no photograph of the groups"):
+        shelf.of_groups({"i"})
