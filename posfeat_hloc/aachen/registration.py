@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pycolmap
 
 from posfeat_hloc.errors import MappingError
 from posfeat_hloc.localization.queries import Query
 from posfeat_hloc.runtime.progress import Bar
-from posfeat_hloc.sfm.database import MIN_MATCHES, verify
+from posfeat_hloc.sfm.database import verify
+from posfeat_hloc.sfm.database_import import MIN_MATCHES, import_cameras, import_keypoints, import_matches
 from posfeat_hloc.sfm.reconstruction import read_model
 from posfeat_hloc.stores import FeatureStore, MatchStore
 from posfeat_hloc.stores.pairs import Pair
@@ -88,29 +88,13 @@ def _write_database(
         pycolmap.Database.open(path) as db,
         pycolmap.DatabaseTransaction(db),
     ):
-        for camera in model.cameras.values():
-            camera.has_prior_focal_length = True
-            db.write_camera(camera, use_camera_id=True)
-        for rig in model.rigs.values():
-            db.write_rig(rig, use_rig_id=True)
-        for frame in model.frames.values():
-            db.write_frame(frame, use_frame_id=True)
-        for image in model.images.values():
-            db.write_image(image, use_image_id=True)
+        import_cameras(db, model)
         first = max(model.cameras) + 1, max(model.images) + 1, max(model.rigs) + 1, max(model.frames) + 1
         for number, query in enumerate(queries):
             ids[query.name] = first[1] + number
             _write_query(db, query, *(value + number for value in first))
-        counts = {}
-        for name, image_id in ids.items():
-            keypoints = feature_store.keypoints(name) if name in feature_store else np.zeros((0, 2), np.float32)
-            counts[name] = len(keypoints)
-            if len(keypoints):
-                db.write_keypoints(image_id, keypoints + np.float32(0.5))
-        for name0, name1 in Bar(pairs, desc="import", unit="pair", disable=not progress):
-            indices = match_store.read(name0, name1, counts[name0]).pairs()
-            if len(indices) >= MIN_MATCHES:
-                db.write_matches(ids[name0], ids[name1], indices.astype(np.uint32))
+        counts = import_keypoints(db, feature_store, ids)
+        import_matches(db, match_store, ids, pairs, counts, progress)
     return ids
 
 

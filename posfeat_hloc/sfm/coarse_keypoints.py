@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pycolmap
 
-from posfeat_hloc.sfm.database import MIN_MATCHES
+from posfeat_hloc.sfm.database_import import MIN_MATCHES
 from posfeat_hloc.stores import FeatureStore
 
 MAX_ERROR = 4.0

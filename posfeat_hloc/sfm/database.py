@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pycolmap
 
 from posfeat_hloc.errors import MappingError
 from posfeat_hloc.runtime.output import writing_remedy
-from posfeat_hloc.runtime.progress import Bar, waiting
+from posfeat_hloc.runtime.progress import waiting
 from posfeat_hloc.sfm.acontrario import drop_random_pairs
 from posfeat_hloc.sfm.cameras import CameraOptions, assign_cameras
+from posfeat_hloc.sfm.database_import import import_keypoints, import_matches
 from posfeat_hloc.stores import FeatureStore, MatchStore
 from posfeat_hloc.stores.foreign import check_sizes
 from posfeat_hloc.stores.pairs import Pair
 
 MADE_BY = (pycolmap.__version__, 2)
 """What a database depends on besides its inputs: COLMAP, and a number that grows when verification here changes."""
-
-MIN_MATCHES = 15
-"""Pairs with fewer matches cannot pass COLMAP's verification (15 inliers) and are left out."""
 
 
 @dataclass(frozen=True)
@@ -85,37 +82,8 @@ def build_database(
             rig_id = db.write_rig(trivial_rig(camera_guess))
             for name in members:
                 ids[name] = write_image(db, name, camera_guess.camera_id, rig_id)
-        counts = {}
-        for name in sorted(names):
-            keypoints = feature_store.keypoints(name)
-            counts[name] = len(keypoints)
-            if len(keypoints):
-                db.write_keypoints(ids[name], keypoints + np.float32(0.5))
-        write_pair_matches(db, match_store, ids, pairs, counts, progress)
-
-
-def write_pair_matches(
-    db: pycolmap.Database,
-    matches: MatchStore,
-    ids: Mapping[str, int],
-    pairs: Sequence[Pair],
-    counts: Mapping[str, int],
-    progress: bool = True,
-) -> None:
-    """Write the matches of pairs that have enough of them into a database.
-
-    Args:
-        db: with the images of the pairs.
-        matches: where they are read.
-        ids: image name -> number in the database.
-        pairs: image names.
-        counts: image name -> number of its keypoints, where known.
-        progress: show a bar.
-    """
-    for name0, name1 in Bar(pairs, desc="import", unit="pair", disable=not progress):
-        indices = matches.read(name0, name1, counts.get(name0)).pairs()
-        if len(indices) >= MIN_MATCHES:
-            db.write_matches(ids[name0], ids[name1], indices.astype(np.uint32))
+        counts = import_keypoints(db, feature_store, {name: ids[name] for name in sorted(names)})
+        import_matches(db, match_store, ids, pairs, counts, progress)
 
 
 def verify(path: Path, seed: int = 0, threads: int = -1, max_error: float = 4.0, progress: bool = False) -> None:

@@ -16,8 +16,8 @@ from posfeat_hloc.sfm.alignment import aligned_to
 from posfeat_hloc.sfm.cameras import CameraOptions, assign_cameras
 from posfeat_hloc.sfm.coarse_keypoints import coarse_noise, max_error
 from posfeat_hloc.sfm.database import trivial_rig, verify, write_image
+from posfeat_hloc.sfm.database_import import import_cameras, import_keypoints, import_matches
 from posfeat_hloc.sfm.reconstruction import read_model, write_model
-from posfeat_hloc.sfm.triangulation import colmap_keypoints, import_matches, import_model
 from posfeat_hloc.stores import FeatureStore, MatchStore
 from posfeat_hloc.stores.pairs import Pair
 
@@ -72,7 +72,7 @@ def build_extended_database(
     with FeatureStore(stores.features) as features, MatchStore(stores.matches) as matches:
         sizes = {name: features.image_size(name) for name in (*ids, *names) if (stores.images / name).is_file()}
         with pycolmap.Database.open(path) as db, pycolmap.DatabaseTransaction(db):
-            counts = import_model(db, model, features)
+            counts = import_keypoints(db, features, import_cameras(db, model))
             for guessed, members in assign_cameras(stores.images, sizes, camera or CameraOptions()):
                 new = [name for name in members if name not in ids]
                 if not new:
@@ -82,12 +82,8 @@ def build_extended_database(
                 )
                 for name in new:
                     ids[name] = write_image(db, name, camera_id, rig_id)
-            for name in names:
-                keypoints = colmap_keypoints(features, name)
-                counts[name] = len(keypoints)
-                if len(keypoints):
-                    db.write_keypoints(ids[name], keypoints)
-            import_matches(db, ids, counts, matches, pairs, progress)
+            counts |= import_keypoints(db, features, {name: ids[name] for name in names})
+            import_matches(db, matches, ids, pairs, counts, progress)
     verify(path, seed, threads, max_error(coarse_noise(stores.features, names)))
 
 

@@ -12,7 +12,8 @@ from posfeat_hloc.errors import MappingError
 from posfeat_hloc.runtime.progress import Bar
 from posfeat_hloc.sfm.cameras import CameraOptions
 from posfeat_hloc.sfm.coarse_keypoints import LEAST_CHANGE, ROUNDS, coarse_noise, max_error, start_mapper
-from posfeat_hloc.sfm.database import MIN_MATCHES, build_database, verify, write_pair_matches
+from posfeat_hloc.sfm.database import build_database, verify
+from posfeat_hloc.sfm.database_import import MIN_MATCHES, import_matches
 from posfeat_hloc.sfm.point_colors import color_points, readable_colors
 from posfeat_hloc.sfm.pose_verification import verify_with_poses
 from posfeat_hloc.sfm.reconstruction import (
@@ -69,7 +70,7 @@ def build_fine_database(
         for model, pairs in posed:
             if any(ids.get(image.name) != number for number, image in model.images.items()):
                 raise MappingError(f"{path}: numbers its images differently from the coarse model; delete both, rerun")
-            write_pair_matches(db, match_store, ids, pairs, {}, progress)
+            import_matches(db, match_store, ids, pairs, {}, progress)
             verify_with_poses(db, model, feature_store, pairs, MAX_ERROR, progress)
 
 

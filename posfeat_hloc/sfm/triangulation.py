@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pycolmap
-from numpy.typing import NDArray
 
-from posfeat_hloc.errors import ConfigurationError, MappingError, StoreError
-from posfeat_hloc.runtime.progress import Bar
+from posfeat_hloc.errors import ConfigurationError, MappingError
 from posfeat_hloc.sfm.colmap_messages import colmap_messages
-from posfeat_hloc.sfm.database import MIN_MATCHES, verify
+from posfeat_hloc.sfm.database import verify
+from posfeat_hloc.sfm.database_import import MIN_MATCHES, import_cameras, import_keypoints, import_matches
 from posfeat_hloc.sfm.point_colors import color_points, readable_colors
 from posfeat_hloc.sfm.point_triangulation import triangulate_points
 from posfeat_hloc.sfm.pose_verification import verify_with_poses
@@ -91,9 +89,9 @@ def triangulate(
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         with pycolmap.Database.open(database) as db, pycolmap.DatabaseTransaction(db):
-            counts = import_model(db, model, feature_store)
-            ids = {image.name: image.image_id for image in model.images.values()}
-            import_matches(db, ids, counts, match_store, pairs, progress)
+            ids = import_cameras(db, model)
+            counts = import_keypoints(db, feature_store, ids)
+            import_matches(db, match_store, ids, pairs, counts, progress)
             if options.verification == "poses":
                 verify_with_poses(db, model, feature_store, pairs, options.max_error, progress)
         if options.verification == "ransac":
@@ -122,61 +120,6 @@ def _check(model: pycolmap.Reconstruction, features: FeatureStore, pairs: Sequen
                 f"{features.path}: features of {name!r} are of an image of {width}x{height} pixels, but its camera in "
                 f"{reference} has {camera.width}x{camera.height}; use the images that the model was made of"
             )
-
-
-def import_model(db: pycolmap.Database, model: pycolmap.Reconstruction, features: FeatureStore) -> dict[str, int]:
-    """Write cameras, images (with the ids of the model) and keypoints; returns the numbers of keypoints."""
-    for camera in model.cameras.values():
-        camera.has_prior_focal_length = True  # model files do not say so, and without it RANSAC would ignore intrinsics
-        db.write_camera(camera, use_camera_id=True)
-    for rig in model.rigs.values():
-        db.write_rig(rig, use_rig_id=True)
-    for frame in model.frames.values():
-        db.write_frame(frame, use_frame_id=True)
-    counts = {}
-    for image in model.images.values():
-        db.write_image(image, use_image_id=True)
-        keypoints = colmap_keypoints(features, image.name)
-        counts[image.name] = len(keypoints)
-        if len(keypoints):
-            db.write_keypoints(image.image_id, keypoints)
-    return counts
-
-
-def colmap_keypoints(features: FeatureStore, name: str) -> NDArray[np.float32]:
-    """``(N, 2)`` in COLMAP's pixels; none for images without features."""
-    if name not in features:
-        return np.zeros((0, 2), np.float32)
-    return features.keypoints(name)[:, :2] + np.float32(0.5)
-
-
-def import_matches(
-    db: pycolmap.Database,
-    ids: Mapping[str, int],
-    counts: Mapping[str, int],
-    matches: MatchStore,
-    pairs: Sequence[Pair],
-    progress: bool,
-) -> None:
-    """Write the matches of pairs that have enough of them to be verified.
-
-    Args:
-        ids: image name -> id in the database.
-        counts: image name -> number of its keypoints.
-
-    Raises:
-        StoreError: matches are missing, or name keypoints that are not there.
-    """
-    for name0, name1 in Bar(pairs, desc="import", unit="pair", disable=not progress):
-        count0, count1 = counts[name0], counts[name1]
-        indices = matches.read(name0, name1, count0).pairs()
-        if len(indices) and (indices.max(axis=0) >= (count0, count1)).any():
-            raise StoreError(
-                f"{matches.path}: matches of {name0!r} and {name1!r} name keypoints that the feature file "
-                "does not hold; match these features again"
-            )
-        if len(indices) >= MIN_MATCHES:
-            db.write_matches(ids[name0], ids[name1], indices.astype(np.uint32))
 
 
 def _triangulate(model: pycolmap.Reconstruction, database: Path, images: Path, options: TriangulationOptions) -> None:
