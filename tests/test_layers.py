@@ -34,7 +34,7 @@ ORDER = (
     ("report",),
     ("hloc_plugin",),
     ("doctor",),
-    ("commands", "cli"),
+    ("cli",),
 )
 """Packages, or single modules of them, the lowest first; those of one row may import each other."""
 

@@ -34,8 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> bool:
     """Match pairs of images."""
     from posfeat_hloc import match_features
-    from posfeat_hloc.sfm.pairs import read_pairs
     from posfeat_hloc.stores import FeatureStore
+    from posfeat_hloc.stores.pairs import read_pairs
 
     conf = choose_conf(args, "match")
     features, folder = _feature_file(args)

@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> bool:
     """Grow the map, and say what became of the new photographs; False where none joined."""
-    from posfeat_hloc.sfm.register import register_images
+    from posfeat_hloc.localization.register import register_images
 
     output: Path = args.output or args.map.with_name(f"{args.map.resolve().name}-grown")
     grown = register_images(args.map, output, chosen(args, RegisterOptions), reporter_of(args))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from posfeat_hloc.errors import ConfigurationError
-from posfeat_hloc.localization.map_folder import recorded_command
 from posfeat_hloc.sfm.reconstruction import find_model
+from posfeat_hloc.sfm.summary import recorded_command
 
 
 def model_and_folders(

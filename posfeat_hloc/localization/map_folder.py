@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from posfeat_hloc import confs, weights
 from posfeat_hloc.errors import ConfigurationError, Option
 from posfeat_hloc.extract_features import configuration
 from posfeat_hloc.extractors import Extractor
 from posfeat_hloc.sfm.reconstruction import find_model
+from posfeat_hloc.sfm.summary import recorded_command
 from posfeat_hloc.stores import FeatureStore
 from posfeat_hloc.stores.journal import journal_path
 
@@ -127,12 +126,3 @@ def _conf(path: Path, recorded: confs.Conf | None, feature: str | None) -> tuple
     conf["model"] = unrecorded | recorded["model"]  # an option that the map's features were made without keeps out
     conf["preprocessing"] = dict(recorded["preprocessing"])
     return name, conf
-
-
-def recorded_command(folder: Path) -> dict[str, Any]:
-    """Options that a reconstruction was made with, empty where they are unknown."""
-    try:
-        found = json.loads((folder / "summary.json").read_text(encoding="utf-8")).get("command", {})
-    except (OSError, ValueError, AttributeError):
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from posfeat_hloc.errors import ConfigurationError, MappingError
-from posfeat_hloc.localization.map_folder import recorded_command
 from posfeat_hloc.runtime.output import only_writer, write_atomically
 from posfeat_hloc.sfm.alignment import Alignment, align_to_model, align_to_positions, read_camera_positions
 from posfeat_hloc.sfm.merge import Merged, merge_models
 from posfeat_hloc.sfm.reconstruction import ModelSummary, find_model, read_model, summarize, write_model
+from posfeat_hloc.sfm.summary import recorded_command
 
 
 @dataclass(frozen=True)

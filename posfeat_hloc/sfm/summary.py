@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
@@ -105,3 +106,12 @@ def as_json(run: SfmResult, command: dict[str, Any]) -> dict[str, Any]:
 def unregistered(run: SfmResult) -> dict[str, str]:
     """Image with features that is not in the largest model -> why."""
     return {name: str(reason) for name, reason in run.diagnosis.reasons.items()}
+
+
+def recorded_command(folder: Path) -> dict[str, Any]:
+    """Options that a reconstruction was made with, empty where they are unknown."""
+    try:
+        found = json.loads((folder / "summary.json").read_text(encoding="utf-8")).get("command", {})
+    except (OSError, ValueError, AttributeError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -130,7 +130,7 @@ def test_other_groups_share_the_photographs() -> None:
     other = shelf.of_groups({"h"})
     assert other.canvases.data_ptr() == shelf.canvases.data_ptr()
     rng = np.random.default_rng(0)
-    drawn = [{int(i) for i in part.plan(rng, (20, 0, 0), OPTIONS).photographs.flatten()} for part in (shelf, other)]
+    drawn = [{int(i) for i in part.plan(rng, (20, 0, 0), OPTIONS).images.flatten()} for part in (shelf, other)]
     assert drawn == [{0, 1}, {2}]
     with pytest.raises(DataError, match="no photograph of the groups"):
         shelf.of_groups({"i"})
