@@ -6,6 +6,7 @@ import json
 import platform
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pycolmap
