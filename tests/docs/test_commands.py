@@ -15,6 +15,7 @@ PACKAGES = {"posfeat_hloc", "tests.crash", "tests.fuzzing"}
 FOREIGN = {"pytest", "hloc"}
 """Modules of others, whose options are theirs to check."""
 SCRIPTS_WITHOUT_OPTIONS = {
+    "examples/colab.py",
     "examples/hloc_style.py",
     "examples/inside_hloc.py",
     "examples/own_network.py",
