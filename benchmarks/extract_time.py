@@ -23,8 +23,8 @@ import kornia
 import torch
 from torch import Tensor
 
-from pipelines.extraction_time import take_turns
 from posfeat_hloc import confs, extractors
+from posfeat_hloc.evaluation.extraction_time import take_turns
 from posfeat_hloc.images.decoding import read_image, resize
 from posfeat_hloc.networks.posfeat import BACKBONES, PoSFeat
 from posfeat_hloc.networks.precision import inference_precision

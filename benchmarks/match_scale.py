@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipelines.argument_types import positive
 from posfeat_hloc import confs, match_features
+from posfeat_hloc.cli.arguments import positive
 from posfeat_hloc.features import Features
 from posfeat_hloc.runtime.memory import memory_size
 from posfeat_hloc.stores import FeatureStore

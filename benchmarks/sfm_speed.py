@@ -22,8 +22,8 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from pipelines.argument_types import positive
 from posfeat_hloc import confs, hloc_plugin
+from posfeat_hloc.cli.arguments import positive
 from posfeat_hloc.errors import PosfeatError
 from posfeat_hloc.hloc_plugin.installation import load
 from posfeat_hloc.runtime.timing import timed

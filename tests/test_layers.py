@@ -29,7 +29,11 @@ ORDER = (
     ("export",),
     ("localization",),
     ("training",),
-    ("sfm.pipeline", "evaluation.eth"),  # call what the packages above offer, one stage after another
+    (
+        "sfm.pipeline",
+        "evaluation.eth",
+        "evaluation.posfeat_ablations",
+    ),  # call what the packages above offer, one stage after another
     ("aachen",),
     ("report",),
     ("hloc_plugin",),

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.train_settings import changed
 from posfeat_hloc import confs, extractors, weights
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.features import Features
 from posfeat_hloc.networks.posfeat import PoSFeat
 from posfeat_hloc.networks.small import SmallUNet
 from posfeat_hloc.stores import FeatureStore
+from posfeat_hloc.training.loss_settings import changed
 from posfeat_hloc.training.posfeat import TrainOptions
 from posfeat_hloc.training.run_folder import RunFolder
 from posfeat_hloc.training.stages import LossOptions

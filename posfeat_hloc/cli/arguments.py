@@ -63,6 +63,24 @@ def chosen(args: argparse.Namespace, options: type[T], **others: Any) -> T:
     return options(**{name: _frozen(value) for name, value in given.items()} | others)
 
 
+def words_of(options: Any) -> list[str]:
+    """The words of a command line that gives these options; those that are as by default are left out."""
+    words = []
+    for field in fields(options):
+        value = getattr(options, field.name)
+        if value == field.default or value is None or value == ():
+            continue
+        named = mark(type(options), field.name, Flag)
+        name = named.names[0] if named is not None else f"--{field.name.replace('_', '-')}"
+        if isinstance(value, bool):
+            words.append(name)
+        elif field.name == "size":
+            words += [name, "x".join(map(str, value))]
+        else:
+            words += [name, *map(_shown, value if isinstance(value, tuple) else (value,))]
+    return words
+
+
 def add_quiet(parser: argparse._ActionsContainer) -> None:
     """``--quiet``."""
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
@@ -125,10 +143,12 @@ def _add(parser: argparse._ActionsContainer, options: type, field: Field[Any], t
     read = of(Reads)
     if get_origin(kind) is tuple and read is None:
         kind, *rest = get_args(kind)
-        settings["nargs"] = "+" if rest == [...] else 1 + len(rest)
+        several = "*" if default is None else "+"  # no value differs from no option
+        settings["nargs"] = several if rest == [...] else 1 + len(rest)
     choices = of(Choices)
     if get_origin(kind) is Literal or choices is not None:
         settings["choices"] = list(choices.values if choices is not None else get_args(kind))
+        settings |= {} if read is None else {"type": reading(read.read)}
     else:
         settings["type"] = _reader(read.read if read is not None else kind, of(AtLeast))
     parser.add_argument(*names, **settings)
@@ -143,6 +163,11 @@ def _shown(value: Any) -> str:
 def reading(read: Callable[[str], Any]) -> Callable[[str], Any]:
     """For argparse: a reader whose ValueError or ConfigurationError says what is wrong."""
     return partial(_read, read)
+
+
+def positive(text: str) -> int:
+    """A positive whole number, for argparse."""
+    return _whole_number(1, text)
 
 
 def _reader(read: Callable[[str], Any], limit: AtLeast | None) -> Callable[[str], Any]:

@@ -18,6 +18,7 @@ from posfeat_hloc.errors import ConfigurationError, wording
 COMMANDS = (
     "sfm", "localize", "extract", "match", "list", "triangulate", "register", "merge", "align", "export", "export-onnx",
     "report", "check", "weights", "doctor", "aachen", "miniature-aachen", "eth",
+    "hpatches", "relative-pose", "ablations", "train",
 )  # fmt: skip
 """Each has a module of its name here, with ``add_arguments(parser)`` and ``run(args)``; ``prepare(args)`` understands
 a command line before anything is done."""
@@ -35,7 +36,8 @@ Learned local features for COLMAP and hloc, version {__version__}
   triangulate, register, merge, align     maps: at known poses, grown, joined
   export, export-onnx                     models and networks for others
   weights, check, report, doctor          weights, files, pages, installation
-  aachen, miniature-aachen, eth           benchmarks
+  aachen, hpatches, eth, relative-pose    benchmarks of features and poses
+  ablations, train                        the papers' ablations; training
 """
 
 _RESUME = "run the same command again to go on from here"

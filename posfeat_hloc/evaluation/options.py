@@ -6,7 +6,12 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from posfeat_hloc import confs
-from posfeat_hloc.runtime.options import AtLeast, Unit, check_options
+from posfeat_hloc.runtime.options import AtLeast, Choices, Unit, check_options
+
+MatcherName = Annotated[str | None, Choices.of(confs.matchers)]
+
+ESTIMATORS = ("opencv-ransac", "opencv-magsac", "pycolmap")
+"""Of :mod:`posfeat_hloc.evaluation.relative_pose`."""
 
 Threshold = tuple[float, float]
 """Distance, in the unit of the map, and degrees."""
@@ -35,6 +40,58 @@ class ComparedOptions:
     resize_max; FILE.h5 with features that are there already, ours or hloc's"""
     weights: Annotated[tuple[str, ...], Unit("FEATURE=FILE")] = ()
     """Other weights for a feature's network"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatchingOptions:
+    """Which keypoints are matched, and where."""
+
+    top_k: Annotated[int | None, AtLeast(1), Unit("K")] = None
+    """Match the K keypoints with the highest scores (default: all)."""
+    device: str = "auto"
+    """Torch device: auto, cpu, cuda, cuda:1, ..."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimedOptions(ComparedOptions):
+    """What is timed, and where."""
+
+    device: str = "auto"
+    """Torch device: auto, cpu, cuda, cuda:1, ..."""
+
+
+D2D_FEATURES = ("d2d-hardnet", "d2d-sosnet", "d2d-superpoint")
+"""What D2D's ablations are about, as far as weights are at hand or can be fetched."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HPatchesOptions(MatchingOptions, ComparedOptions):
+    """How matching accuracy is compared; see :func:`posfeat_hloc.evaluation.hpatches.evaluate_hpatches`."""
+
+    matcher: Annotated[str, Choices.of(confs.matchers)] = "NN-mutual"
+    """Which descriptors match; NN-mutual is the protocol's."""
+    published: Annotated[tuple[str, ...] | None, Unit("METHOD")] = None
+    """Published curves to show beside HPatches (default: all; give no name for none)."""
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RelativePoseOptions(MatchingOptions, ComparedOptions):
+    """How poses of pairs are compared; see :mod:`posfeat_hloc.evaluation.relative_pose_lists`."""
+
+    matcher: MatcherName = None
+    """Which descriptors match (default: the one that suits each feature)."""
+    estimator: Annotated[str, Choices(ESTIMATORS)] = "opencv-ransac"
+    """What finds the pose of a pair."""
+    threshold: Annotated[float, Unit("PX")] = 1.0
+    """Of an inlier, in pixels of the images as stored."""
+    seed: int = 0
+    """Of the estimator."""
+
+    def __post_init__(self) -> None:
+        check_options(self)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
@@ -17,9 +18,10 @@ from posfeat_hloc.training.description_loss import DescriptionLoss, description_
 from posfeat_hloc.training.detection_loss import DetectionOptions, detection_loss, select_keypoints
 from posfeat_hloc.training.distillation import Teacher, TeacherOutputs, distillation_loss
 from posfeat_hloc.training.line_to_window import LineToWindowOptions, line_to_window, query_points
+from posfeat_hloc.training.options import Stage
 from posfeat_hloc.training.posed_batches import Batch
 
-STAGES = ("warmup", "distill", "describe", "detect", "joint")
+STAGES = get_args(Stage)
 """``warmup``: contrastive, on rendered scenes, for a backbone without ImageNet weights. ``distill``: both networks from
 a trained PoSFeat of another form. ``describe``: the description network from poses alone. ``detect``: the keypoint head
 over a frozen description network. ``joint``: both at once, the paper's Model 2, for comparison."""

@@ -1,18 +1,21 @@
 """The ablation commands, end to end, on rendered sequences."""
 
 import csv
-from argparse import Namespace
+import shlex
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from pipelines import ablations, train
-from pipelines.ablate_posfeat import MODEL_TRAININGS, MODELS, Model, model_conf, training_command
-from pipelines.extraction_time import take_turns
+from pipelines import ablations
 from posfeat_hloc import weights
+from posfeat_hloc.cli.main import parsed
+from posfeat_hloc.evaluation.ablation import Comparison
+from posfeat_hloc.evaluation.extraction_time import take_turns
+from posfeat_hloc.evaluation.posfeat_ablations import MODEL_TRAININGS, MODELS, Model, Runs, model_conf
 from posfeat_hloc.evaluation.repeatability import repeatability
 from posfeat_hloc.stores import FeatureStore
+from posfeat_hloc.training.options import TrainingOptions
 from posfeat_hloc.weights.loading import save_posfeat
 from tests.networks.test_l2net import calibrated_network
 from tests.networks.test_resunet import calibrated_posfeat
@@ -127,8 +130,6 @@ def test_runs_take_turns():
     [
         ("d2d-terms", ["--features", "sift"], "sift has no S_D2D"),
         ("d2d-radius", ["--features", "superpoint"], "superpoint has no S_D2D"),
-        ("posfeat-window", ["--window", "0.2", "--data", "colmap:x"], "--window: this command sets it itself"),
-        ("posfeat-models", ["--steps", "3"], "--data is missing"),
     ],
 )
 def test_what_cannot_be_run_is_named(dataset, tmp_path, capsys, command, arguments, message):
@@ -136,10 +137,18 @@ def test_what_cannot_be_run_is_named(dataset, tmp_path, capsys, command, argumen
     assert message in capsys.readouterr().err
 
 
-def test_unknown_options_are_refused(dataset, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("command", "arguments", "message"),
+    [
+        ("d2d-terms", ["--batch", "3"], "unrecognized arguments: --batch 3"),
+        ("posfeat-window", ["--window", "0.2", "--data", "colmap:x"], "unrecognized arguments: --window 0.2"),
+        ("posfeat-models", ["--steps", "3"], "the following arguments are required: --data"),
+    ],
+)
+def test_unknown_options_are_refused(dataset, tmp_path, capsys, command, arguments, message):
     with pytest.raises(SystemExit):
-        run("d2d-terms", dataset, tmp_path, "--batch", "3")
-    assert "unrecognized arguments: --batch 3" in capsys.readouterr().err
+        run(command, dataset, tmp_path, *arguments)
+    assert message in capsys.readouterr().err
 
 
 def test_a_dry_run_prints_the_trainings_of_the_paper(dataset, tmp_path, capsys):
@@ -147,10 +156,11 @@ def test_a_dry_run_prints_the_trainings_of_the_paper(dataset, tmp_path, capsys):
     assert run("posfeat-models", dataset, tmp_path, *data, "--init", "start.safetensors", "--size", "320x240") == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if line]
     assert len(lines) == len(MODEL_TRAININGS) == 4
-    assert all(line.endswith("--data colmap:scene 'synthetic:my photos' --size 320x240") for line in lines)
-    stages = [line.split()[4] for line in lines]
-    assert stages == ["describe", "detect", "joint", "describe"]
-    assert "--steps 5000 " in lines[1]
+    assert all("--data colmap:scene 'synthetic:my photos' --output " in line for line in lines)
+    read = [parsed(shlex.split(line)[1:])[1] for line in lines]
+    assert [args.stage for args in read] == ["describe", "detect", "joint", "describe"]
+    assert {args.size for args in read} == {(320, 240)}
+    assert read[1].steps == 5000
     assert f"--init {tmp_path}/runs/describe/weights.safetensors" in lines[1]
     assert "--search coarse-to-fine" in lines[3]
     assert "--init start.safetensors" in lines[3]
@@ -174,20 +184,20 @@ def test_how_models_are_measured():
     assert (by_number["5"]["descriptor"], by_number["5"]["weights"]) == ("posfeat", str(file))
     assert (by_number["6"]["keypoints"]["weights"], by_number["6"]["weights"]) == (str(file), "disk-depth")
     assert model_conf(Model("x", "detect"), file, "small")["model"]["subpixel"] == "quadratic"
-    args = Namespace(steps=10, detect_steps=None, init=None, device="cpu")
-    assert training_command(MODEL_TRAININGS[1], args, Path("runs"), [])[5] == "1"
+    runs = Runs(Comparison(Path("data"), Path("out")), ["colmap:x"], TrainingOptions(stage="joint"), steps=10)
+    assert runs.options_of(MODEL_TRAININGS[1]).steps == 1
 
 
 def test_windows_are_trained_and_measured(dataset, tmp_path, monkeypatch):
     """Training itself is tested with its command; here each run leaves random weights of the light form."""
     commands = []
 
-    def trained(args):
-        commands.append(args)
-        args.output.mkdir(parents=True, exist_ok=True)
-        save_posfeat(args.output / "weights.safetensors", calibrated_posfeat("small"), "consistent", {"step": "7"})
+    def trained(data, output, options, reporter):
+        commands.append(options)
+        output.mkdir(parents=True, exist_ok=True)
+        save_posfeat(output / "weights.safetensors", calibrated_posfeat("small"), "consistent", {"step": "7"})
 
-    monkeypatch.setattr(train, "train", trained)
+    monkeypatch.setattr("posfeat_hloc.evaluation.posfeat_ablations.train", trained)
     training = ["--data", "synthetic:photos", "--steps", 40, "--batch", 1, "--line-points", 75, "--windows", 0.1, 0.3]
     assert run("posfeat-window", dataset, tmp_path, *training) == 0
     assert [(args.stage, args.steps, args.window, args.batch) for args in commands] == [

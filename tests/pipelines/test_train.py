@@ -1,17 +1,25 @@
 """The command: every stage from the command line, and everything that can be wrong with it."""
 
-import importlib.util
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
 
 from pipelines import train
 from posfeat_hloc import weights
-from posfeat_hloc.training.pretrained import load_initial
+from posfeat_hloc.cli.arguments import chosen
+from posfeat_hloc.cli.main import parsed
+from posfeat_hloc.networks.posfeat import BACKBONES, GRID_ALIGNMENTS
+from posfeat_hloc.training.options import Backbone, GridAlignment, TrainingOptions
+from posfeat_hloc.training.pipeline import train_options
+from posfeat_hloc.training.posed_pairs import MAX_ROTATION
+from posfeat_hloc.training.posfeat import TrainOptions
+from posfeat_hloc.training.pretrained import Initial, load_initial
 from posfeat_hloc.training.views import is_held_out
 from posfeat_hloc.weights.loading import save_posfeat
 from tests.training.scenes import network, photographs
@@ -139,9 +147,15 @@ def test_sizes_are_multiples_of_16(size: str, capsys: pytest.CaptureFixture[str]
     assert "multiples of 16" in capsys.readouterr().err
 
 
-def options(*arguments: str) -> train.TrainOptions:
-    parsed = train._parser().parse_args(["--data", "synthetic:X", "--output", "o", *arguments])
-    return train.train_options(parsed, None)
+def options(*arguments: str, start: Initial | None = None) -> TrainOptions:
+    args = parsed(["train", "--data", "synthetic:X", "--output", "o", *arguments])[1]
+    return train_options(args.data, chosen(args, TrainingOptions), start)
+
+
+def test_options_name_what_the_library_has() -> None:
+    assert get_args(Backbone) == BACKBONES
+    assert get_args(GridAlignment) == GRID_ALIGNMENTS
+    assert TrainingOptions(stage="joint").max_rotation == MAX_ROTATION
 
 
 def test_defaults_are_the_papers() -> None:
@@ -189,8 +203,7 @@ def test_the_repositorys_variant_and_what_is_given_overrule() -> None:
     ],
 )
 def test_the_presets_of_both_variants(variant: str, stage: str, expected: tuple[float, ...]) -> None:
-    command = ["--data", "synthetic:X", "--output", "o", "--stage", stage, "--variant", variant]
-    found = train.train_options(train.arguments(command), load_initial("posfeat-small"))
+    found = options("--stage", stage, "--variant", variant, start=load_initial("posfeat-small"))
     steps = found.steps, found.batch, found.optimizer, found.momentum, found.learning_rate, found.decay_after
     assert steps == expected
 
@@ -252,18 +265,18 @@ def test_a_single_picture_is_trained_and_validated_on(
     assert "too small to hold pairs out" in capsys.readouterr().out
 
 
-def test_the_example_adapts_weights_to_a_scene(
-    checkpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_example_adapts_weights_to_a_scene(checkpoint: str, tmp_path: Path) -> None:
     write_scene(tmp_path, "radial")
-    path = Path(__file__).parents[2] / "examples" / "finetune_on_my_scene.py"
-    specification = importlib.util.spec_from_file_location("example", path)
-    assert specification is not None
-    assert specification.loader is not None
-    example = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(example)
-    arguments = ["--model", str(tmp_path / "model"), "--images", str(tmp_path / "images"), "--weights", checkpoint]
-    arguments += ["--output", str(tmp_path / "adapted"), "--steps", "1", "--batch", "1", *SMALL]
-    monkeypatch.setattr(sys, "argv", ["finetune_on_my_scene.py", *arguments, "--max-rotation", "180"])
-    assert example.main() == 0
-    assert (tmp_path / "adapted" / "detect" / "weights.safetensors").is_file()
+    example = runpy.run_path(str(Path(__file__).parents[2] / "examples" / "finetune_on_my_scene.py"))
+    small = {
+        "steps": 1,
+        "batch": 1,
+        "size": (96, 80),
+        "window": 0.3,
+        "validation_pairs": 2,
+        "device": "cpu",
+        "max_rotation": 180.0,
+    }
+    adapted = example["adapt"](tmp_path / "model", tmp_path / "images", checkpoint, tmp_path / "adapted", **small)
+    assert adapted == tmp_path / "adapted" / "detect" / "weights.safetensors"
+    assert adapted.is_file()

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from pipelines import train
-from pipelines.train_settings import _names, changed
 from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.training.loss_settings import _names, changed
+from posfeat_hloc.training.options import TrainingOptions
+from posfeat_hloc.training.pipeline import train_options
 from posfeat_hloc.training.stages import LossOptions
 
 DEFAULT = LossOptions()
@@ -50,7 +51,6 @@ def test_what_cannot_be_set(text: str, message: str) -> None:
         changed(DEFAULT, [text])
 
 
-def test_the_command_hands_them_on() -> None:
-    command = ["--stage", "describe", "--data", "synthetic:X", "--output", "o", "--set", "directions=one"]
-    found = train.train_options(train.arguments(command), None)
+def test_the_options_hand_them_on() -> None:
+    found = train_options(["synthetic:X"], TrainingOptions(stage="describe", set=("directions=one",)), None)
     assert found.loss.directions == "one"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +12,8 @@ import torch
 
 from posfeat_hloc import extractors
 from posfeat_hloc.confs import Conf
-from posfeat_hloc.errors import ConfigurationError, ImageError
+from posfeat_hloc.errors import ConfigurationError, ImageError, Option
+from posfeat_hloc.evaluation.options import TimedOptions
 from posfeat_hloc.evaluation.tables import Column, Table
 from posfeat_hloc.extractors.choice import FeatureChoice, choose_features
 from posfeat_hloc.images.decoding import list_images
@@ -30,12 +30,40 @@ class _Timed:
     read: Callable[[str], Loaded]
 
 
-def extraction_time(args: argparse.Namespace) -> bool:
-    """Time all features on all images, image by image, and print the table."""
-    choices = choose_features(args.features, args.weights)
-    device = choose_device(args.device)
-    timed = {choice.label: _prepare(choice, args.images, device) for choice in choices}
-    names = list_images(args.images)[: args.limit]
+@dataclass(frozen=True)
+class ExtractionTime:
+    """What was measured.
+
+    Attributes:
+        table: a row for each feature, ``time.csv`` and ``time.tex``; ``seconds.csv`` has all images.
+        where: on which device, and how.
+        unread: images that cannot be read -> why.
+    """
+
+    table: Table
+    where: str
+    unread: dict[str, str]
+
+
+def time_extraction(
+    images: Path, output: Path, options: TimedOptions | None = None, limit: int | None = None
+) -> ExtractionTime:
+    """Time all features on all images, image by image, and write the table.
+
+    Args:
+        images: folder, searched recursively.
+        output: folder of the tables.
+        options: features and device.
+        limit: the first so many images only.
+
+    Raises:
+        PosfeatError: for anything a user can mend.
+    """
+    options = options or TimedOptions()
+    choices = choose_features(options.features, options.weights)
+    device = choose_device(options.device)
+    timed = {choice.label: _prepare(choice, images, device) for choice in choices}
+    names = list_images(images)[:limit]
     each = Table([Column("image"), Column("width"), Column("height"), Column("feature"), Column("seconds"),
                   Column("keypoints")])  # fmt: skip
     seconds: dict[str, list[float]] = {label: [] for label in timed}
@@ -52,19 +80,16 @@ def extraction_time(args: argparse.Namespace) -> bool:
             height, width = loaded[label].tensor.shape[-2:]
             each.rows.append([name, width, height, label, values[0], keypoints[label][-1]])
     if not each.rows:
-        raise ConfigurationError(f"{args.images}: no image can be read ({'; '.join(unread.values())})")
+        raise ConfigurationError(f"{images}: no image can be read ({'; '.join(unread.values())})")
     table = _summary(each, seconds, keypoints)
-    output = args.output or Path("outputs") / f"{args.images.resolve().name}-time"
     output.mkdir(parents=True, exist_ok=True)
     table.write(output, "time")
     (output / "seconds.csv").write_text(each.as_csv(), encoding="utf-8")
-    print(f"\n{table.as_latex() if args.latex else table.as_text()}\n")
     threads = f"{torch.get_num_threads()} threads" if device == "cpu" else torch.cuda.get_device_name(device)
-    print(f"{device}, {threads}; without decoding and resizing, after one untimed image; D2D's figure 5 is a plot only")
-    print(
-        "\n".join([*(f"not used: {why}" for why in unread.values()), f"files: {output}/ time.csv time.tex seconds.csv"])
+    where = (
+        f"{device}, {threads}; without decoding and resizing, after one untimed image; D2D's figure 5 is a plot only"
     )
-    return True
+    return ExtractionTime(table, where, unread)
 
 
 def take_turns(runs: Mapping[str, Callable[[], object]], rounds: int, device: str = "cpu") -> dict[str, list[float]]:
@@ -88,7 +113,9 @@ def _wait(device: str) -> None:
 
 def _prepare(choice: FeatureChoice, images: Path, device: str) -> _Timed:
     if choice.conf is None:
-        raise ConfigurationError(f"--features: {choice.label} is a file of features; there is nothing to time")
+        raise ConfigurationError(
+            Option("features"), f": {choice.label} is a file of features; there is nothing to time"
+        )
     extractor = extractors.create(choice.conf["model"], device)
     return _Timed(choice.conf, extractor, ImageInputs(images).reader(choice.conf["preprocessing"], extractor.grayscale))
 

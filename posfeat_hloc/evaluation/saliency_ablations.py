@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from pipelines.hpatches import extract_sequences, measure_features, results_folder
-from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.errors import ConfigurationError, Option
+from posfeat_hloc.evaluation.ablation import Ablation, Comparison
 from posfeat_hloc.evaluation.mma import MmaResult
 from posfeat_hloc.evaluation.pairs import strongest_features
 from posfeat_hloc.evaluation.plots import plot_sweep
 from posfeat_hloc.evaluation.published import published_cell
-from posfeat_hloc.evaluation.repeatability import repeatability
+from posfeat_hloc.evaluation.repeatability import THRESHOLD, repeatability
 from posfeat_hloc.evaluation.sequences import ImageSequence, find_sequences
 from posfeat_hloc.evaluation.tables import Column, Table, Value
 from posfeat_hloc.extractors.choice import FeatureChoice, choose_features
 from posfeat_hloc.stores import FeatureStore
-
-D2D_FEATURES = ("d2d-hardnet", "d2d-sosnet", "d2d-superpoint")
-"""What these ablations are about, as far as weights are at hand or can be fetched."""
 
 RADII = (1, 3, 5, 7, 10)
 PAPERS_RADIUS = 5
@@ -34,11 +30,11 @@ _MEASURES = [
 ]  # fmt: skip
 
 
-def compare_terms(args: argparse.Namespace) -> bool:
+def compare_terms(args: Comparison) -> Ablation:
     """S_AS, S_RS and both, each as the score that chooses keypoints (D2D Table 3)."""
     texts = {
         (feature, terms): feature if terms == "both" else f"{feature}:terms={terms}"
-        for feature in args.features
+        for feature in args.options.features
         for terms in ("absolute", "relative", "both")
     }
     choices, results = _measure(args, list(texts.values()))
@@ -47,45 +43,43 @@ def compare_terms(args: argparse.Namespace) -> bool:
     for (feature, terms), text in texts.items():
         published = published_cell("D2D Table 3", terms, _PAPER[network_of(choices[text])])
         table.rows.append([feature, names[terms], *_values(results[text]), published])
-    return _finish(args, table, "terms", [])
+    return args.finish(table, "terms", [])
 
 
-def sweep_radius(args: argparse.Namespace) -> bool:
+def sweep_radius(args: Comparison, radii: Sequence[int] = RADII) -> Ablation:
     """Several r_RS with S_RS alone as the score, as in D2D figure 7."""
     texts = {
         (feature, radius): f"{feature}:terms=relative" + (f":radius={radius}" if radius != PAPERS_RADIUS else "")
-        for feature in args.features
-        for radius in args.radii
+        for feature in args.options.features
+        for radius in radii
     }
     choices, results = _measure(args, list(texts.values()))
     table = Table([Column("feature"), Column("r_RS", "d"), Column("pixels", "d"), *_MEASURES])
-    curves: dict[str, list[float]] = {feature: [] for feature in args.features}
+    curves: dict[str, list[float]] = {feature: [] for feature in args.options.features}
     for (feature, radius), text in texts.items():
         stride = _STRIDES[network_of(choices[text])]
         table.rows.append([feature, radius, stride * radius, *_values(results[text])])
         curves[feature].append(results[text].mean)
     title = f"S_RS alone, {args.dataset.resolve().name}"
-    undrawn = plot_sweep(
-        results_folder(args) / "radius.png", args.radii, curves, "r_RS [cells]", "mean MMA, 1 to 10 px [%]", title
-    )
+    undrawn = plot_sweep(args.output / "radius.png", radii, curves, "r_RS [cells]", "mean MMA, 1 to 10 px [%]", title)
     notes = ["D2D prints figure 7 as curves only; its best r_RS for HardNet and SOSNet is 5"]
-    return _finish(args, table, "radius", [*notes, f"no plot was drawn: {undrawn}" if undrawn else "plot: radius.png"])
+    return args.finish(table, "radius", [*notes, f"no plot was drawn: {undrawn}" if undrawn else "plot: radius.png"])
 
 
-def cross_repeatability(args: argparse.Namespace) -> bool:
+def cross_repeatability(args: Comparison, threshold: float = THRESHOLD) -> Ablation:
     """Keypoints of one detector looked for among those of another (D2D Table 5).
 
     The paper says that numbers are relative to the diagonal, not to which of its two: here the source's own detector
     on both images. With all keypoints that is close to the table on other images, too.
     """
     found = find_sequences(args.dataset)
-    choices = choose_features(args.features, args.weights)
-    files = extract_sequences(args, choices, found, results_folder(args))
+    choices = choose_features(args.options.features, args.options.weights)
+    files = args.extract(choices, found)
     shares = {}
     for source in choices:
         for destination in choices:
             with FeatureStore(files[source.label]) as store0, FeatureStore(files[destination.label]) as store1:
-                values = [_shares(s, store0, store1, args.top_k, args.threshold) for s in found.sequences]
+                values = [_shares(s, store0, store1, args.options.top_k, threshold) for s in found.sequences]
             shares[source.label, destination.label] = float(np.mean(np.concatenate(values)))
     table = Table(
         [Column("source"), Column("destination"), Column("repeatability", ".3f"), Column("relative", ".3f"),
@@ -96,12 +90,12 @@ def cross_repeatability(args: argparse.Namespace) -> bool:
         own = shares[source_label, source_label]
         published = published_cell("D2D Table 5", paper[other], paper[source_label])
         table.rows.append([source_label, other, share, share / own if own else None, published])
-    keypoints = f"the {args.top_k} strongest" if args.top_k else "all"
+    keypoints = f"the {args.options.top_k} strongest" if args.options.top_k else "all"
     notes = [
-        f"repeatability: mutual nearest points at most {args.threshold:g} px apart, over the smaller number in the "
+        f"repeatability: mutual nearest points at most {threshold:g} px apart, over the smaller number in the "
         f"common part, of {keypoints} keypoints of an image; relative: to the source's own detector on both"
     ]
-    return _finish(args, table, "repeatability", notes)
+    return args.finish(table, "repeatability", notes)
 
 
 def network_of(choice: FeatureChoice) -> str:
@@ -116,15 +110,13 @@ def is_d2d(choice: FeatureChoice) -> bool:
     return model.get("name") == "d2d" or model.get("d2d", "off") not in ("off", False)
 
 
-def _measure(
-    args: argparse.Namespace, texts: Sequence[str]
-) -> tuple[dict[str, FeatureChoice], Mapping[str, MmaResult]]:
-    choices = choose_features(texts, args.weights)
+def _measure(args: Comparison, texts: Sequence[str]) -> tuple[dict[str, FeatureChoice], Mapping[str, MmaResult]]:
+    choices = choose_features(texts, args.options.weights)
     for choice in choices:
         if not is_d2d(choice):
-            raise ConfigurationError(f"--features: {choice.label.partition(':')[0]} has no S_D2D; take d2d-*")
+            raise ConfigurationError(Option("features"), f": {choice.label.partition(':')[0]} has no S_D2D; take d2d-*")
     found = find_sequences(args.dataset)
-    results = measure_features(args, choices, found, results_folder(args))
+    results = args.measure(choices, found)
     return {choice.label: choice for choice in choices}, results
 
 
@@ -144,11 +136,3 @@ def _shares(
                       store0.image_size(first), store1.image_size(other), threshold)
         for other, homography in zip(sequence.images[1:], sequence.homographies, strict=True)
     ]  # fmt: skip
-
-
-def _finish(args: argparse.Namespace, table: Table, stem: str, notes: Sequence[str]) -> bool:
-    output = results_folder(args)
-    table.write(output, stem)
-    print(f"\n{table.as_latex() if args.latex else table.as_text()}\n")
-    print("\n".join([*notes, f"files: {output}/ {stem}.csv {stem}.tex"]))
-    return True

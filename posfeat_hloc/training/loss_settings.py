@@ -1,4 +1,4 @@
-"""``--set NAME=VALUE`` of the training commands: any option of a loss, by its name in the library."""
+"""Any option of a loss, by its name and a text: ``detection.sides=one``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 from posfeat_hloc.confs import RENAMED, current_names
-from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.errors import ConfigurationError, Option
 from posfeat_hloc.training.stages import LossOptions
 
 
@@ -27,7 +27,7 @@ def changed(loss: LossOptions, texts: Sequence[str]) -> LossOptions:
         name = ".".join(RENAMED.get(part, part) for part in name.split("."))
         if not equals or name not in dict(_names(loss)):
             known = ", ".join(known for known, _ in _names(LossOptions()))
-            raise ConfigurationError(f"--set {text!r}: write NAME=VALUE, NAME one of {known}")
+            raise ConfigurationError(Option("set"), f" {text!r}: write NAME=VALUE, NAME one of {known}")
         loss = _with(loss, name.split("."), current_names({name.rpartition(".")[2]: _value(value)}).popitem()[1], text)
     return loss
 
@@ -49,7 +49,7 @@ def _with(options: Any, path: list[str], value: Any, text: str) -> Any:
     if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if type(old) is not type(value):
-        raise ConfigurationError(f"--set {text!r}: {path[0]} is {old!r}, so the value must be of this kind")
+        raise ConfigurationError(Option("set"), f" {text!r}: {path[0]} is {old!r}, so the value must be of this kind")
     return replace(options, **{path[0]: value})
 
 

@@ -1,46 +1,77 @@
-"""PoSFeat's ablations: line samples and window (Table 4), Models 1 to 8 (figure 7), each trained by pipelines.train."""
+"""PoSFeat's ablations: line samples and window (Table 4), Models 1 to 8 (figure 7), each trained first."""
 
 from __future__ import annotations
 
-import argparse
-import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pipelines import train
-from pipelines.hpatches import measure_features, results_folder
 from posfeat_hloc import confs, weights
-from posfeat_hloc.errors import ConfigurationError, WeightsError
+from posfeat_hloc.errors import WeightsError
+from posfeat_hloc.evaluation.ablation import Ablation, Comparison
 from posfeat_hloc.evaluation.mma import GROUPS, MmaResult
 from posfeat_hloc.evaluation.published import published_cell
 from posfeat_hloc.evaluation.sequences import find_sequences
 from posfeat_hloc.evaluation.tables import Column, Table, Value
 from posfeat_hloc.extractors.choice import FeatureChoice
 from posfeat_hloc.networks.small import SMALL
+from posfeat_hloc.runtime.reporter import QUIET, Reporter
+from posfeat_hloc.training.options import TrainingOptions
+from posfeat_hloc.training.pipeline import train
 
 LINE_POINTS = (75, 100, 125)
 WINDOWS = (0.075, 0.1, 0.125)
 
-_OWN = ("--stage", "--search")
-
 
 @dataclass(frozen=True)
 class Training:
-    """One run of pipelines.train.
+    """One training.
 
     Attributes:
         name: of its folder.
         stage: of the training.
         options: beside those of all runs.
-        start: name of the run whose weights it starts from; None takes ``--init``.
+        start: name of the run whose weights it starts from; None takes those of :class:`Runs`.
     """
 
     name: str
     stage: str
-    options: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
     start: str | None = None
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The trainings of an ablation.
+
+    Attributes:
+        comparison: on what they are measured; their folders are in ``runs/`` of its output.
+        data: what all are trained on.
+        options: of all.
+        steps: of description and joint runs.
+        detect_steps: of detection runs; a twentieth, as in the paper, when None.
+        reporter: hears what is done.
+    """
+
+    comparison: Comparison
+    data: Sequence[str]
+    options: TrainingOptions
+    steps: int = 100_000
+    detect_steps: int | None = None
+    reporter: Reporter = QUIET
+
+    @property
+    def folder(self) -> Path:
+        """Of the runs."""
+        return self.comparison.output / "runs"
+
+    def options_of(self, training: Training) -> TrainingOptions:
+        """What one of them is trained with."""
+        steps = self.detect_steps or max(1, self.steps // 20) if training.stage == "detect" else self.steps
+        start = self.options.init if training.start is None else str(weights_of(self.folder, training.start))
+        given: dict[str, Any] = {"stage": training.stage, "steps": steps, "init": start}
+        return replace(self.options, **given, **training.options)
 
 
 @dataclass(frozen=True)
@@ -64,7 +95,7 @@ MODEL_TRAININGS = (
     Training("describe", "describe"),
     Training("detect", "detect", start="describe"),
     Training("joint", "joint"),
-    Training("describe-c2f", "describe", ("--search", "coarse-to-fine")),
+    Training("describe-c2f", "describe", {"search": "coarse-to-fine"}),
 )
 
 MODELS = (
@@ -81,37 +112,41 @@ MODELS = (
 methods, and only its figure which; these are combinations of what this package has."""
 
 
-def compare_windows(args: argparse.Namespace, rest: Sequence[str]) -> bool:
-    """A description and a detection run for each N_line and w_patch (Table 4)."""
-    _refuse(rest, (*_OWN, "--line-points", "--window"))
-    trainings, models = [], {}
-    for points in args.line_points:
-        for window in args.windows:
+def window_trainings(
+    line_points: Sequence[int] = LINE_POINTS, windows: Sequence[float] = WINDOWS
+) -> tuple[list[Training], dict[tuple[int, float], Model]]:
+    """A description and a detection run for each N_line and w_patch, and what is measured of them."""
+    trainings: list[Training] = []
+    models = {}
+    for points in line_points:
+        for window in windows:
             name = f"{points}x{window:g}"
-            options = ("--line-points", str(points), "--window", f"{window:g}")
-            trainings += [Training(f"describe-{name}", "describe", options)]
+            trainings += [Training(f"describe-{name}", "describe", {"line_points": points, "window": window})]
             trainings += [Training(f"detect-{name}", "detect", start=f"describe-{name}")]
             models[points, window] = Model(f"N_line {points}, w_patch {window:g}", f"detect-{name}")
+    return trainings, models
+
+
+def compare_windows(
+    runs: Runs, line_points: Sequence[int] = LINE_POINTS, windows: Sequence[float] = WINDOWS
+) -> Ablation:
+    """Train and measure each N_line and w_patch (Table 4)."""
+    trainings, models = window_trainings(line_points, windows)
     table = Table(
         [Column("N_line", "d"), Column("w_patch", "g"), *_columns(), Column("PoSFeat Table 4 (HPatches)", ".4f")]
     )
-    results = _train_and_measure(args, rest, trainings, list(models.values()))
-    if results is None:
-        return True
+    results = _train_and_measure(runs, trainings, list(models.values()))
     for (points, window), model in models.items():
         published = published_cell("PoSFeat Table 4", str(points), f"{window:g}")
         table.rows.append(
             [points, window, *_values(results.measured[model.label], results.steps[model.run]), published]
         )
-    return _finish(args, table, "window", results)
+    return _finish(runs, table, "window", results)
 
 
-def compare_models(args: argparse.Namespace, rest: Sequence[str]) -> bool:
+def compare_models(runs: Runs) -> Ablation:
     """Four trainings, eight combinations of keypoints and descriptors (figure 7)."""
-    _refuse(rest, _OWN)
-    results = _train_and_measure(args, rest, MODEL_TRAININGS, MODELS)
-    if results is None:
-        return True
+    results = _train_and_measure(runs, MODEL_TRAININGS, MODELS)
     table = Table([Column("model"), *_columns()])
     for model in MODELS:
         if model.label in results.measured:
@@ -119,7 +154,7 @@ def compare_models(args: argparse.Namespace, rest: Sequence[str]) -> bool:
     results.notes.append(
         "PoSFeat prints figure 7 as curves only; its Model 1 is PoSFeat, 0.775 / 0.826 / 0.728 on HPatches"
     )
-    return _finish(args, table, "models", results)
+    return _finish(runs, table, "models", results)
 
 
 @dataclass(frozen=True)
@@ -137,38 +172,22 @@ class _Results:
     notes: list[str]
 
 
-def _train_and_measure(
-    args: argparse.Namespace, rest: Sequence[str], trainings: Sequence[Training], models: Sequence[Model]
-) -> _Results | None:
-    """None after a dry run, which prints the commands only."""
-    found = find_sequences(args.dataset)
-    runs = results_folder(args) / "runs"
+def _train_and_measure(runs: Runs, trainings: Sequence[Training], models: Sequence[Model]) -> _Results:
+    found = find_sequences(runs.comparison.dataset)
     for training in trainings:
-        command = training_command(training, args, runs, rest)
-        print(f"\npython -m pipelines.train {shlex.join(command)}", flush=True)
-        if not args.dry_run:
-            train.train(train.arguments(command))
-    if args.dry_run:
-        return None
-    exported = {t.name: weights.load(str(_weights(runs, t.name))).metadata for t in trainings}
+        runs.reporter.say(f"train {training.name}")
+        train(runs.data, runs.folder / training.name, runs.options_of(training), runs.reporter)
+    exported = {t.name: weights.load(str(weights_of(runs.folder, t.name))).metadata for t in trainings}
     measured: dict[str, MmaResult] = {}
     notes = []
     for model in models:
-        conf = model_conf(model, _weights(runs, model.run), confs.current_names(exported[model.run])["backbone"])
+        backbone = confs.current_names(exported[model.run])["backbone"]
+        conf = model_conf(model, weights_of(runs.folder, model.run), backbone)
         try:
-            measured |= measure_features(args, [FeatureChoice(model.label, conf)], found, results_folder(args))
+            measured |= runs.comparison.measure([FeatureChoice(model.label, conf)], found)
         except WeightsError as error:  # another method's, which may not be at hand
             notes.append(f"not measured: {model.label}: {error}")
     return _Results(measured, {name: metadata["step"] for name, metadata in exported.items()}, notes)
-
-
-def training_command(training: Training, args: argparse.Namespace, runs: Path, rest: Sequence[str]) -> list[str]:
-    """The arguments of pipelines.train."""
-    steps = args.detect_steps or max(1, args.steps // 20) if training.stage == "detect" else args.steps
-    start = args.init if training.start is None else str(_weights(runs, training.start))
-    command = ["--stage", training.stage, "--output", str(runs / training.name), "--steps", str(steps)]
-    command += ["--device", args.device, *(["--init", start] if start else []), *training.options]
-    return [*command, *rest]
 
 
 def model_conf(model: Model, file: Path, backbone_name: str) -> confs.Conf:
@@ -186,15 +205,9 @@ def model_conf(model: Model, file: Path, backbone_name: str) -> confs.Conf:
     return {"output": "feats-mixed", "model": mixed, "preprocessing": own["preprocessing"]}
 
 
-def _weights(runs: Path, name: str) -> Path:
+def weights_of(runs: Path, name: str) -> Path:
+    """The best weights of a run."""
     return runs / name / "weights.safetensors"
-
-
-def _refuse(rest: Sequence[str], own: Sequence[str]) -> None:
-    if taken := [item for item in rest if item.partition("=")[0] in own]:
-        raise ConfigurationError(f"{taken[0]}: this command sets it itself")
-    if "--data" not in rest:
-        raise ConfigurationError("--data is missing: what to train on, as pipelines.train takes it")
 
 
 def _columns() -> list[Column]:
@@ -206,10 +219,6 @@ def _values(result: MmaResult, step: str) -> list[Value]:
     return [step, *(result.score(group) for group in GROUPS), result.keypoints, result.matches]
 
 
-def _finish(args: argparse.Namespace, table: Table, stem: str, results: _Results) -> bool:
-    output = results_folder(args)
-    table.write(output, stem)
-    print(f"\n{table.as_latex() if args.latex else table.as_text()}\n")
+def _finish(runs: Runs, table: Table, stem: str, results: _Results) -> Ablation:
     steps = "step: whose weights were the best on held-out pairs and are measured; 0 is the start"
-    print("\n".join([steps, *results.notes, f"files: {output}/ {stem}.csv {stem}.tex runs/"]))
-    return bool(table.rows)
+    return runs.comparison.finish(table, stem, [steps, *results.notes], " runs/")
