@@ -94,7 +94,7 @@ def extract(
     overwrite: bool = False,
     progress: bool = True,
     masks: Path | None = None,
-    turn: int = 0,
+    rot90: int = 0,
     cluster: ExtractionExecutor | None = None,
     views: Mapping[str, View] | None = None,
     exif: bool = True,
@@ -107,7 +107,7 @@ def extract(
     Args:
         masks: folder of masks, see :class:`Masks`. All keypoints are detected, those on black pixels dropped, and the
             best ``max_keypoints`` of the others kept, so that a mask costs no keypoint elsewhere.
-        turn: show the pictures to the extractor after so many quarter turns clockwise; keypoints stay where they are
+        rot90: show the pictures to the extractor after so many quarter turns clockwise; keypoints stay where they are
             in the file.
         cluster: its machines extract, and ``device`` is theirs; this process reads the files and writes the store.
         views: how single images are shown, see :func:`posfeat_hloc.orientation.choose_views`; recorded in the file.
@@ -123,7 +123,7 @@ def extract(
     names = list_images(image_dir) if names is None else sorted(set(names))
     target = choose_device(device) if cluster is None else "cpu"
     ranges = ranges_of(image_dir, names)
-    inputs = ImageInputs(image_dir, None if masks is None else Masks(masks), turn, ranges, views or {}, exif)
+    inputs = ImageInputs(image_dir, None if masks is None else Masks(masks), rot90, ranges, views or {}, exif)
     limit = None if masks is None else extractors.keypoint_limit(conf["model"])
     model = conf["model"] if limit is None else extractors.with_limit(conf["model"])
     extractor = extractors.create(model, target)
@@ -131,7 +131,7 @@ def extract(
     names = [name for name in names if is_storable(name, report)]
     unmasked = [] if inputs.masks is None else inputs.masks.missing(names)
     with FeatureStore(path, configuration(conf, extractor)) as store:
-        if views is None and turn == 0:
+        if views is None and rot90 == 0:
             inputs = _as_recorded(inputs, names, store)
         if overwrite:
             todo = list(names)

@@ -86,7 +86,7 @@ def extract_shard(
         ranges = {short: inputs.ranges[file.name] for short, file in sent.items() if file.name in inputs.ranges}
         views = {short: inputs.views[file.name] for short, file in sent.items() if file.name in inputs.views}
         folders = Path(name) / "images", Masks(Path(name) / "masks")
-        here = ImageInputs(*folders, inputs.turn, ranges, views, inputs.exif)
+        here = ImageInputs(*folders, inputs.rot90, ranges, views, inputs.exif)
         paths = _write_files(here, sent, inputs)
         found = extracted(extractor, conf["preprocessing"], here, list(sent), target, limit)
         rows = {file.name: row for row, file in enumerate(files)}

@@ -30,9 +30,9 @@ _OVERSHOOT = 0.2
 class Extractor(Protocol):
     """What every feature type offers.
 
-    One with an attribute ``light = True`` takes less than 1 GB for an image of 2048 px and may be called from several
-    threads at once; others extract one image at a time. One with ``spread = True`` chooses among its keypoints by
-    :mod:`posfeat_hloc.detection.spread` rather than by their scores alone.
+    One with an attribute ``concurrent = True`` takes less than 1 GB for an image of 2048 px and may be called from
+    several threads at once; others extract one image at a time. One with ``spread = True`` chooses among its keypoints
+    by :mod:`posfeat_hloc.detection.spread` rather than by their scores alone.
     """
 
     grayscale: bool

@@ -76,7 +76,7 @@ class Extractor:
     """Top-K D2D keypoints and their descriptors, read from one forward pass."""
 
     grayscale = True
-    light = True
+    concurrent = True
 
     def __init__(self, options: Options, device: torch.device) -> None:
         if options.positions not in POSITIONS:

@@ -92,7 +92,7 @@ def batch_size_on(device: str) -> int:
 def images_at_a_time(extractor: Extractor, device: str, preprocessing: Conf) -> int:
     """Images that are extracted side by side on a CPU, each with its share of the cores, where memory allows it."""
     small = 0 < (preprocessing.get("resize_max") or 0) <= LARGE_IMAGE
-    if torch.device(device).type != "cpu" or not small or not getattr(extractor, "light", False):
+    if torch.device(device).type != "cpu" or not small or not getattr(extractor, "concurrent", False):
         return 1
     return min(torch.get_num_threads(), 4)
 

@@ -68,7 +68,7 @@ class Extractor(SingleImageExtractor):
     """Peaks of the keypoint head's score map, with the description network's descriptors there."""
 
     dimension = DIMENSION
-    light = True
+    concurrent = True
 
     def __init__(self, options: Options, device: torch.device) -> None:
         if not 1 <= options.radius <= MAX_RADIUS:

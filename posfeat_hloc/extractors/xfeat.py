@@ -32,7 +32,7 @@ class Extractor(SingleImageExtractor):
     """Peaks of XFeat's keypoint map, with the descriptors there. They lie on pixels of the resized image."""
 
     dimension = 64
-    light = True
+    concurrent = True
 
     def __init__(self, options: Options, device: torch.device) -> None:
         self.options = options

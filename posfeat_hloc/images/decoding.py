@@ -97,7 +97,7 @@ class DecodedImage:
         stored[rows, columns] = values.ravel()
         return stored
 
-    def turned(self, quarters: int) -> DecodedImage:
+    def rot90(self, quarters: int) -> DecodedImage:
         """The picture after so many more quarter turns clockwise; :meth:`to_stored` goes back all the way."""
         orientation = self.orientation
         for _ in range(quarters % 4):

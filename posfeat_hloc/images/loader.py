@@ -79,7 +79,7 @@ class ImageInputs:
     Attributes:
         images: their folder.
         masks: of the images.
-        turn: quarter turns clockwise before extraction, of all images.
+        rot90: quarter turns clockwise before extraction, of all images.
         ranges: of images with more than 8 bits, see :func:`posfeat_hloc.images.high_bit_depth.ranges_of`.
         views: of images that are shown otherwise than as they are; turns add up.
         exif: turn pictures as their EXIF tags say, first of all.
@@ -87,7 +87,7 @@ class ImageInputs:
 
     images: Path
     masks: Masks | None = None
-    turn: int = 0
+    rot90: int = 0
     ranges: Mapping[str, ValueRange] = field(default_factory=dict)
     views: Mapping[str, View] = field(default_factory=dict)
     exif: bool = True
@@ -95,7 +95,7 @@ class ImageInputs:
     def view(self, name: str) -> View:
         """How an image is shown."""
         view = self.views.get(name, UPRIGHT)
-        return View((view.turn + 90 * self.turn) % 360, view.second)
+        return View((view.turn + 90 * self.rot90) % 360, view.second)
 
     def source(self, name: str) -> str:
         """Changes with the image, its mask, how it is shown and the range of values."""
@@ -125,7 +125,7 @@ def shown(
     name: str, source: str, image: DecodedImage, mask: NDArray[np.bool_] | None, view: View, preprocessing: Conf
 ) -> Loaded:
     """An image, resized and turned as an extractor sees it; see :class:`Loaded`."""
-    image = image.turned(view.turn // 90)
+    image = image.rot90(view.turn // 90)
     pixels = resize(image.pixels, preprocessing.get("resize_max"))
     second = _picture(_resized(pixels, image.pixels, view.second), view) if view.second else None
     return Loaded(name, source, image, _picture(pixels, view), mask, view, second)

@@ -163,7 +163,7 @@ class Localizer:
         for quarters in TURNS if self.try_rotations else ():
             if is_certain(result):
                 break
-            found = self._attempt(query, picture.turned(quarters), seconds)
+            found = self._attempt(query, picture.rot90(quarters), seconds)
             result = better(result, replace(found, turned=90 * quarters))
         return LocalizedImage(result, seconds)
 
@@ -176,7 +176,7 @@ class Localizer:
         with timed(seconds, "retrieve"):
             names = self.map.names
             if self._retrieval is not None:
-                names = self._retrieval.nearest(picture.turned(view.turn // 90).pixels, self.neighbors)
+                names = self._retrieval.nearest(picture.rot90(view.turn // 90).pixels, self.neighbors)
         with timed(seconds, "match"):
             descriptors: NDArray[np.floating] = features.descriptors.astype(np.float16)  # as files store them
             if self._places:

@@ -66,7 +66,7 @@ class PairChoice:
         described = self.output / (f"turned-{90 * turn}" if turn else "") / f"{conf['output']}.h5"
         report = describe_images(
             conf, self.asked.images, described, usable, options.device, database, progress=self.reporter.progress,
-            turn=turn, views=shown.views, exif=shown.exif,
+            rot90=turn, views=shown.views, exif=shown.exif,
         )  # fmt: skip
         with GlobalDescriptorStore(database) as store:
             names = [name for name in self.sparse.names if name in store]

@@ -121,7 +121,7 @@ def retry_turned(
         folder.mkdir(parents=True, exist_ok=True)
         extracted = extract(
             inputs.conf, inputs.images, features, names, inputs.device,
-            progress=inputs.progress, masks=inputs.masks, turn=quarters,
+            progress=inputs.progress, masks=inputs.masks, rot90=quarters,
         )  # fmt: skip
         pairs = inputs.pairs(quarters, extracted.names)
         match(inputs.matcher, pairs, features, matches, inputs.device, False, inputs.progress, inputs.map_features)

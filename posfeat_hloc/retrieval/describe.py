@@ -65,7 +65,7 @@ def describe_images(
     vocabulary: Path | None = None,
     overwrite: bool = False,
     progress: bool = True,
-    turn: int = 0,
+    rot90: int = 0,
     views: Mapping[str, View] | None = None,
     exif: bool = True,
 ) -> ExtractionReport:
@@ -85,7 +85,7 @@ def describe_images(
             of one vocabulary can be compared.
         overwrite: describe again what is there, with the vocabulary that is there.
         progress: show a bar.
-        turn: describe the pictures after so many quarter turns clockwise.
+        rot90: describe the pictures after so many quarter turns clockwise.
         views, exif: as for :func:`posfeat_hloc.extract_features.extract`; second pictures are not looked at.
 
     Raises:
@@ -101,7 +101,7 @@ def describe_images(
     model = {k: v for k, v in conf["model"].items() if k not in ("precision", "weights")}
     recorded = {"model": model, "weights": describer.weights_sha256, "preprocessing": conf["preprocessing"]}
     turns = {name: View(view.turn) for name, view in (views or {}).items()}
-    inputs = ImageInputs(image_dir, None, turn, ranges_of(image_dir, names), turns, exif)
+    inputs = ImageInputs(image_dir, None, rot90, ranges_of(image_dir, names), turns, exif)
     read = inputs.reader(conf["preprocessing"], describer.grayscale)
     with GlobalDescriptorStore(path, recorded) as store:
         words = _choose_vocabulary(describer, store, vocabulary, recorded, _pictures(read, names, progress))

@@ -127,7 +127,7 @@ def test_damaged_exif_does_not_cost_the_picture(tmp_path: Path) -> None:
 @pytest.mark.parametrize("quarters", range(-1, 5))
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_a_picture_that_is_turned_further_still_knows_its_stored_pixels(orientation: int, quarters: int) -> None:
-    turned = DecodedImage(UPRIGHT[orientation](DIFFERENT), orientation).turned(quarters)
+    turned = DecodedImage(UPRIGHT[orientation](DIFFERENT), orientation).rot90(quarters)
     # numpy turns the other way
     assert_array_equal(turned.pixels, np.rot90(UPRIGHT[orientation](DIFFERENT), 4 - quarters))
     assert turned.stored_size == (7, 5)

@@ -35,7 +35,7 @@ def test_frames_undo_what_exif_does(orientation: int) -> None:
 
 def test_clockwise_is_as_the_picture_turns() -> None:
     picture = DecodedImage(np.zeros((30, 50), np.uint8))
-    turned = picture.turned(1)
+    turned = picture.rot90(1)
     ahead = turned.to_stored(np.array([[0, 0], [7, 0]], np.float32))  # rightwards after the turn
     assert_allclose(clockwise(90) @ (ahead[1] - ahead[0]), [7, 0], atol=1e-6)
 
@@ -90,7 +90,7 @@ def test_the_view_is_part_of_what_counts_as_done(tmp_path: Path, texture: Textur
     assert run(views={"b.png": View(90, 0.5)}) == ["b.png"]
     assert run(views={}) == ["b.png"]
     assert run(exif=False) == ["a.png", "b.png"]
-    assert ImageInputs(tmp_path, turn=3, views={"b.png": View(180)}).view("b.png") == View(90)
+    assert ImageInputs(tmp_path, rot90=3, views={"b.png": View(180)}).view("b.png") == View(90)
 
 
 @pytest.mark.parametrize("second", [0.5, 2.0])

@@ -76,14 +76,14 @@ def test_each_computation_has_its_share_of_threads(workers: int, each: int) -> N
 
 
 @pytest.mark.parametrize(
-    ("resize_max", "light", "at_a_time"), [(64, True, 2), (64, False, 1), (None, True, 1), (4096, True, 1)]
+    ("resize_max", "concurrent", "at_a_time"), [(64, True, 2), (64, False, 1), (None, True, 1), (4096, True, 1)]
 )
 def test_a_cpu_extracts_images_side_by_side_unless_memory_forbids(
     tmp_path: Path,
     brightest: Brightest,
     monkeypatch: pytest.MonkeyPatch,
     resize_max: int | None,
-    light: bool,
+    concurrent: bool,
     at_a_time: int,
 ) -> None:
     names = [f"{i}.png" for i in range(6)]
@@ -102,7 +102,7 @@ def test_a_cpu_extracts_images_side_by_side_unless_memory_forbids(
             inside -= 1
 
     brightest.before_each = enter
-    brightest.light = light
+    brightest.concurrent = concurrent
     before = torch.get_num_threads()
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     conf = CONF | {"preprocessing": {"grayscale": True, "resize_max": resize_max}}
