@@ -57,7 +57,7 @@ def test_depth_and_occlusion_are_those_of_traced_rays(folder: Path) -> None:
     for seed in range(4):
         rng = np.random.default_rng(seed)
         cameras = random_cameras(rng, OPTIONS)
-        planes = random_scene(rng, source.photographs, cameras[0], OPTIONS)
+        planes = random_scene(rng, source.photographs, cameras[0], OPTIONS.objects, OPTIONS.boxes)
         for camera in cameras:
             depth, labels = rasterise(planes, camera)
             for x, y in rng.integers(0, [160, 120], (60, 2)).tolist():
