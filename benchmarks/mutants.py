@@ -5,10 +5,10 @@
     python benchmarks/mutants.py posfeat_hloc/detection/d2d.py --list              # what would be changed
 
 Each mutant changes one place of one module (:mod:`benchmarks.mutations`) and is given to the test files of the same
-package that import this module. The working tree is not touched: processes of their own run the changed
-text (:mod:`benchmarks.mutant_trials`). A mutant is caught when a test fails or takes many times as long as before;
-the others are printed, and the exit code is 1 when there are any. A survivor is a missing test, or a change that makes
-no difference.
+package that import this module, as far as their tests execute the changed line. The working tree is not touched:
+processes of their own run the changed text (:mod:`benchmarks.mutant_trials`). A mutant is caught when a test fails or
+takes many times as long as before; the others are printed, and the exit code is 1 when there are any. A survivor is a
+missing test, or a change that makes no difference.
 """
 
 from __future__ import annotations
@@ -40,13 +40,16 @@ def module_name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def tests_of(path: Path) -> list[str]:
+def tests_of(path: Path, mirrored: bool) -> list[str]:
     """The test files of the same package that import a module, that of the same name first.
 
-    Where there are none, those of the modules beside it that import it.
+    Where there are none, those of the modules beside it that import it. With ``mirrored``, that of the same name
+    alone where it exists.
     """
     folder = ROOT / "tests" / path.resolve().relative_to(ROOT / "posfeat_hloc").parent
     own = folder / f"test_{path.stem}.py"
+    if mirrored and own.exists():
+        return [str(own)]
     found = _importing(folder.glob("test_*.py"), path) | ({own} if own.exists() else set())
     if found:
         return [str(test) for test in sorted(found, key=lambda test: (test != own, test))]
@@ -67,6 +70,7 @@ def main() -> int:
     parser.add_argument("paths", nargs="+", type=Path, help="modules, or folders of them")
     parser.add_argument("--sample", type=int, help="try only so many, drawn at random from all files")
     parser.add_argument("--seed", type=int, default=0, help="of the draw")
+    parser.add_argument("--mirrored", action="store_true", help="only with the test file of the module's name: quicker")
     parser.add_argument("--list", action="store_true", help="print the mutants and stop")
     parser.add_argument("--only", help="only mutants whose line in --list contains this text")
     parser.add_argument("--json", type=Path, help="append a line for each mutant to this file")
@@ -84,7 +88,7 @@ def main() -> int:
 
     torch.set_num_threads(1)
     outcomes = []
-    for file, mutant, outcome in trials(mutants):
+    for file, mutant, outcome in trials(mutants, args.mirrored):
         outcomes.append(outcome)
         if outcome == "survived":
             print(f"{file}:{mutant}", flush=True)
@@ -96,12 +100,12 @@ def main() -> int:
     return int(survivors > 0)
 
 
-def trials(mutants: dict[Path, list[Mutation]]) -> Iterator[tuple[Path, Mutation, str]]:
+def trials(mutants: dict[Path, list[Mutation]], mirrored: bool) -> Iterator[tuple[Path, Mutation, str]]:
     """Each mutant and its outcome."""
     for file, some in mutants.items():
         if not some:
             continue
-        if tests := tests_of(file):
+        if tests := tests_of(file, mirrored):
             found: list[tuple[Mutation, str]] = []
             try_mutants(file, module_name(file), some, tests, lambda *outcome, found=found: found.append(outcome))
         else:

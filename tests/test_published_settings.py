@@ -20,6 +20,7 @@ from posfeat_hloc.networks.normalization import CLAMP, normalize_locally, normal
 from posfeat_hloc.sfm.covisibility import pose_pairs
 from posfeat_hloc.sfm.database import verify
 from posfeat_hloc.sfm.database_import import MIN_MATCHES
+from posfeat_hloc.sfm.triangulation import TriangulationOptions
 from posfeat_hloc.training import patch_descriptors
 from posfeat_hloc.training.coarse_to_fine import CoarseToFineOptions
 from posfeat_hloc.training.description_loss import description_loss, epipolar_loss
@@ -48,6 +49,7 @@ OPTIONS: list[tuple[type, dict[str, Any]]] = [
         {"window": 0.125, "inverse_temperature": 60.0, "min_variance": 1e-10, "sigma": "official-code"},
     ),
     (DetectionOptions, {"threshold": 2.0, "right": 1.0, "wrong": -0.25, "regularizer": -0.001}),
+    (TriangulationOptions, {"verification": "poses", "max_error": 4.0, "two_view_tracks": False}),
     (MegaDepthOptions, {"max_pairs": 5000, "max_rotation": 80.0, "size": (640, 480)}),
     (PoseOptions, {"max_error": 12.0, "min_inliers": 12, "covisibility_clustering": False}),
     (ProtocolOptions, {"covisible": 20, "retrieved": 50, "seeds": (0,)}),

@@ -42,6 +42,15 @@ def test_keypoints_are_coarse_by_what_the_network_saw(
     assert coarse_noise(tmp_path / "f.h5", []) == 0
 
 
+def test_the_noise_is_that_of_most_images(tmp_path: Path) -> None:
+    one = Features(np.zeros((1, 2), np.float32), np.ones(1, np.float32), np.ones((1, 4), np.float32))
+    with FeatureStore(tmp_path / "f.h5", {"preprocessing": {"resize_max": 100}}) as store:
+        for name, side in (("a", 100), ("b", 200), ("c", 1000)):
+            store.write(name, one, (side, side), 1.15 * side / 100, "source")
+        store.commit()
+    assert coarse_noise(tmp_path / "f.h5", ["a", "b", "c"]) == pytest.approx(2.3)
+
+
 def test_thresholds_are_three_deviations_or_colmaps() -> None:
     assert [max_error(noise) for noise in (0, 1.2, 2.0)] == pytest.approx([4, 4, 6])
     options, before = pycolmap.IncrementalPipelineOptions(), pycolmap.IncrementalPipelineOptions()

@@ -111,6 +111,13 @@ def test_images_are_paired_with_those_that_see_the_same(world, monkeypatch: pyte
     assert len(many) == len(set(many))
 
 
+def test_pairs_of_two_models_are_matched_once(world) -> None:
+    _, model, _ = world
+    first, second = fine_pairs([model, model], [])
+    assert first
+    assert second == []
+
+
 def test_images_without_a_pose_keep_all_their_pairs() -> None:
     pairs = [("a", "b"), ("a", "x"), ("x", "y"), ("b", "c")]
     assert left_over_pairs(pairs, ["a", "b", "c"]) == [("a", "x"), ("x", "y")]

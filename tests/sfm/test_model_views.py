@@ -45,6 +45,20 @@ def test_true_matches_lie_on_their_lines_and_moved_ones_do_not(model):
     assert wrong_pixel.max() > 0.01
 
 
+def test_distances_are_in_the_pixels_of_each_image():
+    """Two cameras that look the same way from one height: lines are rows, and v0 / f0 = v1 / f1."""
+    model = pycolmap.Reconstruction()
+    for i, focal in enumerate((500.0, 1500.0), 1):
+        camera = pycolmap.Camera(camera_id=i, model="SIMPLE_PINHOLE", width=640, height=480, params=[focal, 320, 240])
+        model.add_camera_with_trivial_rig(camera)
+        pose = pycolmap.Rigid3d(pycolmap.Rotation3d(), np.array([-1.0 * i, 0, 0]))
+        model.add_image_with_trivial_frame(pycolmap.Image(name=f"{i}.jpg", camera_id=i, image_id=i), pose)
+    points0, points1 = np.array([[319.5, 249.5], [99.5, 239.5]]), np.array([[319.5, 269.5], [9.5, 245.5]])
+    found = epipolar_distances(model, "1.jpg", "2.jpg", points0, points1)
+    np.testing.assert_allclose(found, [0, 6], atol=1e-9)
+    np.testing.assert_allclose(epipolar_distances(model, "2.jpg", "1.jpg", points1, points0), [0, 6], atol=1e-9)
+
+
 def test_unknown_images_are_named(model):
     with pytest.raises(MappingError, match=r"'none.jpg' has no pose in the model; 5 images have: "):
         landmarks(model, "none.jpg")
