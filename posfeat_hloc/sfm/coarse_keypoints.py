@@ -33,8 +33,8 @@ LEAST_CHANGE = 0.0005
 """Share of observations that completion and filtering change, below which no further round follows."""
 
 TRIALS, MOST_TRIED_AGAIN = 3, 50
-"""Models that are made, and images of a collection above which one has to do: a facade of coarse keypoints fits bent
-models nearly as well, and the mapper ends in one of them in about one of five runs."""
+"""Models that are made, each with one thread, and images of a collection above which one model has to do: a facade of
+coarse keypoints fits bent models nearly as well, and where the mapper ends depends on seed and number of threads."""
 
 
 def coarse_noise(features: Path, names: Sequence[str]) -> float:

@@ -194,12 +194,15 @@ def _names_in_text(path: Path) -> dict[int, str]:
 def _best_of_coarse(
     database: Path, images: Path, output: Path, options: MapperOptions, progress: bool
 ) -> dict[int, pycolmap.Reconstruction]:
-    """Models of coarse keypoints, finished; of small collections those with most support among several seeds."""
+    """Models of coarse keypoints, finished; of small collections those with most support among several seeds.
+
+    Threads of COLMAP add numbers up in any order, and a bent model is only a rounding away: small collections have one.
+    """
     with pycolmap.Database.open(database) as db:
         few = db.num_images() <= MOST_TRIED_AGAIN
     found = []
     for trial in range(TRIALS if few and options.mapper != "global" else 1):
-        seeded = replace(options, seed=options.seed + trial)
+        seeded = replace(options, seed=options.seed + trial, threads=1 if few else options.threads)
         folder = output / f"trial{trial}"
         folder.mkdir()
         pycolmap.set_random_seed(seeded.seed)

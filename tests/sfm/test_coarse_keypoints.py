@@ -134,17 +134,21 @@ def test_the_model_with_most_support_is_kept(facade: Path, tmp_path: Path, monke
     assert best.points > 1.9 * first.points > 700
 
 
-def test_a_facade_of_coarse_keypoints_is_the_same_with_every_seed(facade: Path, tmp_path: Path) -> None:
+def test_a_facade_of_coarse_keypoints_depends_on_no_seed_and_no_threads(
+    facade: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconstruction, "TRIALS", 1)
     counts, focal = [], []
-    for seed in range(2):
-        options = MapperOptions(seed=seed, threads=1, colors=False, keypoint_noise=NOISE)
-        (best,) = reconstruct(facade, tmp_path, tmp_path / str(seed), options, progress=False)
-        model = read_model(tmp_path / str(seed) / "0")
+    for seed, threads in ((0, 1), (0, 2), (3, -1)):
+        options = MapperOptions(seed=seed, threads=threads, colors=False, keypoint_noise=NOISE)
+        (best,) = reconstruct(facade, tmp_path, tmp_path / f"{seed}{threads}", options, progress=False)
+        model = read_model(tmp_path / f"{seed}{threads}" / "0")
         assert best.registered == 7
         assert best.images_per_point == best.track_length  # one observation an image and point
         counts.append(best.points)
         focal.append([camera.focal_length for camera in model.cameras.values()])
         assert best.track_length > 6.3  # 4.6 at COLMAP's thresholds, which make several points of one
     assert max(counts) < 900
+    assert focal[0] == focal[1]  # to the last digit
     assert min(counts) > 0.99 * max(counts)
     np.testing.assert_allclose(focal, FOCAL, rtol=0.03)
