@@ -19,11 +19,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipelines.train_patches import read_photos
 from posfeat_hloc import confs, extractors
 from posfeat_hloc.evaluation.homography import match_errors, matching_accuracy, mma_score
 from posfeat_hloc.features import Features
 from posfeat_hloc.matchers import create, match
+from posfeat_hloc.training.patch_pipeline import read_photos
 from posfeat_hloc.training.synthetic_homographies import SyntheticOptions, random_homography
 from posfeat_hloc.training.views import Image, change_light, is_held_out, warp
 

@@ -16,13 +16,13 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.train_patches import read_photos
 from posfeat_hloc import weights
 from posfeat_hloc.errors import PosfeatError
 from posfeat_hloc.images.decoding import list_images
 from posfeat_hloc.networks.l2net import OFFSET, STRIDE
 from posfeat_hloc.training.colmap_views import ColmapOptions, ColmapSource
 from posfeat_hloc.training.patch_descriptors import PatchTrainer, TrainOptions
+from posfeat_hloc.training.patch_pipeline import read_photos
 from posfeat_hloc.training.synthetic_homographies import SyntheticOptions, SyntheticSource
 from posfeat_hloc.training.views import RandomMix, Source, ViewPair, is_held_out
 

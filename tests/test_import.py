@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import posfeat_hloc
+
 
 def python(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -26,3 +28,11 @@ def test_the_right_order_saves_a_png_without_a_warning() -> None:
 def test_the_plugin_is_there_after_a_bare_import() -> None:
     code = "import posfeat_hloc; print(posfeat_hloc.hloc_plugin.patch_triangulation.__name__)"
     assert python(code).stdout == "patch_triangulation\n"
+
+
+def test_a_bare_import_needs_no_torch_and_offers_the_pipelines() -> None:
+    code = "import posfeat_hloc, sys; print('torch' in sys.modules, 'pycolmap' in sys.modules)"
+    assert python(code).stdout == "False False\n"
+    for name in posfeat_hloc._FROM:
+        assert getattr(posfeat_hloc, name).__name__ == name
+    assert set(posfeat_hloc._FROM) <= set(dir(posfeat_hloc))

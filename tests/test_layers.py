@@ -33,6 +33,7 @@ ORDER = (
         "sfm.pipeline",
         "evaluation.eth",
         "evaluation.posfeat_ablations",
+        "evaluation.figures",
     ),  # call what the packages above offer, one stage after another
     ("aachen",),
     ("report",),

@@ -133,7 +133,10 @@ def _add(parser: argparse._ActionsContainer, options: type, field: Field[Any], t
             text += f"{' ' if text else ''}(default: {_shown(default)})"
     settings["help"] = text.replace("%", "%%")
     if kind is bool:
-        settings["action"] = argparse.BooleanOptionalAction if default is None else "store_true"
+        if default is True:
+            names, settings["action"] = (f"--no-{field.name.replace('_', '-')}",), "store_false"
+        else:
+            settings["action"] = argparse.BooleanOptionalAction if default is None else "store_true"
         parser.add_argument(*names, **settings)
         return
     if (unit := of(Unit)) is not None:
@@ -141,7 +144,10 @@ def _add(parser: argparse._ActionsContainer, options: type, field: Field[Any], t
     if (const := of(Const)) is not None:
         settings |= {"nargs": "?", "const": const.value}
     read = of(Reads)
-    if get_origin(kind) is tuple and read is None:
+    if read is None and get_origin(kind) is tuple and get_origin(get_args(kind)[0]) is tuple:  # words, again and again
+        kind, *rest = get_args(get_args(kind)[0])
+        settings |= {"action": "append", "nargs": 1 + len(rest), "default": [], "metavar": tuple(unit.name.split())}
+    elif get_origin(kind) is tuple and read is None:
         kind, *rest = get_args(kind)
         several = "*" if default is None else "+"  # no value differs from no option
         settings["nargs"] = several if rest == [...] else 1 + len(rest)

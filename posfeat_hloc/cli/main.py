@@ -18,7 +18,8 @@ from posfeat_hloc.errors import ConfigurationError, wording
 COMMANDS = (
     "sfm", "localize", "extract", "match", "list", "triangulate", "register", "merge", "align", "export", "export-onnx",
     "report", "check", "weights", "doctor", "aachen", "miniature-aachen", "eth",
-    "hpatches", "relative-pose", "ablations", "train",
+    "hpatches", "relative-pose", "ablations", "images", "train",
+    "train-patches", "train-descriptors", "pack-views",
 )  # fmt: skip
 """Each has a module of its name here, with ``add_arguments(parser)`` and ``run(args)``; ``prepare(args)`` understands
 a command line before anything is done."""
@@ -37,7 +38,9 @@ Learned local features for COLMAP and hloc, version {__version__}
   export, export-onnx                     models and networks for others
   weights, check, report, doctor          weights, files, pages, installation
   aachen, hpatches, eth, relative-pose    benchmarks of features and poses
-  ablations, train                        the papers' ablations; training
+  ablations, images, miniature-aachen     the papers' tables and pictures; tests
+  train, train-descriptors                PoSFeat, and descriptors on pack-views
+  train-patches, pack-views               HardNet, SOSNet; photographs in a file
 """
 
 _RESUME = "run the same command again to go on from here"

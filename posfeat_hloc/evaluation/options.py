@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 from posfeat_hloc import confs
@@ -105,3 +106,29 @@ class EthOptions(ComparedOptions):
 
     def __post_init__(self) -> None:
         check_options(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatchPictureOptions:
+    """How matches of two images are drawn; see :func:`posfeat_hloc.evaluation.figures.draw_matches`."""
+
+    homography: Annotated[Path | None, Unit("FILE")] = None
+    """From the first image to the second, nine numbers; errors are distances from it."""
+    model: Annotated[Path | None, Unit("DIR")] = None
+    """COLMAP model with both; errors are epipolar distances."""
+    feature: str = confs.DEFAULT_FEATURE
+    """As in hpatches, NAME or NAME:OPTION=VALUE."""
+    weights: str | None = None
+    """Other weights for its network."""
+    matcher: MatcherName = None
+    """Which descriptors match (default: the one that suits the feature)."""
+    right: Annotated[float, Unit("PX")] = 10.0
+    """Error drawn in full red."""
+    only_right: bool = False
+    """Leave out what is farther off, as the paper does."""
+    lines: bool = False
+    """Lines between the images as well."""
+    most: Annotated[int, AtLeast(1), Unit("N")] = 2000
+    """Matches drawn at most."""
+    max_size: Annotated[int, AtLeast(1), Unit("PX")] = 800
+    """Longest side of a panel."""

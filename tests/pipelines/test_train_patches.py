@@ -1,5 +1,6 @@
 """The training command from photographs to a file of weights, and what it says when it cannot."""
 
+import argparse
 import hashlib
 import json
 import re
@@ -14,6 +15,8 @@ import torch
 
 from pipelines import train_patches
 from posfeat_hloc import weights
+from posfeat_hloc.cli.train_patches import add_arguments
+from posfeat_hloc.training import patch_pipeline
 from posfeat_hloc.weights.loading import load_l2net
 from tests.networks.test_l2net import as_tensor, calibrated_network, textured_image
 from tests.training.test_views import photograph
@@ -111,16 +114,16 @@ def test_a_stopped_run_goes_on(
 ) -> None:
     options = ["--architecture", "sosnet", "--form", "patches", "--steps", "3"]
     assert run(photographs, tmp_path / "whole", *options) == 0
-    train_step = train_patches.PatchTrainer.train_step
+    train_step = patch_pipeline.PatchTrainer.train_step
 
-    def stopped(trainer: train_patches.PatchTrainer) -> float:
+    def stopped(trainer: patch_pipeline.PatchTrainer) -> float:
         if trainer.step == 2:
             trainer.save()  # as at a validation step
             raise KeyboardInterrupt
         return train_step(trainer)
 
     with monkeypatch.context() as patch:
-        patch.setattr(train_patches.PatchTrainer, "train_step", stopped)
+        patch.setattr(patch_pipeline.PatchTrainer, "train_step", stopped)
         assert run(photographs, tmp_path / "parts", *options) == 130
     assert "the same command goes on" in capsys.readouterr().err
     assert not (tmp_path / "parts" / "weights.safetensors").exists()
@@ -147,8 +150,8 @@ def test_photographs_and_a_model(
     (tmp_path / "model").mkdir()
     model.write(tmp_path / "model")
     mixes = []
-    original = train_patches.RandomMix
-    monkeypatch.setattr(train_patches, "RandomMix", lambda sources: mixes.append(original(sources)) or mixes[-1])
+    original = patch_pipeline.RandomMix
+    monkeypatch.setattr(patch_pipeline, "RandomMix", lambda sources: mixes.append(original(sources)) or mixes[-1])
     arguments = ["--model", str(tmp_path / "model"), str(tmp_path / "images"), "--synthetic-share", "0.75"]
     assert run(photographs, tmp_path / "run", *arguments, "--steps", "1", "--form", "patches") == 0
     assert f"{tmp_path / 'model'}: 6 training image pairs" in capsys.readouterr().out
@@ -161,9 +164,9 @@ def test_photographs_and_a_model(
 def test_no_photograph_is_both_trained_on_and_held_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = write_photographs(tmp_path / "a", 3, 2), write_photographs(tmp_path / "b", 4, 1)
     parts: list[list[np.ndarray]] = []
-    monkeypatch.setattr(train_patches, "SyntheticSource", lambda images, *_: parts.append(images))
+    monkeypatch.setattr(patch_pipeline, "SyntheticSource", lambda images, *_: parts.append(images))
     arguments = ["--photos", str(first), str(second), "--output", str(tmp_path / "run"), "--validation-pairs", "0"]
-    monkeypatch.setattr(train_patches, "PatchTrainer", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(patch_pipeline, "PatchTrainer", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     assert train_patches.main(arguments) == 130
     training, held_out = parts
     assert (len(training), len(held_out)) == (7, 3)  # the folders share names: none is lost
@@ -171,9 +174,9 @@ def test_no_photograph_is_both_trained_on_and_held_out(tmp_path: Path, monkeypat
 
 
 def test_about_a_tenth_is_held_out() -> None:
-    held_out = [name for name in (f"IMG_{number}.jpg" for number in range(5000)) if train_patches.is_held_out(name)]
+    held_out = [name for name in (f"IMG_{number}.jpg" for number in range(5000)) if patch_pipeline.is_held_out(name)]
     assert 0.08 < len(held_out) / 5000 < 0.12
-    assert train_patches.is_held_out("IMG_8.jpg") == (zlib.crc32(b"IMG_8.jpg") % 10 == 0)
+    assert patch_pipeline.is_held_out("IMG_8.jpg") == (zlib.crc32(b"IMG_8.jpg") % 10 == 0)
 
 
 def error_of(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
@@ -234,7 +237,9 @@ def test_help_explains_every_option(capsys: pytest.CaptureFixture[str]) -> None:
         train_patches.main(["--help"])
     assert exit_.value.code == 0
     printed = " ".join(capsys.readouterr().out.split())
-    options = [action for action in train_patches._parser()._actions if action.dest != "help"]
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    options = [action for action in parser._actions if action.dest != "help"]
     assert len(options) >= 14
     for action in options:
         assert action.option_strings[0] in printed

@@ -11,9 +11,10 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
-from pipelines.feature_list import FeatureChoice, feature_file
 from posfeat_hloc import confs, match_features
 from posfeat_hloc.errors import StoreError
+from posfeat_hloc.evaluation.feature_files import feature_file
+from posfeat_hloc.extractors.choice import FeatureChoice
 from posfeat_hloc.features import Features
 from posfeat_hloc.stores import FeatureStore, MatchStore
 from posfeat_hloc.stores.foreign import check_sizes

@@ -1,0 +1,82 @@
+"""The command line as a whole: its help, its commands, and what earlier versions recorded."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from posfeat_hloc.cli.main import COMMANDS, main, parsed
+from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.report.reproducibility import command_line
+from posfeat_hloc.sfm.summary import recorded_command
+
+OLD = {
+    "images": "photos", "image_list": None, "demo": False, "video": None, "frames": None, "motion": None, "masks": None,
+    "gps": False, "feature": "sift", "matcher": None, "weights": None, "max_size": 800, "max_keypoints": None,
+    "orientation": "exif", "pairs": "exhaustive", "overlap": 10, "loop_closure": False, "neighbors": None,
+    "retrieval": "vlad-hardnet", "camera": "single", "rig": None, "camera_model": "PINHOLE",
+    "camera_params": [500.0, 500.5, 320.0, 240.0], "fix_camera": False, "mapper": "incremental", "coarse": 0,
+    "output": "outputs/photos", "export": None, "no_report": False, "quiet": True, "device": "auto", "ray": None,
+    "memory": 1073741824, "seed": 0, "threads": 1, "photos": None,
+}  # fmt: skip
+"""Options of a reconstruction, as version 0.1 of this package recorded them before they were a dataclass."""
+
+
+def test_the_help_fits_a_screen_and_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert len(text.splitlines()) <= 24
+    assert max(map(len, text.splitlines())) <= 80
+    listed = text.replace(",", " ").split()
+    assert [name for name in COMMANDS if name not in listed] == []
+    assert main([]) == 0
+
+
+def test_no_help_needs_torch_or_colmap() -> None:
+    code = f"""
+import contextlib, io, sys
+from posfeat_hloc.cli.main import main
+for name in {COMMANDS!r}:
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.suppress(SystemExit):
+        main([name, "--help"])
+    assert out.getvalue().startswith(f"usage: posfeat-hloc {{name}} "), name
+print([name for name in ("torch", "pycolmap", "cv2", "h5py", "kornia") if name in sys.modules])
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (found.stdout, found.stderr) == ("[]\n", "")
+
+
+@pytest.mark.parametrize(("word", "told"), [("sfn", "did you mean sfm?"), ("fly", "there are sfm, ")])
+def test_a_word_that_is_no_command(word: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([word]) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_hlocs_flags_have_our_words_beside_them() -> None:
+    for given in (["--image_dir", "a", "--export_dir", "b"], ["--images", "a", "--output", "b"]):
+        args = parsed(["extract", *given])[1]
+        assert (args.image_dir, args.export_dir) == (Path("a"), Path("b"))
+
+
+def test_a_recorded_configuration_of_before_is_read(tmp_path: Path) -> None:
+    (tmp_path / "summary.json").write_text(json.dumps({"command": OLD}))
+    assert recorded_command(tmp_path) == OLD
+    words = shlex.split(command_line("sfm", {k: v for k, v in OLD.items() if k != "export"}))
+    args = parsed(words[1:])[1]
+    assert (args.images, args.output) == (Path("photos"), Path("outputs/photos"))
+    for name, value in OLD.items():
+        if name not in ("images", "output", "photos", "quiet", "no_report", "export", "camera_params"):
+            assert getattr(args.options, name) == value, name
+    assert args.options.camera_params == (500, 500.5, 320, 240)
+
+
+def test_a_command_line_that_means_nothing_is_told_in_flags(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sfm"]) == 2
+    assert "name a folder of photographs by --images, a --video, or try --demo" in capsys.readouterr().err
+    with pytest.raises(ConfigurationError, match="by images, a video, or try demo"):
+        parsed(["sfm"])
