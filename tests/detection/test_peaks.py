@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from posfeat_hloc.detection.peaks import find_peaks, greedy_peaks, refine, summits
+from posfeat_hloc.detection.peaks import find_peaks, greedy_peaks, refine
+from  import summits
 
 FEWEST = 128
 
