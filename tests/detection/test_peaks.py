@@ -6,8 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from posfeat_hloc.detection.peaks import find_peaks, greedy_peaks, refine
-from  import summits
+from posfeat_hloc.detection.peaks import find_peaks, greedy_peaks, refine, refine_quadratic
 
 FEWEST = 128
 
@@ -161,7 +160,7 @@ def test_only_a_summit_close_by_moves_a_pixel(xx: float, yy: float, xy: float, g
     rows, columns = np.mgrid[:5, :5]
     u, v = columns - 2, rows - 2
     values = torch.tensor(9 + gx * u + xx * u * u / 2 + yy * v * v / 2 + xy * u * v)
-    assert summits(values, torch.tensor([[2, 2]]))[0].tolist() == pytest.approx([2 + moved, 2], abs=1e-6)
+    assert refine_quadratic(values, torch.tensor([[2, 2]]))[0].tolist() == pytest.approx([2 + moved, 2], abs=1e-6)
 
 
 def test_a_score_at_the_threshold_is_not_above_it() -> None:
