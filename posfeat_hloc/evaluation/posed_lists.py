@@ -62,10 +62,10 @@ def _read_text(path: Path) -> list[PosedImagePair]:
         raise ConfigurationError(f"{path}: cannot be read as a list of pairs ({error}); expected {FORMS}") from error
     pairs = []
     for number, line in enumerate(lines, start=1):
-        if not line.strip() or line.startswith("#"):
+        fields = line.split()
+        if not fields or (line.startswith("#") and len(fields) != 38):
             continue
         where = f"{path}, line {number}"
-        fields = line.split()
         try:
             turns, values = tuple(int(v) for v in fields[2:4]), np.array([float(v) for v in fields[4:]])
         except ValueError as error:

@@ -52,8 +52,8 @@ class Asked:
             return cls(paths[0], list_images(paths[0]))
         if all(path.suffix.lower() in EXTENSIONS for path in paths):
             return cls._of_photographs(paths)
-        queries, bare = read_query_lists(paths)
         folder = images or paths[0].parent
+        queries, bare = read_query_lists(paths, folder)
         names = [*(query.name for query in queries), *bare]
         if not any((folder / name).is_file() for name in names):
             raise ConfigurationError(

@@ -49,7 +49,7 @@ def read_queries(path: Path) -> list[Query]:
     return read_query_lists([path])[0]
 
 
-def read_query_lists(paths: Sequence[Path]) -> tuple[list[Query], list[str]]:
+def read_query_lists(paths: Sequence[Path], images: Path | None = None) -> tuple[list[Query], list[str]]:
     """Read lists of queries, with intrinsics or without: a line is ``name MODEL width height params...``, or a name.
 
     Returns:
@@ -61,7 +61,7 @@ def read_query_lists(paths: Sequence[Path]) -> tuple[list[Query], list[str]]:
     queries: dict[str, Query | None] = {}
     first: dict[str, str] = {}
     for path in paths:
-        for name, query, line in _lines(Path(path)):
+        for name, query, line in _lines(Path(path), images):
             if name in queries:
                 raise ConfigurationError(f"{line}: {name!r} is already in {first[name]}; remove one of them")
             queries[name], first[name] = query, line
@@ -70,24 +70,25 @@ def read_query_lists(paths: Sequence[Path]) -> tuple[list[Query], list[str]]:
     return [query for query in queries.values() if query], [name for name, query in queries.items() if not query]
 
 
-def _lines(path: Path) -> Iterator[tuple[str, Query | None, str]]:
+def _lines(path: Path, images: Path | None = None) -> Iterator[tuple[str, Query | None, str]]:
     """Name, query with intrinsics or None, and where it stands, of each line."""
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path}: cannot be read as a list of queries ({error})") from error
     for number, line in enumerate(lines, start=1):
-        if not line.strip() or line.startswith("#"):
+        if not line.strip():
             continue
         where = f"{path}, line {number}"
-        if _is_a_name(line):
-            yield line.strip(), None, where
-            continue
         try:
-            query = _parse(line)
+            query = None if _is_a_name(line) else _parse(line)
         except ValueError as error:
+            if line.startswith("#"):
+                continue
             raise ConfigurationError(f"{where}: {error}") from error
-        yield query.name, query, where
+        name = line.strip() if query is None else query.name
+        if not line.startswith("#") or (images is not None and (images / name).is_file()):
+            yield name, query, where
 
 
 def queries_of_folder(

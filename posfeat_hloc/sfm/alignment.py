@@ -38,7 +38,8 @@ class Alignment:
 
 
 def read_camera_positions(path: Path) -> dict[str, Array]:
-    """Positions of cameras, ``name x y z`` a line; names may hold spaces, ``#`` begins a comment.
+    """Positions of cameras, ``name x y z`` a line; names may hold spaces; a line that starts with ``#`` and is of
+    another form is a comment.
 
     Returns:
         image name -> ``(3,)``.
@@ -52,7 +53,7 @@ def read_camera_positions(path: Path) -> dict[str, Array]:
         raise MappingError(f"{path}: cannot be read as a list of positions ({error})") from error
     positions = {}
     for number, line in enumerate(lines, start=1):
-        if not line.strip() or line.startswith("#"):
+        if not line.strip():
             continue
         name, *words = line.strip().rsplit(maxsplit=3)
         try:
@@ -60,6 +61,8 @@ def read_camera_positions(path: Path) -> dict[str, Array]:
             if place.shape != (3,) or not np.isfinite(place).all():
                 raise ValueError
         except ValueError as error:
+            if line.startswith("#"):
+                continue
             raise MappingError(f"{path}, line {number}: write 'name x y z', not {line!r}") from error
         positions[name] = place
     if not positions:

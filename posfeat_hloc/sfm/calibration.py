@@ -65,7 +65,7 @@ def read_calibrations(path: Path) -> tuple[Calibration, ...]:
     """Read a file of intrinsics, ``name MODEL width height params...`` a line.
 
     A name is a folder or an image, relative to the folder of all images, and ``.`` stands for all of them. Empty lines
-    and lines that start with ``#`` are left out.
+    are left out, and lines that start with ``#`` and are of another form.
 
     Raises:
         ConfigurationError: no such file, nothing in it, or a line of another form.
@@ -76,10 +76,12 @@ def read_calibrations(path: Path) -> tuple[Calibration, ...]:
         raise ConfigurationError(f"{path}: cannot be read as a file of intrinsics ({error})") from error
     found = []
     for number, line in enumerate(lines, start=1):
-        if line.strip() and not line.startswith("#"):
+        if line.strip():
             try:
                 found.append(_parse(line))
             except ValueError as error:
+                if line.startswith("#"):
+                    continue
                 raise ConfigurationError(f"{path}, line {number}: {error}") from error
     if not found:
         raise ConfigurationError(f"{path}: holds no intrinsics; write 'folder MODEL width height params...'")

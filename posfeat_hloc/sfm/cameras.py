@@ -119,7 +119,7 @@ def check_cameras(sizes: Mapping[str, tuple[int, int]], options: CameraOptions) 
         only_size(sizes)
         name = min(sizes)
         notes[check_parameters(_given(sizes[name], options), name)] = None
-    unused = {calibration.name for calibration in options.calibrations}
+    unused = {calibration.name for calibration in options.calibrations if not calibration.name.startswith("#")}
     for name in sorted(sizes):
         if (known := calibration_of(name, options.calibrations)) is not None:
             unused.discard(known.name)

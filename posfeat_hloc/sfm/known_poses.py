@@ -56,10 +56,10 @@ def read_known_poses(path: Path, images: Path) -> pycolmap.Reconstruction:
         return model_of_views(read_camera_folder(path), images, path)
     if not path.is_file():
         raise MappingError(f"{path}: no such file or folder; ", Option("model"), f" takes {'; '.join(FORMS)}")
-    return model_of_views(_read_file(path), images, path)
+    return model_of_views(_read_file(path, images), images, path)
 
 
-def _read_file(path: Path) -> list[PosedView]:
+def _read_file(path: Path, images: Path) -> list[PosedView]:
     if path.suffix.lower() == ".json":
         return read_transforms(path)
     with path.open("rb") as file:
@@ -68,7 +68,7 @@ def _read_file(path: Path) -> list[PosedView]:
         return read_nvm(path)
     if path.suffix.lower() == ".out" or start.startswith(b"# Bundle file"):
         return read_bundler(path)
-    return read_pose_list(path)
+    return read_pose_list(path, images)
 
 
 def read_nvm(path: Path) -> list[PosedView]:

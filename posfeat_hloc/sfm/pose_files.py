@@ -88,8 +88,9 @@ def read_camera_folder(folder: Path) -> list[PosedView]:
     return views
 
 
-def read_pose_list(path: Path) -> list[PosedView]:
-    """Cameras of a text file, one a line; names may hold spaces, lines that begin with ``#`` are left out.
+def read_pose_list(path: Path, images: Path) -> list[PosedView]:
+    """Cameras of a text file, one a line; names may hold spaces. A line that begins with ``#`` is a comment, unless it
+    has the form of a camera and the folder of images holds one of this name.
 
     After the name there are 7 numbers, ``qw qx qy qz tx ty tz``, world to camera as COLMAP and our ``poses.txt`` have
     them; or 12 or 16, the rows of camera to world in ARKit's axes. Four more are ``fx fy cx cy`` in pixels; without
@@ -104,8 +105,16 @@ def read_pose_list(path: Path) -> list[PosedView]:
         raise MappingError(f"{path}: cannot be read as a list of poses ({error})") from error
     views = []
     for number, line in enumerate(lines, start=1):
-        if line.strip() and not line.startswith("#"):
-            views.append(_posed_line(line, f"{path}, line {number}"))
+        if not line.strip():
+            continue
+        try:
+            view = _posed_line(line, f"{path}, line {number}")
+        except MappingError:
+            if line.startswith("#"):
+                continue
+            raise
+        if not line.startswith("#") or (images / view.name).is_file():
+            views.append(view)
     if not views:
         raise MappingError(f"{path}: holds no poses")
     return views

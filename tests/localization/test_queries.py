@@ -119,3 +119,14 @@ def test_a_guessed_camera_has_its_centre_in_the_middle():
     assert guess_camera((640, 480), 500.0).has_prior_focal_length
     with pytest.raises(ConfigurationError, match="focal length"):
         guess_camera((640, 480), -1.0)
+
+
+def test_names_that_begin_with_a_hash_are_those_of_images(tmp_path):
+    (tmp_path / "#1.jpg").touch()
+    (tmp_path / "# 2 b.jpg").touch()
+    text = "# name MODEL width height params\n#1.jpg SIMPLE_PINHOLE 6 4 9 3 2\n# 2 b.jpg\n#gone.jpg\n"
+    path = write(tmp_path, text + "#away.jpg SIMPLE_PINHOLE 6 4 9 3 2\nlast.jpg\n")
+    queries, names = read_query_lists([path], tmp_path)
+    assert [query.name for query in queries] == ["#1.jpg"]
+    assert names == ["# 2 b.jpg", "last.jpg"]
+    assert [query.name for query in read_query_lists([path])[0]] == []  # no folder says which are names

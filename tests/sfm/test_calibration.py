@@ -138,3 +138,12 @@ def test_focal_lengths_that_no_lens_has_are_not_taken_from_exif(tmp_path: Path) 
     ((found, _),) = assign_cameras(tmp_path, {"a.jpg": (120, 80)}, CameraOptions())
     assert found.focal_length == pytest.approx(1.2 * 120)
     assert not found.has_prior_focal_length
+
+
+def test_a_folder_that_begins_with_a_hash(tmp_path: Path) -> None:
+    path = tmp_path / "cameras.txt"
+    path.write_text("# rig of 2020\n#1 PINHOLE 6 4 5 5 3 2\n#cam0 PINHOLE 6 4 9 9 3 2\ncam1 PINHOLE 6 4 7 7 3 2\n")
+    options = CameraOptions(calibrations=read_calibrations(path))
+    sizes = {"#1/a.jpg": (6, 4), "cam1/a.jpg": (6, 4)}
+    assert check_cameras(sizes, options) == []  # that of cam0 is commented out
+    assert [camera.params[0] for camera, _ in assign_cameras(tmp_path, sizes, options)] == [5, 7]

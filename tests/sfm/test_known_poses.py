@@ -14,6 +14,7 @@ from PIL import Image
 
 from posfeat_hloc.errors import MappingError
 from posfeat_hloc.sfm.known_poses import read_known_poses
+from posfeat_hloc.sfm.pose_files import read_pose_list
 from posfeat_hloc.sfm.posed_views import find_names
 from tests.rendering import View, arc
 
@@ -209,3 +210,11 @@ def test_names_are_found_by_the_end_of_their_paths(photos: Path) -> None:
         "b/3.png": "b/3.jpg",
         "./a/left view 1.jpg": "a/left view 1.jpg",
     }
+
+
+def test_poses_of_names_that_begin_with_a_hash(tmp_path: Path) -> None:
+    """What is commented out is no image of the folder."""
+    (tmp_path / "#1.jpg").touch()
+    path = tmp_path / "poses.txt"
+    path.write_text("# world to camera\n#1.jpg 1 0 0 0 1 2 3\n#gone.jpg 1 0 0 0 4 5 6\na.jpg 1 0 0 0 7 8 9\n")
+    assert [view.name for view in read_pose_list(path, tmp_path)] == ["#1.jpg", "a.jpg"]

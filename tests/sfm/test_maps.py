@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pipelines import localize, sfm
 from posfeat_hloc.__main__ import main
 from posfeat_hloc.localization.submission import write_results
-from posfeat_hloc.sfm.alignment import positions_of
+from posfeat_hloc.sfm.alignment import positions_of, read_camera_positions
 from posfeat_hloc.sfm.reconstruction import read_model
 from tests.rendering import FOCAL, HEIGHT, WIDTH, View, write_scene
 
@@ -217,3 +217,12 @@ def test_the_summary_names_what_export_looks_for(grown: Path) -> None:
     command = json.loads((grown / "summary.json").read_text())["command"]
     assert Path(command["images"]).name == "photos"
     assert command["feature"] == "sift"
+
+
+def test_positions_of_names_that_begin_with_a_hash(tmp_path: Path) -> None:
+    path = tmp_path / "positions.txt"
+    path.write_text("# metres, east north up\n#1.jpg 1 2 3\n# 2 b.jpg 4 5 6\n\na.jpg 7 8 9\n")
+    found = read_camera_positions(path)
+    assert {name: place.tolist() for name, place in found.items()} == {
+        "#1.jpg": [1, 2, 3], "# 2 b.jpg": [4, 5, 6], "a.jpg": [7, 8, 9],
+    }  # fmt: skip
