@@ -26,7 +26,7 @@ class AachenOptions(PoseOptions, FeatureOptions):
     protocol: Protocol = "hloc"
     """hloc: database pairs by covisibility, query pairs by retrieval, PnP; challenge: the local feature challenge, with
     the pairs that it gives, and registration by COLMAP."""
-    orientation: OrientationMode = "exif"
+    orientation: OrientationMode = "auto"
     """How photographs are held, for their features; cameras and keypoints stay in the pixels as stored. exif: by EXIF
     alone; auto: also turned where others show that a photograph lies on its side; none: as stored."""
     neighbors: Annotated[int, AtLeast(1), Unit("N")] = 50

@@ -66,7 +66,7 @@ class ProtocolOptions:
     threads: int = -1
     """For COLMAP; -1 for all cores."""
     progress: bool = True
-    orientation: str = "exif"
+    orientation: str = "auto"
     """How images are held, see :func:`posfeat_hloc.orientation.choose_views`."""
 
 
@@ -100,6 +100,7 @@ def run_protocol(
         shown = choose_views(
             options.orientation, options.feature_conf["model"], dataset.images, _images(dataset),
             output / "orientation.h5", device=options.device, progress=options.progress,
+            resize_max=options.feature_conf["preprocessing"]["resize_max"],
         )  # fmt: skip
     report.seconds |= seconds if shown.looked else {}
     report.notes += [f"{title}: {text}" for title, text in shown.remarks().items()]

@@ -80,6 +80,9 @@ def _oriented(conf: confs.Conf, args: argparse.Namespace, path: Path, names: lis
 
     small = path.with_name(f"{path.stem}-orientation.h5")
     names = list_images(args.image_dir) if names is None else names
-    shown = choose_views(args.orientation, conf["model"], args.image_dir, names, small, path, args.device, args.masks)
+    shown = choose_views(
+        args.orientation, conf["model"], args.image_dir, names, small, path, args.device, args.masks,
+        resize_max=conf["preprocessing"]["resize_max"],
+    )  # fmt: skip
     small.unlink(missing_ok=True)
     return shown

@@ -66,7 +66,7 @@ class Localizer:
             descriptors (``SfmOptions(pairs="retrieval")``); with all map images where it has none.
         try_rotations: turn an image by 90, 180 and 270 degrees while it has few inliers.
         orientation: ``auto`` turns images that lie otherwise than the map's, where the map folder has their small
-            features (``SfmOptions(orientation="auto")``); any other word does not.
+            features (made by default, ``SfmOptions(orientation="auto")``); any other word does not.
 
     Raises:
         ConfigurationError: see :func:`open_map`.
@@ -85,7 +85,7 @@ class Localizer:
         options: PoseOptions | None = None,
         neighbors: int = 20,
         try_rotations: bool = False,
-        orientation: str = "exif",
+        orientation: str = "auto",
     ) -> None:
         parts = open_map(Path(folder), features, feature, weights_file)
         self.options = options or PoseOptions()

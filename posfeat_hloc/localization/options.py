@@ -67,7 +67,7 @@ class LocalizationOptions(PoseOptions):
     """What similarity is, for a number of neighbors."""
     map_images: Annotated[Path | None, Unit("DIR")] = None
     """The map's photographs, for a number of neighbors (default: where the map found them)."""
-    orientation: OrientationMode = "exif"
+    orientation: OrientationMode = "auto"
     """How photographs are held, for their features; cameras and keypoints stay in the pixels as stored. exif: by EXIF
     alone; auto: also turned where others show that a photograph lies on its side; none: as stored."""
     try_rotations: bool = False

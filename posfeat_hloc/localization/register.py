@@ -96,7 +96,7 @@ def register_images(
         claim(output, [map_folder])
         copy_features(parts.features, stores.features, sparse.names)
         held = QueryImages(images, new, output, images, options.device, options.masks, progress=progress)
-        shown = orient_queries("exif", parts, sparse.names, held)
+        shown = orient_queries("auto", parts, sparse.names, held)
         report = extract(
             parts.conf, images, stores.features, new, options.device,
             progress=progress, masks=options.masks, views=shown.views,

@@ -64,7 +64,7 @@ class Orientation:
         if self.resized:
             counts_of_sizes = sorted(Counter(self.resized.values()).items())
             text = ", ".join(f"{_images(count)} at {size:g} times the size" for size, count in counts_of_sizes)
-            found["second size"] = f"{text}, too: others show the same from further away"
+            found["second size"] = f"{text}, too: others show the same smaller"
         return found
 
 
@@ -89,6 +89,7 @@ def choose_views(
     masks: Path | None = None,
     cluster: ExtractionExecutor | None = None,
     progress: bool = True,
+    resize_max: int | None = None,
 ) -> Orientation:
     """Decide how images are shown to an extractor, so that those of the same things lie alike.
 
@@ -104,6 +105,7 @@ def choose_views(
         earlier: feature file whose turns are where the vote starts, in place of those of ``path``; where it holds all
             images as they are now, they stay.
         device, masks, cluster, progress: see :func:`posfeat_hloc.extract_features.extract`.
+        resize_max: longest side that features will be extracted at; that of the files when None.
 
     Raises:
         ConfigurationError: no such mode, or see :func:`~posfeat_hloc.extract_features.extract`.
@@ -124,7 +126,7 @@ def choose_views(
     folder = path.with_name(f"{path.stem}.partial")
     turned = {name: View(view.turn) for name, view in known.items() if view.turn}
     looks = Looks(images, folder, turned, device, masks, cluster=cluster, progress=progress)
-    election = Election.of(looks, names)
+    election = Election.of(looks, names, resize_max)
     turns = election.hold()
     second = election.second_sizes()
     views = {name: View((looks.turn(name) + turn) % 360, second.get(name, 0.0)) for name, turn in turns.items()}

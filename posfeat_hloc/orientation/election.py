@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 
-from posfeat_hloc.orientation.looks import AS_IT_IS, Look, Looks
+from posfeat_hloc.orientation.looks import AS_IT_IS, SIZE, Look, Looks
 from posfeat_hloc.orientation.similarity import Similarity
 from posfeat_hloc.orientation.synchronisation import AT_WILL, TURN_EVIDENCE, Edge, Groups, Rules, synchronise
 from posfeat_hloc.orientation.votes import vote
@@ -31,7 +32,8 @@ SPEAKERS = 12
 
 QUARTERS, EIGHTHS = (90, 180, 270), (45, 135, 225, 315)
 
-HALF = 0.5
+HALF, SMALLEST = 0.5, 0.25
+"""Sizes of second pictures, relative to the usual one."""
 
 NEAR = 1.7
 """Ratio of the sizes of the same things in two images above which one was taken from much nearer."""
@@ -49,6 +51,7 @@ class Election:
     Attributes:
         looks: small pictures.
         names: of images that can be read.
+        resize_max: longest side that features are extracted at; None for that of the files.
         groups: of images that agree.
         edges: votes that count.
         tests: pairs of pictures that were compared.
@@ -57,15 +60,16 @@ class Election:
     looks: Looks
     names: list[str]
     groups: Groups
+    resize_max: int | None = None
     edges: list[Edge] = field(default_factory=list)
     tests: int = 0
     _done: set[_Test] = field(default_factory=set)
 
     @classmethod
-    def of(cls, looks: Looks, names: Sequence[str]) -> Election:
+    def of(cls, looks: Looks, names: Sequence[str], resize_max: int | None = None) -> Election:
         """Look at all images as they are; no votes yet."""
         able = looks.look(list(names))
-        return cls(looks, able, Groups(able))
+        return cls(looks, able, Groups(able), resize_max)
 
     def hold(self) -> dict[str, int]:
         """Ask as much as is needed; returns the turns of all images in degrees clockwise."""
@@ -174,18 +178,28 @@ class Election:
         self._compare(tests)
 
     def second_sizes(self) -> dict[str, float]:
-        """Image -> size of its second picture, relative to the usual one: of those that show from near what others show
-        from further away, where no images of the same size connect the two."""
+        """Image -> size of its second picture, relative to the usual one: of those that show larger what others show
+        smaller at the sizes that features are extracted at, where no images of the same size connect the two."""
         alike = Groups(self.names)
-        ratios = [edge.usual_scale for edge in self.edges]
+        ratios = [self._ratio(edge) for edge in self.edges]
         for edge, ratio in zip(self.edges, ratios, strict=True):
             if 1 / NEAR < ratio < NEAR:
                 alike.join(edge.first, edge.second)
-        return {
-            edge.second if ratio > 1 else edge.first: HALF
-            for edge, ratio in zip(self.edges, ratios, strict=True)
-            if alike.find(edge.first) != alike.find(edge.second)
-        }
+        largest: dict[str, float] = {}
+        for edge, ratio in zip(self.edges, ratios, strict=True):
+            if alike.find(edge.first) != alike.find(edge.second):
+                near = edge.second if ratio > 1 else edge.first
+                largest[near] = max(largest.get(near, 1.0), ratio, 1 / ratio)
+        return {name: max(SMALLEST, 0.5 ** round(np.log2(ratio))) for name, ratio in sorted(largest.items())}
+
+    def _ratio(self, edge: Edge) -> float:
+        """Size of things in the second image, relative to the first, in the pictures that features are extracted of."""
+        return edge.usual_scale * self._enlarged(edge.second) / self._enlarged(edge.first)
+
+    def _enlarged(self, name: str) -> float:
+        """How much larger than its small picture an image is extracted."""
+        longest = max(self.looks.size(name))
+        return min(longest, self.resize_max or longest) / min(longest, SIZE)
 
     def _compare(self, tests: Iterable[_Test]) -> list[Edge]:
         """Votes that count among those of pairs that were not compared so before; they are kept, too."""

@@ -90,6 +90,7 @@ class Looks:
     count: int = 0
     _seen: set[tuple[str, Look]] = field(default_factory=set)
     _kept: dict[tuple[str, Look], SmallFeatures] = field(default_factory=dict)
+    _sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
     _frames: dict[str, NDArray[np.float64]] = field(default_factory=dict)
 
     def look(self, names: Sequence[str], look: Look = AS_IT_IS) -> list[str]:
@@ -135,6 +136,13 @@ class Looks:
             orientation = read_orientation(self.images / name) if self.exif else 1
             self._frames[name] = clockwise(self.turn(name)) @ upright_frame(orientation)
         return self._frames[name]
+
+    def size(self, name: str) -> tuple[int, int]:
+        """Width and height as stored of an image that was looked at."""
+        if name not in self._sizes:
+            with FeatureStore(self.path(AS_IT_IS)) as store:
+                self._sizes |= {other: store.image_size(other) for other in store.names()}
+        return self._sizes[name]
 
     def stored(self, names: Sequence[str], look: Look) -> dict[str, SmallFeatures]:
         """Small features of those images that can be read."""

@@ -129,6 +129,7 @@ def orient(job: Job, names: list[str]) -> Orientation:
         found = choose_views(
             options.orientation, job.settings.feature["model"], job.images, names, job.output / "orientation.h5",
             device=options.device, masks=options.masks, cluster=job.cluster, progress=job.progress,
+            resize_max=job.settings.feature["preprocessing"]["resize_max"],
         )  # fmt: skip
     if found.looked:
         job.result.seconds |= seconds

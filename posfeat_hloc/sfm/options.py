@@ -118,7 +118,7 @@ class SfmOptions(ComputeOptions, FeatureOptions):
     gps: bool = False
     """Put the model where EXIF says that photographs were taken, in metres east, north and up"""
 
-    orientation: Annotated[OrientationMode, Group("features and matches")] = "exif"
+    orientation: Annotated[OrientationMode, Group("features and matches")] = "auto"
     """How photographs are held, for their features; cameras and keypoints stay in the pixels as stored. exif: by EXIF
     alone; auto: also turned where others show that a photograph lies on its side; none: as stored"""
 
