@@ -137,7 +137,7 @@ class Pending(Generic[Result]):
                 raise ClusterError(
                     Option("ray"),
                     f": a task failed {RETRIES + 1} times ({reason}); out of memory? give Ray fewer CPUs a "
-                    "machine (`ray start --num-cpus`, `--ray local:N`), or use smaller images",
+                    "machine (`ray start --num-cpus`, local:N), or use smaller images",
                 ) from error
 
 

@@ -292,7 +292,7 @@ def test_what_is_wrong_ends_with_one_line(world, tmp_path, capsys):
         changed.commit()
     for arguments, message in (
         (["--map", tmp_path], "no COLMAP model here"),
-        (["--map", world / "map/sparse/0"], "posfeat_hloc triangulate --model"),
+        (["--map", world / "map/sparse/0"], "posfeat-hloc triangulate --model"),
         (["--queries", tmp_path / "*.none"], "no such file or folder"),
         (["--queries", world / "queries", tmp_path / "short.txt"], "one folder, or several files"),
         (["--feature", "d2d-hardnet"], "the map was made with sift, not with d2d-hardnet"),

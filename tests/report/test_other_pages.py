@@ -55,7 +55,7 @@ def test_localization_with_known_poses(tmp_path):
     for part in ("2 of 4 queries localized", "0.25, 2° 33.3 %",
                  f"c.jpg 0 9 {DASH} {DASH} too few matches with 3D points",
                  "b.jpg 31 90 0.300 0.00 localized", "a.jpg 150 200 0.000 0.00 localized", "d.jpg the file is empty",
-                 "python -m pipelines.localize --map m --queries q"):  # fmt: skip
+                 "posfeat-hloc localize --map m --queries q"):  # fmt: skip
         assert part in text
     for plot in ("queries_inliers", "queries_position", "queries_rotation", "stage_times"):
         with Image.open(tmp_path / f"report/{plot}.png") as picture:
@@ -107,7 +107,7 @@ def test_matching_accuracy(tmp_path):
     text = text_of(path)
     for part in ("0.512 MMAscore of sift", "sift measured here 0.512 8192", f"D2-Net published 0.400 {DASH}",
                  "graf 0.250",
-                 "python -m pipelines.hpatches --dataset d --features sift &#39;a b&#39;"):  # fmt: skip
+                 "posfeat-hloc hpatches --dataset d --features sift &#39;a b&#39;"):  # fmt: skip
         assert part in text
     assert path.read_text().count('src="data:image/png') == 1
 
