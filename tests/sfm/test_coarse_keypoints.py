@@ -125,7 +125,7 @@ def test_the_model_with_most_support_is_kept(facade: Path, tmp_path: Path, monke
 
     monkeypatch.setattr(reconstruction, "_run", poorer)
     monkeypatch.setattr(reconstruction, "finish", lambda *_: None)
-    options = MapperOptions(seed=5, threads=1, colours=False, keypoint_noise=NOISE)
+    options = MapperOptions(seed=5, threads=1, colors=False, keypoint_noise=NOISE)
     (best,) = reconstruct(facade, tmp_path, tmp_path / "best", options, progress=False)
     assert seeds == [5, 6, 7]
     monkeypatch.setattr(reconstruction, "MOST_TRIED_AGAIN", 6)
