@@ -8,7 +8,7 @@ replace ``None`` by their folder and leave out ``demo=True``.
 
 from pathlib import Path
 
-from posfeat_hloc.export import ExportOptions, export
+from posfeat_hloc.export import export
 from posfeat_hloc.localization.localizer import Localizer
 from posfeat_hloc.sfm.options import SfmOptions
 from posfeat_hloc.sfm.pipeline import reconstruct
@@ -27,5 +27,5 @@ found = Localizer(output).localize(image).result
 print(f"{image.name}: {found.inliers} inliers, camera from world {found.cam_from_world}")
 
 # points for viewers
-for path in export(model.path, output / "export", ["ply"], ExportOptions()):
+for path in export(Path(model.path), ["ply"], output / "export"):
     print(f"written: {path}")

@@ -46,7 +46,7 @@ class AachenOptions(PoseOptions, FeatureOptions):
     seed: int = 0
     """Of all random choices."""
     threads: Annotated[int, Unit("N")] = -1
-    """For COLMAP; 1 makes runs repeatable to the last digit (default: all cores)."""
+    """Threads of COLMAP; 1 makes runs exactly reproducible (default: all cores)."""
 
 
 def read_size(text: str) -> tuple[int, int]:

@@ -66,7 +66,7 @@ class Report:
         trials: one for each seed.
         thresholds: of the recall.
         seconds: stage -> time spent in this run, all seeds together.
-        kept: stages of which nothing had to be made anew.
+        kept: stages of which nothing had to be recomputed.
     """
 
     dataset: Dataset

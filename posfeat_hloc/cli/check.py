@@ -52,7 +52,7 @@ def _check_one(path: Path, args: argparse.Namespace) -> bool:
         print(f"{path}: COLMAP database, {'damaged' if damaged else 'intact'}")
         _list(damaged)
         if damaged:
-            print("  delete it and run the same command again: it is made anew from features and matches")
+            print("  delete it and run the same command again: it is rebuilt from features and matches")
         return not damaged
     report = check_file(path, args.features, args.time_limit)
     _describe(report)
@@ -60,7 +60,7 @@ def _check_one(path: Path, args: argparse.Namespace) -> bool:
         return True
     if not args.repair:
         print(
-            "  --repair keeps what is intact; the command that made the file makes the rest anew"
+            "  --repair keeps what is intact; the command that made the file recomputes the rest"
             if report.intact
             else "  nothing can be kept: delete it and run the same command again"
         )
@@ -70,7 +70,7 @@ def _check_one(path: Path, args: argparse.Namespace) -> bool:
     if "configuration" in report.damaged:
         print("  nothing can be added to it, because its configuration is lost: it can only be read")
         return False
-    print("  now run the command again that made it: it makes the rest anew")
+    print("  now run the command that made it again: it recomputes the rest")
     return True
 
 

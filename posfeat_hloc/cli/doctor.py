@@ -98,9 +98,9 @@ class Report:
             print(f"{_INDENT}{_wrapped(f'-> {finding.advice}')}", flush=True)
 
     def summary(self) -> str:
-        """One line: whether all is well."""
+        """One line: whether all checks passed."""
         if not self.failed and not self.warned:
-            return "all is well"
+            return "all checks passed"
         counts = [f"{n} {what}" for n, what in ((self.failed, "failed"), (self.warned, "to look at")) if n]
         return f"{', '.join(counts)}: see the lines that begin with ->"
 

@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_common(parser, confs.DEFAULT_FEATURE)
     add("--as_half", action="store_true",
         help="half precision with --engine hloc; ours always stores descriptors so, and keypoints never")  # fmt: skip
-    add("--image_list", "--image-list", type=Path, metavar="FILE", help="a name a line (default: all images)")
+    add("--image_list", "--image-list", type=Path, metavar="FILE", help="one name per line (default: all images)")
     add("--feature_path", type=Path, metavar="FILE", help="the feature file (default: by the conf, in --export_dir)")
     add("--weights", metavar="NAME|FILE", help="other weights for the conf's network")
     add("--masks", type=Path, metavar="DIR",

@@ -28,7 +28,7 @@ _HELP = f"""\
 Learned local features for COLMAP and hloc, version {__version__}
 
   posfeat-hloc sfm --images photos        photographs to a COLMAP model
-  posfeat-hloc sfm --demo                 the same without photographs at hand
+  posfeat-hloc sfm --demo                 the same on a rendered scene
   posfeat-hloc COMMAND --help             options of a command
 
   sfm                                     reconstruct photographs or videos
@@ -43,7 +43,7 @@ Learned local features for COLMAP and hloc, version {__version__}
   train-patches, pack-views               HardNet, SOSNet; photographs in a file
 """
 
-_RESUME = "run the same command again to go on from here"
+_RESUME = "run the same command again to resume"
 
 
 def main(argv: list[str] | None = None) -> int:

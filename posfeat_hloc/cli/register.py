@@ -17,7 +17,7 @@ from posfeat_hloc.sfm.map_options import RegisterOptions
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The map, and how it grows."""
     add = parser.add_argument
-    add("map", type=Path, metavar="MAP", help="output folder of sfm or triangulate, which stays as it is")
+    add("map", type=Path, metavar="MAP", help="output folder of sfm or triangulate, which stays unchanged")
     add("--output", type=Path, metavar="DIR", help="folder of the grown map (default: MAP-grown)")
     add_quiet(parser)
     add_options(parser, RegisterOptions)

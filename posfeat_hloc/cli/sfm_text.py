@@ -28,7 +28,7 @@ def as_text(run: SfmResult, feature: str, images: Path, output: Path) -> str:
         if (found := run.against_truth) is not None:
             turned, moved = found["median_rotation"], 100 * found["median_position"]
             lines.append(
-                f"  off the truth       {turned:.3f} degrees, {moved:.2f} % of the path of the cameras (medians)"
+                f"  camera errors       {turned:.3f} degrees, {moved:.2f} % of the path of the cameras (medians)"
             )
         for model in run.models[1:]:
             lines.append(f"  another model       {model.path}: {model.registered} images, {model.points} points")

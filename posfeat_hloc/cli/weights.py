@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     action = actions.add_parser("list", help="bundled and public weights")
     action.set_defaults(action=list_weights)
 
-    action = actions.add_parser("get", help="download public weights, or go on with a broken download")
+    action = actions.add_parser("get", help="download public weights, or resume an interrupted download")
     action.set_defaults(action=get_weights)
     action.add_argument("name", metavar="NAME", help="as `weights list` shows it")
     action.add_argument("--output", dest="copy", metavar="FILE|DIR", help="put a copy here (a new folder ends in /)")

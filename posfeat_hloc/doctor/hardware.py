@@ -22,12 +22,12 @@ def check_threads() -> Finding:
     text = f"{threads} of torch on {cores} core{'s' if cores > 1 else ''}"
     policy = os.environ.get(POLICY)
     if threads > 1 and policy is not None and policy.upper() != "PASSIVE":
-        slow = f"{POLICY}={policy} lets waiting ones count instead of sleep; extraction takes many times as long as"
+        slow = f"{POLICY}={policy} keeps waiting threads busy; extraction takes many times as long as"
         return Finding("warn", f"{text}: {slow} with one thread when anything else runs", f"unset {POLICY}")
     limit = os.environ.get("OMP_NUM_THREADS")
     if limit is not None and threads < cores // 2:
-        return Finding("ok", f"{text}, as OMP_NUM_THREADS={limit} says; other cores stay free for other work")
-    return Finding("ok", f"{text}; waiting ones sleep" if threads > 1 else text)
+        return Finding("ok", f"{text}, set by OMP_NUM_THREADS={limit}")
+    return Finding("ok", f"{text}; waiting threads sleep" if threads > 1 else text)
 
 
 def check_bf16() -> Finding:

@@ -60,8 +60,8 @@ def judge(errors: PoseErrors, cameras: list[Camera], seconds: float) -> Finding:
     path = sum(np.linalg.norm(_centre(b) - _centre(a)) for a, b in pairwise(cameras))
     rotation, position = errors.rotation.max(), errors.position.max() / path
     text = (
-        f"{len(errors.names)} of {len(cameras)} views placed in {seconds:.0f} s: rotation {rotation:.2f} degrees off "
-        f"the truth (allowed {MAX_ROTATION:g}), position {100 * position:.2f} % of the path (allowed "
+        f"{len(errors.names)} of {len(cameras)} views placed in {seconds:.0f} s: errors of rotation {rotation:.2f} "
+        f"degrees (allowed {MAX_ROTATION:g}), of position {100 * position:.2f} % of the path (allowed "
         f"{100 * MAX_POSITION:g})"
     )
     right = len(errors.names) == len(cameras) and rotation <= MAX_ROTATION and position <= MAX_POSITION

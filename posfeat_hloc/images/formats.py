@@ -108,7 +108,7 @@ def open_image(path: Path) -> Iterator[Image.Image]:
         opened.seek(0)
         formats = ("HEIF",) if kind == "HEIC" else _PILLOW.get(kind)
         if kind == "HEIC" and not can_read_heic():
-            raise ImageError(f"{path}: a HEIC picture, which needs a plugin to read ({HEIF_HINT}), or convert it")
+            raise ImageError(f"{path}: a HEIC image, which needs a plugin to read ({HEIF_HINT}), or convert it")
         if kind == "RAW":
             raise ImageError(f"{path}: a raw photograph; develop it to JPEG or TIFF first")
         if formats is None or not _available(formats[0]):

@@ -34,10 +34,10 @@ _MASKS = frozenset({"mask", "masks"})
 _CURES = (
     (RAW, "raw photographs", "develop them to JPEG or TIFF"),
     (VIDEO, "videos", "{video} of sfm takes them"),
-    (frozenset({".exr", ".hdr"}), "HDR pictures", "convert them to TIFF"),
+    (frozenset({".exr", ".hdr"}), "HDR images", "convert them to TIFF"),
     (
         frozenset({".gif", ".psd", ".xcf", ".pdf", ".svg", ".eps", ".jxl"}),
-        "pictures of other kinds",
+        "images of other formats",
         "convert them to PNG",
     ),
     (frozenset({".zip", ".7z", ".rar", ".tar", ".gz", ".tgz"}), "archives", "unpack them"),

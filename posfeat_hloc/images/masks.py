@@ -68,7 +68,7 @@ class Masks:
             return image.pixels_to_stored(mask)
         raise ImageError(
             f"{path}: the mask has {size[0]}x{size[1]} pixels, but its image {name} has {image.stored_size[0]}x"
-            f"{image.stored_size[1]}; make the mask anew from this image, or remove it"
+            f"{image.stored_size[1]}; create the mask again from this image, or remove it"
         )
 
     def stored(self, name: str, path: Path, size: tuple[int, int]) -> NDArray[np.uint8]:

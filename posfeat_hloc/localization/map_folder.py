@@ -48,7 +48,7 @@ class MapFolder:
         if found != recorded.get("weights"):
             raise ConfigurationError(
                 f"{self.features}: the map's features ({self.feature}) were made with weights of SHA-256 "
-                f"{str(recorded.get('weights'))[:12]}, and those at hand have {found[:12]}; give the map's weights"
+                f"{str(recorded.get('weights'))[:12]}, and the present ones have {found[:12]}; give the map's weights"
             )
 
 

@@ -42,7 +42,7 @@ class MapRetrieval:
         known = weights.bundled_name(recorded["weights"])
         self._describer = create(recorded["model"] | ({"weights": known} if known else {}), device)
         if self._describer.weights_sha256 != recorded["weights"]:
-            raise ConfigurationError(f"{path}: was made with other weights than those at hand; describe the map again")
+            raise ConfigurationError(f"{path}: was made with other weights; describe the map again")
         self._describer.vocabulary = None if words is None else torch.from_numpy(words)
 
     def nearest(self, pixels: NDArray[np.uint8], count: int) -> list[str]:

@@ -20,20 +20,20 @@ class PoseOptions:
     """How poses are found. Raises ConfigurationError for a fallback that does not exist or a limit below zero."""
 
     max_error: Annotated[float, Unit("PX")] = 12.0
-    """Of an inlier, in pixels."""
+    """Largest reprojection error of an inlier, in pixels."""
     min_inliers: Annotated[int, AtLeast(0), Unit("N")] = 12
-    """Different 3D points among the inliers; more are asked for where chance would give as many."""
+    """Minimum number of different 3D points among the inliers; more where random matches would give as many."""
     seed: int = 0
-    """Of the RANSAC of each query, which makes the result independent of the number of threads."""
+    """Seed of the RANSAC of each query; the result does not depend on the number of threads."""
     covisibility_clustering: bool = False
-    """Try groups of map images without common 3D points apart; the one with most inliers wins."""
+    """Try groups of map images without common 3D points separately and keep the one with most inliers."""
     fallback: Literal["closest"] | None = None
     """Give queries that are not localized the pose of their first map image, as benchmarks allow.
 
     There a wrong pose costs nothing; the query still counts as not localized.
     """
     threads: Annotated[int, Unit("N")] = -1
-    """For poses, which do not depend on it (default: all cores)."""
+    """Threads for poses, which do not depend on it (default: all cores)."""
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -56,27 +56,27 @@ class LocalizationOptions(PoseOptions):
     feature: Annotated[str | None, Choices.of(confs.extractors)] = None
     """The map's feature; needed only where its file does not record it."""
     weights: Annotated[str | None, Unit("NAME|FILE")] = None
-    """Of the map's feature, where they cannot be told from the map."""
+    """Weights of the map's feature, where the map does not record them."""
     matcher: MatcherName = None
-    """Which descriptors match (default: the one that suits the feature)."""
+    """Matcher (default: that of the feature)."""
     pairs: Annotated[Path | None, Unit("FILE")] = None
-    """'query map-image' a line, the most similar first (default: all with all)."""
+    """one line 'query map-image' per pair, most similar first (default: all with all)."""
     neighbors: Annotated[int | None, AtLeast(1), Unit("N")] = None
     """Match each query with the N most similar map images only."""
     retrieval: RetrievalName = DEFAULT_RETRIEVAL
-    """What similarity is, for a number of neighbors."""
+    """Global descriptor for neighbors."""
     map_images: Annotated[Path | None, Unit("DIR")] = None
-    """The map's photographs, for a number of neighbors (default: where the map found them)."""
+    """Photographs of the map, for neighbors (default: where the map found them)."""
     orientation: OrientationMode = "auto"
-    """How photographs are held, for their features; cameras and keypoints stay in the pixels as stored. exif: by EXIF
-    alone; auto: also turned where others show that a photograph lies on its side; none: as stored."""
+    """Rotation of images for feature extraction; cameras and keypoints stay in the pixels as stored. exif: by the EXIF
+    tag; auto: also rotated images without a tag are found; none: as stored."""
     try_rotations: bool = False
-    """Turn queries by 90, 180 and 270 degrees while they have few inliers, which costs up to three times the
-    extraction; for maps made by EXIF alone whose photographs are gone."""
+    """Rotate queries by 90, 180 and 270 degrees while they have few inliers, at up to three times the extraction time;
+    for maps made with exif whose photographs are not available."""
     names: NameForm = "file"
     """Names in poses.txt: without folders, with the last one, or whole."""
     ground_truth: Annotated[Path | None, Unit("FILE|MODEL")] = None
-    """True poses: 'name qw qx qy qz tx ty tz' a line, or a COLMAP model in the map's frame."""
+    """Ground truth: one line 'name qw qx qy qz tx ty tz' per query, or a COLMAP model in the map's frame."""
     thresholds: Annotated[tuple[Threshold, ...], Reads(read_thresholds), Unit("'D,A D,A ...'")] = THRESHOLDS
     """Distances and degrees for recall (default: 0.25,2 0.5,5 5,10)."""
     device: str = "auto"

@@ -47,7 +47,7 @@ def result_names(queries: Sequence[str], names: str = "file") -> dict[str, str]:
         if owners.setdefault(short, query) != query:
             raise ConfigurationError(
                 f"{owners[short]!r} and {query!r} would both be called {short!r} in the result file; "
-                "let it have names with their folders (camera or path)"
+                "use names with their folders (camera or path)"
             )
     return {query: short for short, query in owners.items()}
 

@@ -21,7 +21,7 @@ _TEXELS = 80.0  # for a metre: as fine as pixels at the blocks
 
 
 def write_photographs(folder: Path, progress: bool = True) -> dict[str, TrueCamera]:
-    """Render what is not there yet, always the same pictures; returns the true cameras by name, in metres."""
+    """Render what is not there yet, always the same images; returns the true cameras by name, in metres."""
     planes = None
     poses = _poses()
     for name, pose in Bar(poses.items(), desc="render", unit="image", disable=not progress):

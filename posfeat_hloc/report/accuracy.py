@@ -19,7 +19,7 @@ def fill(page: Page, folder: RunFolder, png: Path) -> None:
         data = plot.read_bytes()
         png.mkdir(parents=True, exist_ok=True)
         (png / "mma.png").write_bytes(data)
-        caption = "Part of the matches within each distance of the truth; thin and broken lines are published ones."
+        caption = "Share of matches within each distance of the true position; thin and dashed lines are published."
         blocks.append(Picture(png_uri(data), caption, wide=True))
     table = _table(folder, "mma.csv")
     if table:

@@ -1,4 +1,4 @@
-"""Plots by matplotlib: each is a PNG below ``report/`` and the same picture in the page."""
+"""Plots by matplotlib: each is a PNG below ``report/`` and the same image in the page."""
 
 from __future__ import annotations
 

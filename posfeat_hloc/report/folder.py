@@ -118,6 +118,6 @@ def _images(folder: RunFolder, given: Path | None) -> Path | None:
     if folder.kind == "sfm":
         where = f"at {path}" if path else "known"
         folder.notes.append(
-            f"The photographs are not {where}: pictures are left out. Name their folder by {Option('images')}."
+            f"The photographs are not {where}: images are left out. Give their folder by {Option('images')}."
         )
     return None

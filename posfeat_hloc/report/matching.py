@@ -40,7 +40,7 @@ def graph_section(graph: MatchGraph, png: Path) -> Section:
     else:
         text += f"They join the images in {len(groups)} group{'s' * (len(groups) != 1)}"
         text += f" of {', '.join(str(len(group)) for group in groups)}" if groups else ""
-        text += f"; {len(alone)} images stand alone." if alone else "."
+        text += f"; {len(alone)} images are isolated." if alone else "."
     blocks: list[Block] = [Text(text)]
     still = _matrix_picture(matrix, [len(c) for c in components], png / "match_graph.png")
     if 0 < len(order) <= INTERACTIVE_UP_TO:
@@ -71,7 +71,7 @@ def pairs_section(graph: MatchGraph, thumbnail: Callable[[str], Thumbnail]) -> S
     best = verified[:SHOWN_PAIRS]
     worst = verified[max(SHOWN_PAIRS, len(verified) - SHOWN_PAIRS) :][::-1]
     blocks: list[Block] = [
-        Text(f"Verified matches, at most {LINES} drawn, chosen at random; each line has a color of its own.")
+        Text(f"Verified matches, at most {LINES} drawn, chosen at random; each line has its own color.")
     ]
     for title, chosen in (("Best", best), ("Worst verified", worst)):
         for (name0, name1), counts in chosen:
@@ -79,7 +79,7 @@ def pairs_section(graph: MatchGraph, thumbnail: Callable[[str], Thumbnail]) -> S
             try:
                 blocks.append(_drawn(graph, name0, name1, thumbnail, title, share))
             except ImageError as error:
-                blocks.append(Text(f"{name0} and {name1}: {share}; no picture: {error}", "warning"))
+                blocks.append(Text(f"{name0} and {name1}: {share}; no image: {error}", "warning"))
     return Section("Best and worst pairs", blocks, "grid")
 
 

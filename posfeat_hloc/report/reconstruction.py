@@ -98,8 +98,8 @@ class _Builder:
         if "verified_pairs" in summary:
             figures.append((f"{summary['verified_pairs']} of {summary.get('pairs', '?')}", "pairs verified"))
         if (truth := summary.get("against_truth")) is not None:
-            figures.append((f"{truth['median_rotation']:.3f}°", "rotation off the truth"))
-            figures.append((f"{100 * truth['median_position']:.2f} %", "position off, of the path"))
+            figures.append((f"{truth['median_rotation']:.3f}°", "rotation error"))
+            figures.append((f"{100 * truth['median_position']:.2f} %", "position error, of the path"))
 
     def models(self) -> None:
         """Each model to be turned."""
@@ -178,7 +178,7 @@ class _Builder:
         try:
             small = self.small(name)
         except ImageError as error:
-            return Text(f"{name}: {count}; no picture: {error}", "warning")
+            return Text(f"{name}: {count}; no image: {error}", "warning")
         pixels = with_keypoints(small, keypoints.astype(np.float64), used, DOTS)
         return Picture(jpeg_uri(pixels, 72), count, title=name)
 
@@ -201,7 +201,7 @@ class _Builder:
             blocks.append(Picture(jpeg_uri(both), name))
         text = (
             f"What {parts.feature} takes its keypoints by, from low (violet) to high (yellow): computed again for this "
-            f"page on photographs shrunk to {SCORE_MAP_SIDE} pixels, so finer detail than in the run is missing."
+            f"page on photographs shrunk to {SCORE_MAP_SIDE} pixels, so they show less detail than in the run."
         )
         if blocks:
             self.page.sections.append(Section("Score maps", [Text(text), *blocks], "grid"))

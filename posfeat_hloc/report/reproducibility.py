@@ -21,7 +21,7 @@ def timing_section(folder: RunFolder, png: Path) -> Section | None:
         return None
     kept = set(folder.summary.get("kept_from_earlier_run", ()))
     values = {f"{stage} (kept)" if stage in kept else stage: float(value) for stage, value in seconds.items()}
-    caption = f"{sum(values.values()):.1f} s in the last run; kept: nothing had to be made anew."
+    caption = f"{sum(values.values()):.1f} s in the last run; kept: nothing had to be recomputed."
     return Section("Time", [bars(png / "stage_times.png", values, "seconds", "Seconds of each stage", caption)])
 
 

@@ -28,7 +28,7 @@ class Alignment:
         similarity: from the model as it was.
         common: cameras that both have.
         distance: median distance of these cameras after the move, in the units of the target.
-        note: what leaves doubts; empty when all is well.
+        note: what leaves doubts; empty when all checks passed.
     """
 
     similarity: pycolmap.Sim3d

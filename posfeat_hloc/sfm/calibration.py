@@ -113,7 +113,7 @@ def calibration_of(image: str, calibrations: tuple[Calibration, ...]) -> Calibra
 
 
 def check_parameters(camera: pycolmap.Camera, image: str) -> str:
-    """Refuse intrinsics that do not fit a picture, and say what is unusual; empty where all is well.
+    """Refuse intrinsics that do not fit a picture, and say what is unusual; empty where all checks passed.
 
     Args:
         camera: with the size of the picture.
@@ -132,10 +132,10 @@ def check_parameters(camera: pycolmap.Camera, image: str) -> str:
     x, y = camera.principal_point_x, camera.principal_point_y
     width, height = camera.width, camera.height
     off_x, off_y = x / width - 0.5, y / height - 0.5
-    told = f"the principal point ({x:g}, {y:g}) is {100 * max(abs(off_x), abs(off_y)):.0f} % of the side off the centre"
+    told = f"the principal point ({x:g}, {y:g}) is {100 * max(abs(off_x), abs(off_y)):.0f} % of the side off centre"
     where = f"of {image}, {width}x{height} pixels"
     if max(abs(off_x), abs(off_y)) > OTHER_SIZE and _centred(x / height, y / width) and width != height:
-        raise ConfigurationError(f"{told} {where}: the parameters are those of a picture turned by 90 degrees")
+        raise ConfigurationError(f"{told} {where}: the parameters are those of an image rotated by 90 degrees")
     if min(abs(off_x), abs(off_y)) > OTHER_SIZE and abs(x / width / (y / height) - 1) < OTHER_SIZE:
         raise ConfigurationError(
             f"{told} {where}: the parameters look like those of images of about {2 * x:.0f}x{2 * y:.0f} pixels; "
@@ -144,8 +144,8 @@ def check_parameters(camera: pycolmap.Camera, image: str) -> str:
             ")",
         )
     if not (0 < x < width and 0 < y < height):
-        raise ConfigurationError(f"{told} {where}, outside of the picture; see the order of the model's parameters")
-    return f"{told} {where}, as in cropped pictures" if max(abs(off_x), abs(off_y)) > OFF_CENTRE else ""
+        raise ConfigurationError(f"{told} {where}, outside the image; see the order of the model's parameters")
+    return f"{told} {where}, as in cropped images" if max(abs(off_x), abs(off_y)) > OFF_CENTRE else ""
 
 
 def _centred(x: float, y: float) -> bool:

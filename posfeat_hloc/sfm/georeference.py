@@ -32,7 +32,7 @@ class Alignment:
         aligned: whether the model is in metres now; otherwise it is as the mapper left it.
         distance: median from cameras to their GPS positions, of those that count, in metres; 0 where not aligned.
         extent: root mean square distance of the positions from their middle, in metres.
-        note: what leaves doubts, or why it is not aligned; empty when all is well.
+        note: what leaves doubts, or why it is not aligned; empty when all checks passed.
         inliers: positions that count.
         maximum: largest distance of those, in metres.
         outliers: image whose position does not count -> its distance in metres.

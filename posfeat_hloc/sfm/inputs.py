@@ -114,7 +114,7 @@ def _take_frames(job: Job, videos: tuple[Path, ...]) -> None:
     run.note_kept("frames", found.written == 0)
     if len(found.names) < 2:
         raise ConfigurationError(
-            f"{videos[0]}: the picture hardly moves in its {found.watched} frames; take a video that walks around "
+            f"{videos[0]}: the image hardly moves in its {found.watched} frames; take a video that walks around "
             "its subject, or lower ", Option("motion", f"{100 * step:g}")
         )  # fmt: skip
     chosen = f"{len(found.names)} of {found.watched}, {100 * found.step:.3g} % of the width apart"

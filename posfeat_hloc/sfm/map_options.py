@@ -19,7 +19,7 @@ class TriangulateOptions(ComputeOptions, FeatureOptions):
     masks: Annotated[Path | None, Unit("DIR")] = None
     """No keypoints where DIR/<image name>.png is black."""
     pairs: Annotated[Path | None, Unit("FILE")] = None
-    """Two image names a line (default: by common 3D points of the model, and by poses)."""
+    """Two image names per line (default: by common 3D points of the model, and by poses)."""
     neighbors: Annotated[int, AtLeast(1), Unit("N")] = 20
     """For each image, so many others by common points and as many by poses; all where there are no more images."""
     max_angle: Annotated[float, Unit("DEGREES")] = 60.0

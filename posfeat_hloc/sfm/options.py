@@ -71,14 +71,14 @@ class FeatureOptions:
     feature: Annotated[str, Reads(feature_text), Unit("NAME"), Group("features and matches")] = confs.DEFAULT_FEATURE
     """A name that `posfeat-hloc list` shows; NAME:OPTION=VALUE[:OPTION=VALUE...] with other options of the extractor"""
     matcher: MatcherName = None
-    """Which descriptors match (default: the one that suits the feature)"""
+    """Matcher (default: that of the feature)"""
     weights: Annotated[str | None, Unit("NAME|FILE")] = None
     """Other weights for the feature's network: a file, the authors' folder of PoSFeat, or a name that
     `posfeat-hloc weights list` shows"""
     max_size: Annotated[int | None, AtLeast(1), Unit("PX")] = None
-    """Shrink images to this longest side for extraction (default: the feature's, 1600 for most)"""
+    """Longest side of images for extraction, in pixels (default: that of the feature, mostly 1600)"""
     max_keypoints: Annotated[int | None, AtLeast(1), Unit("N")] = None
-    """Keypoints in an image (default: the feature's, 8192 for most)"""
+    """Maximum number of keypoints per image (default: that of the feature, mostly 8192)"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,9 +88,9 @@ class ComputeOptions:
     device: Annotated[str, Group("computation")] = "auto"
     """Torch device: auto, cpu, cuda, cuda:1, ..."""
     seed: int = 0
-    """Of all random choices"""
+    """Seed of all random choices"""
     threads: Annotated[int, Unit("N")] = -1
-    """For COLMAP; 1 makes runs repeatable to the last digit (default: all cores)"""
+    """Threads of COLMAP; 1 makes runs exactly reproducible (default: all cores)"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,26 +101,26 @@ class SfmOptions(ComputeOptions, FeatureOptions):
     """
 
     image_list: Annotated[Path | None, Unit("FILE"), Group("input")] = None
-    """Only these images of the folder, a name a line"""
+    """Only these images of the folder, one name per line"""
     demo: bool = False
-    """A rendered town square in place of photographs; says how far the cameras are from the truth"""
+    """Reconstruct a rendered town square and compare its cameras with ground truth"""
     video: Annotated[tuple[Path, ...] | None, Unit("FILE")] = None
-    """Videos, whose sharp frames go to OUTPUT/images; neighbours in time and similar frames are matched, and each video
-    has one camera, if not told otherwise; with photographs besides, all become one model"""
+    """Videos; sharp frames are written to OUTPUT/images, neighbouring and similar frames are matched, each video has
+    one camera by default; may be combined with photographs"""
     frames: Annotated[int | None, AtLeast(1), Unit("N")] = None
-    """So many of all videos, evenly spaced by motion; at most so many with a given motion (default: those that far
-    apart, at most 300)"""
+    """Number of frames of all videos, evenly spaced by motion; with a given motion, the maximum (default: as the motion
+    requires, at most 300)"""
     motion: Annotated[float | None, Unit("PERCENT")] = None
-    """Of its width that the picture moves at least between two frames of a video (default: 3, or as the number of
-    frames asks for)"""
+    """Minimum motion between two frames of a video, in percent of the width (default: 3, or as the number of frames
+    requires)"""
     masks: Annotated[Path | None, Unit("DIR")] = None
     """No keypoints where DIR/<image name>.png (or the same stem) is black"""
     gps: bool = False
-    """Put the model where EXIF says that photographs were taken, in metres east, north and up"""
+    """Align the model with the GPS positions in EXIF, in metres east, north and up"""
 
     orientation: Annotated[OrientationMode, Group("features and matches")] = "auto"
-    """How photographs are held, for their features; cameras and keypoints stay in the pixels as stored. exif: by EXIF
-    alone; auto: also turned where others show that a photograph lies on its side; none: as stored"""
+    """Rotation of images for feature extraction; cameras and keypoints stay in the pixels as stored. exif: by the EXIF
+    tag; auto: also rotated images without a tag are found; none: as stored"""
 
     pairs: Annotated[str | None, Unit("exhaustive|sequential|retrieval|gps|FILE"), Group("pairs")] = None
     """Which images are matched: all with all, neighbours in the natural order of names, similar ones, near ones by GPS,
@@ -129,27 +129,27 @@ class SfmOptions(ComputeOptions, FeatureOptions):
     overlap: Annotated[int, AtLeast(1), Unit("N")] = 10
     """Neighbours on each side of sequential pairs"""
     loop_closure: bool | None = None
-    """Also match similar images further apart, with sequential pairs (default: of videos)"""
+    """Also match similar images further apart, with sequential pairs (default: for videos)"""
     neighbors: Annotated[int | None, AtLeast(1), Unit("N")] = None
     """Most similar images of each for retrieval, nearest for gps (default: 20), and for loop closure (default: 5)"""
     retrieval: Annotated[str, Reads(retrieval_source), Unit(f"{'|'.join(confs.retrieval)}|FILE")] = DEFAULT_RETRIEVAL
-    """What similarity is; or a FILE of global descriptors that hloc wrote"""
+    """Global descriptor, or a FILE of global descriptors written by hloc"""
 
     camera: Annotated[CameraMode | None, Group("cameras and model")] = None
     """Which images share a camera: all (single), those of a folder, none (image), or those whose size and EXIF agree
     (auto); default: auto, of videos folder"""
     rig: Annotated[Path | None, Unit("FILE")] = None
-    """COLMAP's rig configuration: cameras that are mounted together, with their relative poses, which stay; images
-    taken at the same time are matched (cameras are then those of folders by default)"""
+    """COLMAP's rig configuration: cameras mounted together, with constant relative poses; images taken at the same time
+    are matched (one camera per folder by default)"""
     camera_model: Annotated[str | None, Reads(str.upper), Unit("MODEL")] = None
     """COLMAP model, such as OPENCV_FISHEYE (default: SIMPLE_RADIAL, of panoramas EQUIRECTANGULAR)"""
     camera_params: Annotated[tuple[float, ...] | Path | None, Reads(camera_params), Unit("F,CX,CY,K|F|FILE")] = None
-    """Intrinsics to start from in pixels: all of the model, the focal length, or a file of those of folders or images,
-    'name MODEL width height params...' a line"""
+    """Initial intrinsics in pixels: all of the model, the focal length, or a file of those of folders or images,
+    one line 'name MODEL width height params...' each"""
     fix_camera: bool = False
-    """Keep the given intrinsics as they are"""
+    """Keep the given intrinsics constant"""
     mapper: Mapper = "incremental"
-    """COLMAP's way to a model"""
+    """COLMAP's mapper"""
     coarse: Annotated[int, AtLeast(0), Const(COARSE), Unit("N")] = 0
     """Coarse to fine: place the cameras by the N strongest keypoints of each image, then match all of them along
     epipolar lines and triangulate at these poses (N: 2048; default: all at once)"""
@@ -162,7 +162,7 @@ class SfmOptions(ComputeOptions, FeatureOptions):
     """Extract and match on a Ray cluster: local, local:N (N processes on this machine), auto (the cluster this machine
     is in) or HOST:PORT"""
     memory: Annotated[int, Reads(memory_size), Unit("SIZE")] = 1 << 30
-    """For descriptors while matching, e.g. 500M or 2G; more saves reading (default: 1G)"""
+    """Memory for descriptors while matching, e.g. 500M or 2G (default: 1G)"""
 
     def __post_init__(self) -> None:
         check_options(self)

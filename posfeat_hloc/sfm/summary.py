@@ -35,7 +35,7 @@ class SfmResult:
             :func:`posfeat_hloc.rendering.demo.relative_errors`.
         diagnosis: why images with features are not in the largest model, and what is doubtful in it.
         seconds: stage -> time spent in this run.
-        kept: stages of which nothing had to be made anew.
+        kept: stages of which nothing had to be recomputed.
         remarks: title -> one more line of the summary.
         failed: what was wanted of the model and could not be made.
         told: what was chosen for the user, or could be chosen better, as it was said during the run.

@@ -150,15 +150,15 @@ def check_sizes(store: FeatureStore, images: Path, names: Iterable[str]) -> None
     if count >= 1000 and reach.max() < 0.6:
         raise StoreError(
             f"{store.path}: all {count} keypoints lie in the first {100 * reach[0]:.0f} % of the width and "
-            f"{100 * reach[1]:.0f} % of the height of their images: they were found in smaller pictures; multiply "
-            "keypoints + 0.5 by the size of the file over that of the picture, and take 0.5 off"
+            f"{100 * reach[1]:.0f} % of the height of their images: they were found in smaller images; multiply "
+            "keypoints + 0.5 by the size of the file over that of the smaller image, and subtract 0.5"
         )
 
 
 def _other_size(path: Path, name: str, stored: tuple[int, int], size: tuple[int, int]) -> str:
     scale = size[0] / stored[0]
     return (
-        f"{path}: features of {name!r} are of a picture of {stored[0]} x {stored[1]} pixels, but the file has "
+        f"{path}: features of {name!r} are of an image of {stored[0]} x {stored[1]} pixels, but the file has "
         f"{size[0]} x {size[1]}; keypoints must be in pixels of the file: (keypoints + 0.5) * "
-        f"{scale:.4g} - 0.5 where they were found in the smaller picture, with image_size ({size[0]}, {size[1]})"
+        f"{scale:.4g} - 0.5 where they were found in the smaller image, with image_size ({size[0]}, {size[1]})"
     )

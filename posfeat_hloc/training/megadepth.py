@@ -160,7 +160,7 @@ class MegaDepthSource:
         if not (0 <= K[0, 2] <= width and 0 <= K[1, 2] <= height):
             raise ImageError(
                 f"{path}: is {width}x{height} pixels, but its principal point in img_cam.txt is "
-                f"({K[0, 2]:g}, {K[1, 2]:g}); the intrinsics belong to a picture of another size"
+                f"({K[0, 2]:g}, {K[1, 2]:g}); the intrinsics belong to an image of another size"
             )
         fitted = fit_image(pixels, self.options.size)
         fitted.flags.writeable = False  # the cache gives out this very array

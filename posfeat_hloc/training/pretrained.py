@@ -60,7 +60,7 @@ def _from_imagenet(source: str, checkpoint: weights.Checkpoint) -> Initial:
     tensors = checkpoint.tensors
     backbone_name = backbone_name_of(tensors, len(tensors["layer1.0.conv1.weight"]))
     if backbone_name is None:
-        raise WeightsError(f"{source}: a ResNet, but none that PoSFeat can stand on")
+        raise WeightsError(f"{source}: a ResNet that PoSFeat cannot use")
     renamed = {name.replace("conv1", "firstconv") if name == "conv1.weight" else name: t for name, t in tensors.items()}
     renamed = {
         ("first" + name.replace("bn1", "bn") if name.startswith("bn1.") else name): t for name, t in renamed.items()

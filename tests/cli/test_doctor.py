@@ -34,7 +34,7 @@ def test_quick(capsys: Output, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert [line[22:28] for line in versions] == ["ok    "] * 13
     assert {"hardware", "weights", "files"} < set(lines)
     assert not any(line.startswith("self-test") for line in lines)
-    assert lines[-1] == "all is well"
+    assert lines[-1] == "all checks passed"
     assert all(len(line) <= 80 for line in lines[1:])
 
 

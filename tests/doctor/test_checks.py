@@ -1,4 +1,4 @@
-"""Hardware, weights, files and the self-test: right where all is well, and not where something is broken."""
+"""Hardware, weights, files and the self-test: right where all checks passed, and not where something is broken."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ def test_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
-    assert hardware.check_threads().text == "8 of torch on 8 cores; waiting ones sleep"
+    assert hardware.check_threads().text == "8 of torch on 8 cores; waiting threads sleep"
     assert hardware.check_threads().status == "ok"
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     assert hardware.check_threads().status == "ok"  # one thread is right on a busy machine
-    assert "as OMP_NUM_THREADS=1 says" in hardware.check_threads().text
+    assert "set by OMP_NUM_THREADS=1" in hardware.check_threads().text
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
     monkeypatch.setenv("OMP_WAIT_POLICY", "active")
     finding = hardware.check_threads()
     assert (finding.status, finding.advice) == ("warn", "unset OMP_WAIT_POLICY")
-    assert "OMP_WAIT_POLICY=active lets waiting ones count" in finding.text
+    assert "OMP_WAIT_POLICY=active keeps waiting threads busy" in finding.text
 
 
 def test_a_driver_that_torch_cannot_use(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,7 +59,7 @@ def test_weights_are_found_by_their_hash_the_command_line_or_the_user(tmp_path):
     unknown = open_map(make_map(tmp_path / "c", record("d2d-hardnet", "12ab")))
     extractor = extractors.create(unknown.conf["model"])
     own_hash = BUNDLED["hardnet"].sha256[:6]
-    with pytest.raises(ConfigurationError, match=rf"d2d-hardnet.* SHA-256 12ab, and those at hand have {own_hash}"):
+    with pytest.raises(ConfigurationError, match=rf"d2d-hardnet.* SHA-256 12ab, and the present ones have {own_hash}"):
         unknown.check_extractor(extractor)
     right = make_map(tmp_path / "d", configuration(confs.extractors["d2d-hardnet"], extractor))
     open_map(right).check_extractor(extractor)

@@ -28,7 +28,7 @@ def test_the_demo_finds_its_cameras(few, tmp_path, monkeypatch, capsys):
     assert found["against_truth"]["median_rotation"] < 0.3
     assert found["against_truth"]["median_position"] < 0.01
     said = capsys.readouterr().out
-    assert f"off the truth       {found['against_truth']['median_rotation']:.3f} degrees" in said
+    assert f"camera errors       {found['against_truth']['median_rotation']:.3f} degrees" in said
     assert found["cameras"] == 1  # by EXIF, as of photographs of one camera
     with FeatureStore(output / "features.h5") as store:
         assert max(len(store.keypoints(name)) for name in store.names()) <= 1500

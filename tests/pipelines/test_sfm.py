@@ -103,7 +103,7 @@ def test_a_replaced_photograph_is_not_reused(scene, tmp_path):
     found = summary(tmp_path / "out")
     assert found["registered"] == 5
     assert list(found["unregistered"]) == ["view_05.png"]
-    assert found["unregistered"]["view_05.png"] == "blank picture: grey values differ by 0.0 of 255; 0 keypoints"
+    assert found["unregistered"]["view_05.png"] == "blank image: grey values differ by 0.0 of 255; 0 keypoints"
     assert found["likely_causes"][0]["images"] == ["view_05.png"]
     assert "0 keypoints" in found["notes"]["view_05.png"]
 

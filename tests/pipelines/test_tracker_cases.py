@@ -134,7 +134,7 @@ def test_a_video_without_motion_says_so(tmp_path: Path) -> None:
         shutil.copy(view, photos / f"view_0{i}.png")
     found = run(photos, tmp_path / "out", "--pairs", "sequential")
     assert found["registered"] == 0
-    assert [cause["name"] for cause in found["likely_causes"]] == ["same picture"]
+    assert [cause["name"] for cause in found["likely_causes"]] == ["same image"]
     assert "move between them" in found["likely_causes"][0]["advice"]
 
 

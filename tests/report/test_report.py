@@ -74,9 +74,9 @@ def test_a_finished_run(written):
     assert "6 of 7" in text
     assert f"{summary['model']['reprojection_error']:.2f} px" in text
     assert f"{summary['verified_pairs']} of {summary['pairs']}" in text
-    assert "Likely cause for 1 image: blank picture. Leave it out, or take it again" in text
+    assert "Likely cause for 1 image: blank image. Leave it out, or take it again" in text
     for title in ("Points and cameras", "Match graph", "Best and worst pairs", "Photographs and keypoints",
-                  "Distributions", "Time", "To repeat this run", "1 images stand alone"):  # fmt: skip
+                  "Distributions", "Time", "To repeat this run", "1 images are isolated"):  # fmt: skip
         assert title in text
     assert "z &lt;b&gt;&amp;.png" in text
     assert "<b>&" not in html
@@ -110,7 +110,7 @@ def test_photographs_that_have_moved(run, output):
     summary["command"]["images"] = "/nowhere/photos"
     (output / "summary.json").write_text(json.dumps(summary))
     text = text_of(page_of(output))
-    assert "The photographs are not at /nowhere/photos: pictures are left out. Name their folder by images." in text
+    assert "The photographs are not at /nowhere/photos: images are left out. Give their folder by images." in text
     assert "Match graph" in text
     assert "Photographs and keypoints" in text_of(page_of(output, run / "photos"))
 

@@ -86,7 +86,7 @@ def test_parameters_of_another_size_are_told(scale: float, width: int, height: i
 
 def test_a_principal_point_off_the_centre() -> None:
     assert check_parameters(camera((640, 480), 500, 500, 322, 238), "x.jpg") == ""
-    assert "(420, 240) is 16 % of the side off the centre" in check_parameters(
+    assert "(420, 240) is 16 % of the side off centre" in check_parameters(
         camera((640, 480), 500, 500, 420, 240), "x.jpg"
     )
     with pytest.raises(ConfigurationError, match="turned by 90 degrees"):

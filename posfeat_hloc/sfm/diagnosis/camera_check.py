@@ -107,7 +107,7 @@ def impossible(camera: pycolmap.Camera) -> str | None:
         return f"focal lengths of {focals[0]:.0f} and {focals[1]:.0f} px along the sides are those of no lens"
     if (angle := _folds_at(camera)) is not None:
         return (
-            f"its distortion folds the picture {angle:.0f} degrees off the axis (parameters "
+            f"its distortion folds the image {angle:.0f} degrees off the axis (parameters "
             f"{', '.join(f'{value:.3g}' for value in camera.params)})"
         )
     return None

@@ -116,9 +116,9 @@ class Doctor:
         if count >= FEW_KEYPOINTS and count >= middle / 20:
             return None
         if (mask := self.pictures.mask_share(name)) is not None and mask[1] < MASKED:
-            return Reason("mask", f"{mask[0]} leaves {100 * mask[1]:.2g} % of the picture; {count} keypoints")
+            return Reason("mask", f"{mask[0]} leaves {100 * mask[1]:.2g} % of the image; {count} keypoints")
         if (contrast := self.pictures.contrast(name)) is not None and contrast < FLAT:
-            return Reason("blank picture", f"grey values differ by {contrast:.1f} of 255; {count} keypoints")
+            return Reason("blank image", f"grey values differ by {contrast:.1f} of 255; {count} keypoints")
         return Reason("too few keypoints", f"{count}, where the median image has {middle:g}", self._larger(name))
 
     def _larger(self, name: str) -> tuple[Option, ...]:
@@ -182,7 +182,7 @@ class Doctor:
         if len(still) < 0.75 * len(moved) and not any(other in self.registered for other in still):
             return None
         evidence = f"its matches with {still[0]} lie at the same pixels (median {moved[still[0]]:.2f} px apart)"
-        return Reason("same picture", f"{evidence}; so with {len(still)} of its {len(moved)} strongest pairs")
+        return Reason("same image", f"{evidence}; so with {len(still)} of its {len(moved)} strongest pairs")
 
     def _rotation(self, name: str) -> Reason | None:
         camera, deviations = self.graph.cameras[name], []
@@ -244,7 +244,7 @@ class Doctor:
         if total < FEW_KEYPOINTS or wrong < REPEATED * total:
             return None
         share = f"{100 * wrong / total:.0f} % of {total} match chains through three images do not close"
-        return Reason("repeated structure", f"{share}: the same-looking thing stands in several places")
+        return Reason("repeated structure", f"{share}: similar structures in several places")
 
     def _focal_spread(self, name: str) -> Reason | None:
         """Without EXIF, bundle adjustment of weak images may run away with the focal length, which it had to guess."""

@@ -36,20 +36,20 @@ _ALL = Option("pairs", "exhaustive")
 _SHOWN = 2
 
 _STANDARD = {
-    "mask": Remedies((), "masks are white where keypoints may lie and black elsewhere: mend this one, or remove it"),
-    "blank picture": Remedies((), "leave it out, or take it again: it shows next to nothing"),
+    "mask": Remedies((), "masks are white where keypoints may lie and black elsewhere: correct this one, or remove it"),
+    "blank image": Remedies((), "leave it out, or take it again: it shows next to nothing"),
     "too few keypoints": Remedies(_STRONG, "leave out blurred or dark photographs, or take them again"),
     "different scale": Remedies((), "photographs of one size, or from distances in between, match best"),
     "no verified pair": Remedies(
         (_ALL, *_STRONG), "take photographs between this view and the others: neighbours should share half"
     ),
     "disconnected component": Remedies((_ALL, *_STRONG), "take photographs that overlap with both parts"),
-    "same picture": Remedies((), "leave out copies; photographs from one spot give no depth, so move between them"),
+    "same image": Remedies((), "leave out copies; photographs from one spot give no depth, so move between them"),
     "pure rotation": Remedies((_ALL,), "take photographs from other places: turning on the spot gives no depth"),
     "wrong focal length": Remedies((Option("camera", "single", "if one camera with one zoom took them all"),)),
     "repeated structure": Remedies(
         (Option("pairs", "sequential", "if the names are in the order of exposure"), Option("matcher", "NN-ratio")),
-        "photographs with surroundings tell copies apart; {pairs} names the pairs that really overlap",
+        "photographs of the surroundings distinguish copies; {pairs} names the pairs that really overlap",
     ),
     "too few matches": Remedies(_STRONG, "take photographs between this view and the others"),
     "unclear": Remedies((Option("mapper", "global"), *_STRONG), "look at its pairs in the report"),

@@ -28,7 +28,7 @@ def camera(model: str, *params: float) -> pycolmap.Camera:
         (camera("OPENCV_FISHEYE", 215, 215, 320, 240, 0.01, 0, 0, 0), None),
         (camera("SIMPLE_PINHOLE", 60, 320, 240), "60 px, 0.094 times the longer side"),
         (camera("SIMPLE_RADIAL", 50000, 320, 240, 0), "50000 px, 78 times the longer side"),
-        (camera("SIMPLE_RADIAL", 300, 320, 240, -0.6), "folds the picture 37 degrees off the axis"),
+        (camera("SIMPLE_RADIAL", 300, 320, 240, -0.6), "folds the image 37 degrees off the axis"),
         (camera("PINHOLE", 300, 900, 320, 240), "300 and 900 px along the sides"),
     ],
 )

@@ -83,7 +83,7 @@ def test_copies_of_one_picture(worlds):
                 world.image(f"{i}", points)
             world.match_all()
             registered, cause = judged(world, folder)
-            assert (registered, cause.name) == (0, "same picture")
+            assert (registered, cause.name) == (0, "same image")
             assert "move between them" in cause.advice
         else:
             walk(world, 3, points)
@@ -246,11 +246,11 @@ def test_masks_and_pictures_that_show_nothing(tmp_path):
     wall = np.random.default_rng(0).normal(120, 1, (300, 400)).clip(0, 255).astype(np.uint8)
     Image.fromarray(wall).save(photos / "wall.png")
     registered, causes = run(photos, tmp_path / "out", "--masks", masks)
-    assert (registered, set(causes)) == (4, {"mask", "blank picture"})
+    assert (registered, set(causes)) == (4, {"mask", "blank image"})
     assert causes["mask"]["images"] == ["view_04.png"]
     assert "mend this one, or remove it" in causes["mask"]["advice"]
     reasons = json.loads((tmp_path / "out/summary.json").read_text())["unregistered"]
-    assert f"{masks / 'view_04.png'} leaves 0 % of the picture" in reasons["view_04.png"]
+    assert f"{masks / 'view_04.png'} leaves 0 % of the image" in reasons["view_04.png"]
     (masks / "view_04.png").unlink()
     (photos / "wall.png").unlink()
     assert run(photos, tmp_path / "out", "--masks", masks) == (5, {})
@@ -270,7 +270,7 @@ def test_three_black_pictures_are_blank_and_no_pairs(tmp_path):
     for i in range(3):
         Image.new("RGB", (320, 240)).save(tmp_path / "photos" / f"{i}.png")
     registered, causes = run(tmp_path / "photos", tmp_path / "out")
-    assert (registered, set(causes)) == (0, {"blank picture"})
+    assert (registered, set(causes)) == (0, {"blank image"})
     assert json.loads((tmp_path / "out/summary.json").read_text())["verified_pairs"] == 0
     shutil.rmtree(tmp_path / "photos")
     write_scene(tmp_path / "photos", 3)
