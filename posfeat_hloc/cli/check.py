@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("files", type=Path, nargs="+", metavar="FILE",
         help="features, matches or global descriptors, ours or hloc's; or a COLMAP database")  # fmt: skip
     add("--features", type=Path, nargs="+", default=[], metavar="FILE",
-        help="what matches were made from: tells indices of keypoints that are not there; two files for matches of "
+        help="what matches were made from: detects indices of missing keypoints; two files for matches of "
         "queries and a map")  # fmt: skip
     add("--repair", action="store_true",
         help="replace a damaged file by one with all that is intact; the old one is kept as FILE.damaged")  # fmt: skip

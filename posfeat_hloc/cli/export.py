@@ -33,8 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="shrink undistorted photographs to this longest side (default: no limit)")  # fmt: skip
     add_quiet(parser)
     add("--keep-frame", action="store_true",
-        help="leave the model as it lies; otherwise transforms and undistorted are turned upright, as most "
-        "photographs were held")  # fmt: skip
+        help="keep the coordinate frame; otherwise transforms and undistorted are rotated upright, as "
+        "estimated from the photographs")  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> bool:

@@ -20,7 +20,7 @@ from posfeat_hloc.cli.arguments import add_options, chosen
 from posfeat_hloc.runtime.reporter import Terminal
 from posfeat_hloc.training.options import TrainingOptions
 
-RESUME = "the same command goes on from the last checkpoint, if there is one"
+RESUME = "run the same command again to resume from the last checkpoint"
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The data and how it is trained."""
     add_data(parser)
     parser.add_argument("--output", type=Path, required=True, metavar="DIR",
-        help="folder for checkpoint, log, pictures and weights.safetensors")  # fmt: skip
+        help="folder for checkpoint, log, images and weights.safetensors")  # fmt: skip
     add_options(parser, TrainingOptions)
 
 

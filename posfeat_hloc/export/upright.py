@@ -1,4 +1,4 @@
-"""Which way is up in a model: as most photographs were held, by their EXIF orientation and their cameras."""
+"""Which way is up in a model: as most photographs were taken, by their EXIF orientation and their cameras."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from posfeat_hloc.localization.queries import Query
 from posfeat_hloc.localization.results_log import Localized
 from posfeat_hloc.localization.sparse_map import MapExcerpt, SparseMap
 
-METHOD = "likeliest matches first"
+METHOD = "highest-voted matches first"
 """How a pose is sought; another name makes the logs of earlier runs void."""
 
 _DECIDING = ("max_error", "min_inliers", "seed", "covisibility_clustering")

@@ -74,8 +74,8 @@ def open_folder(path: Path, images: Path | None = None) -> RunFolder:
         folder.notes.append(f"{path} holds no results of sfm, localize, aachen or hpatches.")
     elif not summary:
         folder.notes.append(
-            "The run has not finished: there is no usable summary.json. This page shows what there is so far; the same "
-            "command as before goes on."
+            "The run has not finished: there is no usable summary.json. This page shows the results so far; run the "
+            "same command again to resume."
         )
     folder.images = _images(folder, images)
     return folder

@@ -103,7 +103,10 @@ def _train(data: Sequence[str], output: Path, args: TrainingOptions, reporter: R
         raise ConfigurationError("the warm-up needs true correspondences: give it synthetic:DIR only")
     if (args.stage == "distill") != (args.teacher is not None):
         raise ConfigurationError(
-            Option("stage", "distill"), " and ", Option("teacher"), " belong together: whose answers are to be learnt"
+            Option("stage", "distill"),
+            " and ",
+            Option("teacher"),
+            " belong together: distillation needs a teacher",
         )
     initial = load_initial(args.init) if args.init else None
     teacher = Teacher(load_posfeat(args.teacher)) if args.teacher else None

@@ -167,7 +167,7 @@ def dense(path: Path, scale: float, size: tuple[int, int]) -> Path:
 @pytest.mark.parametrize(
     ("scale", "size", "said"),
     [
-        (0.5, (320, 240), r"a picture of 320 x 240 pixels, but the file has 640 x 480.*\* 2 - 0.5"),
+        (0.5, (320, 240), r"an image of 320 x 240 pixels, but the file has 640 x 480.*\* 2 - 0.5"),
         (0.5, (640, 480), "all 1536 keypoints lie in the first 48 % of the width and 48 % of the height"),
         (2.0, (640, 480), r"of 768 keypoints of 'a.jpg' lie outside its 640 x 480 pixels, up to \(1240, 920\)"),
         (1.0, (640, 480), None),
