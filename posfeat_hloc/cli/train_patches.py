@@ -15,7 +15,7 @@ from posfeat_hloc.cli.arguments import add_options, chosen
 from posfeat_hloc.runtime.reporter import Terminal
 from posfeat_hloc.training.other_options import PatchTrainingOptions
 
-RESUME = "the same command goes on from the last checkpoint, if there is one"
+RESUME = "run the same command again to resume from the last checkpoint"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -89,9 +89,9 @@ def test_a_principal_point_off_the_centre() -> None:
     assert "(420, 240) is 16 % of the side off centre" in check_parameters(
         camera((640, 480), 500, 500, 420, 240), "x.jpg"
     )
-    with pytest.raises(ConfigurationError, match="turned by 90 degrees"):
+    with pytest.raises(ConfigurationError, match="rotated by 90 degrees"):
         check_parameters(camera((480, 640), 500, 500, 320, 240), "x.jpg")
-    with pytest.raises(ConfigurationError, match="outside of the picture"):
+    with pytest.raises(ConfigurationError, match="outside the image"):
         check_parameters(camera((640, 480), 500, 500, 700, 240), "x.jpg")
     with pytest.raises(ConfigurationError, match="focal length -5 px is not positive"):
         check_parameters(camera((640, 480), -5, 320, 240, model="SIMPLE_PINHOLE"), "x.jpg")
