@@ -80,6 +80,7 @@ def run(world: Path, output: Path, *arguments: str) -> int:
     return localize.main([str(part) for part in options])
 
 
+@pytest.mark.slow
 def test_turned_queries_are_found_and_logged(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     by_exif = ("--orientation", "exif")
     assert run(world, tmp_path, *by_exif) == 0

@@ -86,6 +86,7 @@ def test_a_wrong_tag_is_found_and_a_right_one_kept(tmp_path: Path) -> None:
     assert not (tmp_path / "x.h5").exists()
 
 
+@pytest.mark.slow
 def test_strangers_and_blanks_stay(tmp_path: Path) -> None:
     save(render(arc(9)[4]), tmp_path / "a.png")
     save(render(arc(9)[4], seed=3), tmp_path / "b.png", 90)

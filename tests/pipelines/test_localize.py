@@ -261,6 +261,7 @@ def test_a_localizer_retrieves_where_the_map_is_described(world, tmp_path):
     assert found.result.localized
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on(world, finished, tmp_path):
     command = [sys.executable, "-m", "pipelines.localize", "--map", world / "map", "--queries", world / "queries.txt",
                "--images", world / "queries", "--output", tmp_path / "out", "--quiet", "--device", "cpu"]  # fmt: skip

@@ -140,6 +140,7 @@ def test_a_video_becomes_a_model(walk: Path, tmp_path: Path, capsys: Output) -> 
     assert {"frames", "extract", "match", "verify", "map"} <= set(kept)
 
 
+@pytest.mark.slow
 def test_photographs_and_a_video_become_one_model(
     walk: Path, photos: tuple[Path, dict[str, View]], tmp_path: Path
 ) -> None:

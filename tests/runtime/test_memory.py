@@ -46,6 +46,7 @@ print(*sizes)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc keeps freed blocks")
+@pytest.mark.slow
 def test_memory_does_not_grow_with_pairs() -> None:
     command, environment = [sys.executable, "-c", GROWTH], os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=120)
