@@ -125,7 +125,7 @@ def test_a_stopped_run_goes_on(
     with monkeypatch.context() as patch:
         patch.setattr(patch_pipeline.PatchTrainer, "train_step", stopped)
         assert run(photographs, tmp_path / "parts", *options) == 130
-    assert "the same command goes on" in capsys.readouterr().err
+    assert "run the same command again to resume" in capsys.readouterr().err
     assert not (tmp_path / "parts" / "weights.safetensors").exists()
     assert run(photographs, tmp_path / "parts", *options) == 0
     whole, parts = (weights.load(str(tmp_path / run_ / "weights.safetensors")) for run_ in ("whole", "parts"))

@@ -48,7 +48,7 @@ def test_joined_packs_count_their_photographs_on(tmp_path):
 def test_a_file_that_is_no_pack_is_named(tmp_path):
     (tmp_path / "no.h5").write_bytes(b"nothing")
     for name in ("no.h5", "missing.h5"):
-        with pytest.raises(DataError, match=rf"{name}.*pack_views"):
+        with pytest.raises(DataError, match=rf"{name}.*posfeat-hloc pack-views"):
             read_pack(tmp_path / name)
 
 
