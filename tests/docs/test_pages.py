@@ -57,6 +57,13 @@ def test_relative_links_lead_to_files(page):
 
 
 @each_page
+def test_files_that_pages_name_exist(page):
+    files = r"`((?:posfeat_hloc|pipelines|tests|examples|benchmarks)/[\w/]+\.(?:py|md|sh))`"
+    named = re.findall(files, page.read_text(encoding="utf-8"))
+    assert [path for path in named if not (REPOSITORY / path).is_file()] == []
+
+
+@each_page
 def test_tables_are_whole(page):
     assert broken_tables(page.read_text(encoding="utf-8")) == []
 

@@ -196,7 +196,9 @@ def test_unregister_leaves_hloc_as_it_was(hloc: ModuleType) -> None:
 
 def test_without_hloc_the_message_says_what_to_install_and_what_works(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "hloc", None)
-    with pytest.raises(HlocError, match=r"not installed: pip install .*Hierarchical-Localization.*posfeat-hloc extract"):
+    with pytest.raises(
+        HlocError, match=r"not installed: pip install .*Hierarchical-Localization.*posfeat-hloc extract"
+    ):
         posfeat_hloc.register()
 
 
