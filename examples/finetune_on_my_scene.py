@@ -5,7 +5,7 @@
     posfeat-hloc sfm --images photos --feature posfeat-small --weights scene_posfeat/detect/weights.safetensors
 
 Both networks are trained for a while on pairs of the model, first the descriptors, then the keypoints on top of them.
-Stop it whenever you like; the same command goes on.
+Stop it whenever you like; the same command resumes.
 """
 
 import argparse
