@@ -28,7 +28,7 @@ _POSES = tuple(f.name for f in fields(PoseOptions) if f.name not in ("seed", "th
 def run_aachen(
     dataset: Path, output: Path | None = None, options: AachenOptions | None = None, reporter: Reporter = QUIET
 ) -> Report:
-    """Run a protocol; the same call goes on where it was stopped.
+    """Run a protocol; the same call resumes.
 
     Args:
         dataset: folder of the unpacked data set, whose version and layout are found out.
@@ -37,7 +37,7 @@ def run_aachen(
         reporter: hears what is done.
 
     Raises:
-        PosfeatError: for anything a user can mend.
+        PosfeatError: for anything a user can fix.
     """
     options = options or AachenOptions()
     found, settings = _opened(dataset, options, reporter)

@@ -88,7 +88,7 @@ def run_protocol(
         thresholds: of the recall.
 
     Raises:
-        PosfeatError: for anything a user can mend.
+        PosfeatError: for anything a user can fix.
     """
     report = Report(dataset, options.feature, thresholds=thresholds)
     output.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""How every command ends: one line for what a user can mend, and an exit code."""
+"""How every command ends: one line for what a user can fix, and an exit code."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def exit_code(action: Callable[[], bool], output: Path | None, resume: str) -> i
     Args:
         action: returns whether there is a result.
         output: named for errors of the system that name no file; None when nothing is written.
-        resume: how to go on after Ctrl-C.
+        resume: how to resume after Ctrl-C.
 
     Returns:
         0 with a result, 1 without one or after an error, 130 after Ctrl-C.

@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> bool:
     """Make the data set and print how to run the benchmark on it.
 
     Raises:
-        PosfeatError: for anything a user can mend.
+        PosfeatError: for anything a user can fix.
     """
     from posfeat_hloc.aachen.hold_out import hold_out
     from posfeat_hloc.aachen.miniature import make_miniature

@@ -5,7 +5,7 @@
     posfeat-hloc sfm --demo                     (no photographs at hand)
 
 Run the same command again to resume: finished images, pairs and stages are kept, and what changed (a photograph, an
-option) is made anew.
+option) is recomputed.
 """
 
 from __future__ import annotations

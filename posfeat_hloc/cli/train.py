@@ -7,7 +7,7 @@
         --init runs/describe/weights.safetensors --output runs/detect
     posfeat-hloc sfm --images photos --feature posfeat --weights runs/detect/weights.safetensors
 
-A run that was stopped goes on when the same command is given again. On several GPUs, start it with
+The same command resumes a stopped run. On several GPUs, start it with
 torchrun --nproc_per_node N -m pipelines.train ...; --batch is per GPU.
 """
 

@@ -3,7 +3,7 @@
     posfeat-hloc train-patches --photos photos --model sfm/sparse/0 photos_of_it --output runs/hardnet
 
 Photographs give synthetic views; a COLMAP model gives crops around the observations of common 3D points.
-A run that was stopped goes on when the same command is given again.
+The same command resumes a stopped run.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ def suppression_radii(keypoints: Floats, scores: Floats, count: int) -> Floats:
     Args:
         keypoints: ``(N, 2)``.
         scores: ``(N,)``.
-        count: so many keypoints with the largest radii need not be told apart.
+        count: so many keypoints with the largest radii need not be ordered.
 
     Returns:
         ``(N,)`` pixels, infinite where no stronger keypoint was found.

@@ -62,7 +62,7 @@ def evaluate_eth(
         reporter: hears what is done.
 
     Raises:
-        PosfeatError: for anything a user can mend, except where it stops one reconstruction only.
+        PosfeatError: for anything a user can fix, except where it stops one reconstruction only.
     """
     options, sfm = options or EthOptions(), sfm or SfmOptions()
     sets, unusable = find_reconstruction_sets(dataset)

@@ -57,7 +57,7 @@ def time_extraction(
         limit: the first so many images only.
 
     Raises:
-        PosfeatError: for anything a user can mend.
+        PosfeatError: for anything a user can fix.
     """
     options = options or TimedOptions()
     choices = choose_features(options.features, options.weights)

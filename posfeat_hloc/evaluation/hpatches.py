@@ -62,7 +62,7 @@ def evaluate_hpatches(
         reporter: hears what is done.
 
     Raises:
-        PosfeatError: for anything a user can mend.
+        PosfeatError: for anything a user can fix.
     """
     options = options or HPatchesOptions()
     found = find_sequences(dataset)

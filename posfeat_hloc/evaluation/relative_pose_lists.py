@@ -66,7 +66,7 @@ def evaluate_relative_pose(
         reporter: hears what is done.
 
     Raises:
-        PosfeatError: for anything a user can mend.
+        PosfeatError: for anything a user can fix.
     """
     options = options or RelativePoseOptions()
     estimator = EstimatorOptions(options.estimator, options.threshold, seed=options.seed)

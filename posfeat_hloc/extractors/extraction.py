@@ -23,7 +23,7 @@ LARGE_IMAGE = 2048
 """Pixels of the longer side above which a CPU extracts one image at a time, for the sake of memory."""
 
 BORDER = 8.0
-"""Pixels along the border of a tilted picture without keypoints: the picture goes on there in streaks."""
+"""Pixels along the border of a tilted picture without keypoints: the image continues there in streaks."""
 
 TRIM_EVERY = 16
 """Batches after which memory that is not in use goes back to the system."""

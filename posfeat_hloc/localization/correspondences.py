@@ -34,7 +34,7 @@ def merge(found: Sequence[NDArray[np.int64]]) -> tuple[NDArray[np.int64], NDArra
     return np.unique(np.concatenate([np.zeros((0, 2), np.int64), *found]), axis=0, return_counts=True)
 
 
-def likeliest(pairs: NDArray[np.int64], votes: NDArray[np.int64]) -> NDArray[np.bool_]:
+def most_voted(pairs: NDArray[np.int64], votes: NDArray[np.int64]) -> NDArray[np.bool_]:
     """``(M,)`` which matches RANSAC tries first: of each keypoint the one that most map images have.
 
     A keypoint shows one 3D point, but is matched with about as many as there are map images; the false ones seldom

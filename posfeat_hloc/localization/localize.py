@@ -46,7 +46,7 @@ def localize(
             left out.
         matches: of all these pairs.
         log: JSON Lines, one for each query. Queries whose line was made from the same matches, camera and options are
-            not estimated again, so that an interrupted run goes on where it was.
+            not estimated again, so that an interrupted run resumes.
         map_features: ``features`` when None, as in hloc.
         cluster: where poses are estimated, in place of threads.
 

@@ -41,7 +41,7 @@ def localize(
 ) -> LocalizationResult:
     """Localize photographs in a map, to which nothing is written.
 
-    What was done in the output folder is kept: the same call goes on where it was stopped.
+    What was done in the output folder is kept: the same call resumes.
 
     Args:
         map_folder: output of :func:`posfeat_hloc.sfm.pipeline.reconstruct`, or a COLMAP model with ``map_features``.
@@ -51,7 +51,7 @@ def localize(
         reporter: hears what is done.
 
     Raises:
-        PosfeatError: for anything a user can mend.
+        PosfeatError: for anything a user can fix.
     """
     map_folder, output, options = Path(map_folder), Path(output), options or LocalizationOptions()
     given = [queries] if isinstance(queries, (str, Path)) else list(queries)

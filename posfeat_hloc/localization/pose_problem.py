@@ -15,7 +15,7 @@ from posfeat_hloc.errors import MappingError
 from posfeat_hloc.features import Matches
 from posfeat_hloc.geometry.acontrario import needed_pose_inliers
 from posfeat_hloc.localization.absolute_pose import PoseEstimate, estimate_pose
-from posfeat_hloc.localization.correspondences import covisibility_clusters, likeliest, merge, to_points
+from posfeat_hloc.localization.correspondences import covisibility_clusters, merge, most_voted, to_points
 from posfeat_hloc.localization.options import PoseOptions
 from posfeat_hloc.localization.queries import Query
 from posfeat_hloc.localization.results_log import Localized
@@ -90,7 +90,7 @@ class PoseProblem:
             self.query.calibrated,
             options.max_error,
             options.seed,
-            likeliest(pairs, votes),
+            most_voted(pairs, votes),
         )
         images = tuple(self.images[i] for i in members)
         return _judge(self.query.name, images, pairs[:, 1], estimate, (camera.width, camera.height), options)

@@ -71,7 +71,7 @@ def register_images(
         reporter: hears what is done.
 
     Raises:
-        PosfeatError: for anything a user can mend.
+        PosfeatError: for anything a user can fix.
     """
     options, progress = options or RegisterOptions(), reporter.progress
     parts = open_map(map_folder)

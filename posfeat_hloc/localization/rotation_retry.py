@@ -101,7 +101,7 @@ def retry_turned(
         found: query name -> what became of it upright.
         options: the same as upright.
         output: gets a folder ``turned-90``, ... for each turn, with features, matches and a log, by which an
-            interrupted run goes on where it was.
+            interrupted run resumes.
         log: of the upright queries, in which the records of those that a turn helped are replaced.
 
     Returns:

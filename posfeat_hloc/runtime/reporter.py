@@ -39,7 +39,7 @@ class Reporter:
         """Take something that was chosen for the user, or that could be chosen better."""
 
     def say(self, text: str) -> None:
-        """Take a line about the work that goes on; nothing is lost with it."""
+        """Take a line about the current work; it may be ignored."""
 
     def advanced(self, progress: Progress) -> None:
         """Take how far a stage is; called several times a second at most."""

@@ -1,4 +1,4 @@
-"""Keep the coordinate frame of a model that is made anew, because photographs were added or removed."""
+"""Keep the coordinate frame of a model that is reconstructed again, because photographs were added or removed."""
 
 from __future__ import annotations
 

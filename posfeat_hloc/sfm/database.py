@@ -90,7 +90,7 @@ def verify(path: Path, seed: int = 0, threads: int = -1, max_error: float = 4.0,
     """Estimate the two-view geometry of every pair in a database (COLMAP's verification).
 
     Pairs that have enough inliers for COLMAP, but no more than chance gives (:mod:`posfeat_hloc.sfm.acontrario`), are
-    turned down as well.
+    rejected as well.
 
     Args:
         path: of the database.

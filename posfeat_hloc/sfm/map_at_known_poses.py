@@ -55,7 +55,7 @@ def triangulate_images(
     options: TriangulateOptions | None = None,
     reporter: Reporter = QUIET,
 ) -> TriangulatedMap:
-    """Make a map for localization from photographs whose poses are known; run again, it goes on where it was stopped.
+    """Make a map for localization from photographs whose poses are known; run again, it resumes.
 
     Tracks of two views are kept: at poses that are known they are as sound as others, and where few images see a place
     most points have no more.
@@ -69,7 +69,7 @@ def triangulate_images(
         reporter: hears what is done.
 
     Raises:
-        PosfeatError: for anything a user can mend.
+        PosfeatError: for anything a user can fix.
     """
     options, progress = options or TriangulateOptions(), reporter.progress
     feature, matcher = configurations(options)

@@ -27,7 +27,7 @@ class TriangulateOptions(ComputeOptions, FeatureOptions):
     refine: Refinement | None = None
     """Move poses to where the new points agree best; all: intrinsics, too (default: they stay).
 
-    Then points are made anew. The model as a whole stays where it was.
+    Then points are triangulated again. The model as a whole stays where it was.
     """
 
     def __post_init__(self) -> None:

@@ -48,8 +48,8 @@ def reconstruct(
 ) -> SfmResult:
     """Reconstruct photographs, or the frames of videos.
 
-    Finished images, pairs and stages are kept in the output folder: the same call goes on where it was stopped, and
-    makes anew what changed, a photograph or an option.
+    Finished images, pairs and stages are kept in the output folder: the same call resumes, and
+    recomputes what changed, a photograph or an option.
 
     Args:
         images: folder of photographs, searched recursively; None for videos alone, or for the demonstration.
@@ -63,7 +63,7 @@ def reconstruct(
 
     Raises:
         ConfigurationError: options that do not belong together, or fewer than two images.
-        PosfeatError: for anything else a user can mend.
+        PosfeatError: for anything else a user can fix.
     """
     job = start(images, output, options, reporter)
     camera = Settings.of(job.options).camera

@@ -19,7 +19,7 @@ from posfeat_hloc.sfm.options import Mapper
 from posfeat_hloc.sfm.point_colors import color_points, readable_colors
 
 MAPPED_BY = 4
-"""Grows when mapping here changes, so that models are made anew."""
+"""Grows when mapping here changes, so that models are reconstructed again."""
 MAPPERS = get_args(Mapper)
 
 

@@ -1,4 +1,4 @@
-"""Features that other programs wrote: what is wrong with them, and what of it can be mended while they are read."""
+"""Features that other programs wrote: what is wrong with them, and what of it can be corrected while they are read."""
 
 from __future__ import annotations
 

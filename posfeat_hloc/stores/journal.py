@@ -25,7 +25,7 @@ except ImportError:  # Windows; HDF5, which locks the files that it reads by flo
     fcntl = None  # type: ignore[assignment]
 
 _LOCKS_NOTHING = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
-"""What network file systems without locks answer; two writers are not told apart there."""
+"""What network file systems without locks answer; two writers are not distinguished there."""
 
 _MAGIC = b"PFJOURN1"
 _HEADER = struct.Struct("<8sQQ32s")  # magic, length of the body, final size of the file, SHA-256 of the body

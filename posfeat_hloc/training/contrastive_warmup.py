@@ -1,7 +1,7 @@
 """Self-supervised warm-up of the description network, for when there are no ImageNet weights to start from.
 
-Two synthetic views of one photograph give points that correspond exactly; their descriptors are told apart from those
-of all other points of the batch (InfoNCE).
+Two synthetic views of one photograph give points that correspond exactly; their descriptors are distinguished from
+those of all other points of the batch (InfoNCE).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from posfeat_hloc.training.correspondence import describe
 
 @dataclass(frozen=True)
 class ContrastiveOptions:
-    """How points of a batch are told apart."""
+    """How points of a batch are distinguished."""
 
     inverse_temperature: float = 20.0
     """Cosines are multiplied by this before the softmax. PoSFeat trains with 60, which looks only at the few hardest

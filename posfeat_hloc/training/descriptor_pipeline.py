@@ -43,7 +43,7 @@ WINDOW, EPSILON = 33, 0.01
 def train_descriptors(
     pack: Sequence[Path], output: Path, args: DescriptorTrainingOptions, reporter: Reporter = QUIET
 ) -> tuple[str, dict[str, float]]:
-    """Read packs, train to the last step, write ``weights.safetensors``; the same call goes on where it was stopped.
+    """Read packs, train to the last step, write ``weights.safetensors``; the same call resumes.
 
     Args:
         pack: files that :func:`posfeat_hloc.training.packing.pack_views` wrote.
@@ -55,7 +55,7 @@ def train_descriptors(
         SHA-256 of the weights, and the last validation.
 
     Raises:
-        PosfeatError: for anything a user can mend.
+        PosfeatError: for anything a user can fix.
     """
     with only_writer(output), reporting(reporter):
         return _train(pack, output, args, reporter)

@@ -46,7 +46,7 @@ def pack_views(output: Path, args: PackOptions, reporter: Reporter = QUIET) -> P
         reporter: hears what is done.
 
     Raises:
-        PosfeatError: for anything a user can mend.
+        PosfeatError: for anything a user can fix.
     """
     output.parent.mkdir(parents=True, exist_ok=True)
     with only_writer(output.parent), reporting(reporter):

@@ -23,7 +23,7 @@ from posfeat_hloc.training.views import Image, RandomMix, Source, ViewPair, is_h
 
 
 def train_patches(output: Path, args: PatchTrainingOptions, reporter: Reporter = QUIET) -> str:
-    """Read the data, train to the last step, save ``weights.safetensors``; the same call goes on where it was stopped.
+    """Read the data, train to the last step, save ``weights.safetensors``; the same call resumes.
 
     Args:
         output: folder for checkpoint, log and weights.
@@ -34,7 +34,7 @@ def train_patches(output: Path, args: PatchTrainingOptions, reporter: Reporter =
         SHA-256 of the weights.
 
     Raises:
-        PosfeatError: for anything a user can mend.
+        PosfeatError: for anything a user can fix.
     """
     with only_writer(output), reporting(reporter):
         return _train(output, args, reporter)

@@ -74,7 +74,7 @@ class TrainingResult:
 def train(
     data: Sequence[str], output: Path | str, options: TrainingOptions, reporter: Reporter = QUIET
 ) -> TrainingResult:
-    """Train a stage; the same call goes on from the last checkpoint.
+    """Train a stage; the same call resumes from the last checkpoint.
 
     Of several processes that torch's launcher started, each trains on its own batches; the first one writes.
 
@@ -85,7 +85,7 @@ def train(
         reporter: hears what is done.
 
     Raises:
-        PosfeatError: for anything a user can mend.
+        PosfeatError: for anything a user can fix.
     """
     output = Path(output)
     alone = only_writer(output) if os.environ.get("RANK", "0") == "0" else nullcontext()

@@ -14,7 +14,7 @@ from posfeat_hloc.weights.identification import Identity, architecture_of, ident
 
 
 def fetch(name: str, output: str | None = None) -> tuple[str, Path, str]:
-    """Download public weights, or go on with a broken download, or take bundled ones.
+    """Download public weights, or resume an interrupted download, or take bundled ones.
 
     Args:
         name: of bundled or public weights.

@@ -1,4 +1,4 @@
-"""Files from the web: with a progress bar, and a broken download goes on where it stopped."""
+"""Files from the web: with a progress bar, and an interrupted download resumes."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from posfeat_hloc.features import Matches
-from posfeat_hloc.localization.correspondences import covisibility_clusters, likeliest, merge, to_points
+from posfeat_hloc.localization.correspondences import covisibility_clusters, merge, most_voted, to_points
 
 
 def test_only_matches_with_3d_points_count():
@@ -25,7 +25,7 @@ def test_matches_of_several_images_are_merged():
 def test_the_likeliest_match_of_a_keypoint_is_the_one_that_most_images_have(given_matches):
     found = [np.array([[keypoint, point]]) for keypoint, point, count in given_matches for _ in range(count)]
     pairs, votes = merge(found)
-    chosen = likeliest(pairs, votes)
+    chosen = most_voted(pairs, votes)
     best = {}
     for (keypoint, point), count in zip(pairs.tolist(), votes.tolist(), strict=True):
         if keypoint not in best or count > best[keypoint][1]:

@@ -62,7 +62,7 @@ def extract_frames(
 
     Frames are chosen by :func:`choose_frames`. A video is watched once: what was seen stays in ``notes``, so that the
     same videos with another ``count`` or ``step`` go faster. Frames of an earlier call that are not chosen any more
-    are removed. A killed run loses what it saw of one video, and goes on.
+    are removed. A killed run loses the analysis of one video, and resumes.
 
     Args:
         videos: files that OpenCV reads, all of different names.

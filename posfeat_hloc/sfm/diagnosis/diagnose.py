@@ -1,6 +1,6 @@
 """Why images stay out of a model: the likely cause, as the database and the models tell it, and what to try next.
 
-Which causes there are, and by which measurements they are told apart: :mod:`posfeat_hloc.sfm.diagnosis.causes`.
+Which causes there are, and by which measurements they are distinguished: :mod:`posfeat_hloc.sfm.diagnosis.causes`.
 """
 
 from __future__ import annotations
