@@ -34,8 +34,9 @@ SMALLEST = 200
 """Pixels of the longer side below which nothing is advised to be shrunk."""
 ENOUGH_VIEWS = 6
 """Images with which somebody may have walked around something."""
-ONE_SIDE = 120.0
-"""Degrees between two views; whoever walks around something has views further apart."""
+ONE_SIDE = 60.0
+"""Degrees between two views below which a merge of two equal facades is suspected: each is photographed from its front,
+so the merged cameras spread no wider than those of one. Wider collections of one side are ordinary."""
 MAX_KEYPOINTS = 8192
 """Of an image, if not told otherwise."""
 
