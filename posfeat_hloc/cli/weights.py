@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 POSFEAT = (
     "PoSFeat                           none released by its authors\n"
-    "  make your own (README, 'Train your own') or convert a checkpoint of the\n"
+    "  make your own (README, 'Train') or convert a checkpoint of the\n"
     "  authors' code: posfeat-hloc weights convert FOLDER OUT.safetensors"
 )
 
