@@ -53,7 +53,7 @@ def as_text(run: SfmResult, feature: str, images: Path, output: Path) -> str:
         lines += _hint("likely cause", text)
     if (told := run.diagnosis.about_focal_lengths) is not None:
         lines += _hint("focal lengths", told)
-    if (told := run.diagnosis.about_one_side) is not None:
+    if (told := run.diagnosis.about_one_side) is not None and run.against_truth is None:
         lines += _hint("one side", told)
     lines.append(f"  details             {output / 'summary.json'}")
     return "\n".join(lines)
