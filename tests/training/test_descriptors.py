@@ -1,5 +1,5 @@
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -10,6 +10,8 @@ from posfeat_hloc.networks.l2net import L2Net, read_map
 from posfeat_hloc.networks.posfeat import PoSFeat
 from posfeat_hloc.training.dense_networks import L2NetMaps, PoSFeatMaps
 from posfeat_hloc.training.descriptors import DescriptorOptions, DescriptorTrainer, TeacherMaps
+from posfeat_hloc.training.map_losses import MapLossOptions
+from posfeat_hloc.training.other_options import DescriptorTrainingOptions
 from posfeat_hloc.training.view_pack import Pack, PackedPair
 from posfeat_hloc.training.warped_views import Shelf, ViewOptions
 from tests.training.test_warped_views import _photograph
@@ -153,3 +155,11 @@ def test_the_rate_rises_and_falls():
 def test_values_that_cannot_be_are_refused(wrong):
     with pytest.raises(ConfigurationError):
         replace(OPTIONS, **wrong)
+
+
+def test_the_pipelines_defaults_are_those_of_training():
+    chosen = DescriptorTrainingOptions()
+    for options in (DescriptorOptions(), ViewOptions(), MapLossOptions()):
+        shared = {f.name for f in fields(options)} & {f.name for f in fields(chosen)}
+        assert len(shared) >= 2
+        assert {name: getattr(chosen, name) for name in shared} == {name: getattr(options, name) for name in shared}
