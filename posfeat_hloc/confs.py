@@ -23,7 +23,7 @@ RESIZE_MAX = 1600
 _GREY: Conf = {"grayscale": True, "resize_max": RESIZE_MAX}
 _COLOR: Conf = {"grayscale": False, "resize_max": RESIZE_MAX}
 _OURS: Conf = {"min_contrast": 0.02, "spread": True}
-"""Nothing that noise explains, and spread over the image. Pictures of little give fewer keypoints."""
+"""Nothing that noise explains, and spread over the image. Images of little give fewer keypoints."""
 _AS_PUBLISHED: Conf = {"min_contrast": 0.002}
 """The strongest wherever they are, but none where the image is all one color."""
 _PUBLISHED: Conf = {"grayscale": False, "resize_max": None}  # the paper's code takes images as they are

@@ -107,12 +107,12 @@ def extract(
     Args:
         masks: folder of masks, see :class:`Masks`. All keypoints are detected, those on black pixels dropped, and the
             best ``max_keypoints`` of the others kept, so that a mask costs no keypoint elsewhere.
-        rot90: show the pictures to the extractor after so many quarter turns clockwise; keypoints stay where they are
+        rot90: show the images to the extractor after so many quarter turns clockwise; keypoints stay where they are
             in the file.
         cluster: its machines extract, and ``device`` is theirs; this process reads the files and writes the store.
         views: how single images are shown, see :func:`posfeat_hloc.orientation.choose_views`; recorded in the file.
             None takes what is recorded there.
-        exif: turn pictures as their EXIF tags say, before anything else.
+        exif: turn images as their EXIF tags say, before anything else.
 
     Raises:
         ClusterError: the cluster lost its machines, or they have another version of this package.
@@ -176,7 +176,7 @@ def read_names(path: Path, folder: Path) -> list[str]:
 
 
 def extract_pixels(extractor: Extractor, pixels: NDArray[np.uint8], preprocessing: Conf) -> Features:
-    """Features of a picture in memory, the same as of a file that holds these pixels.
+    """Features of an image in memory, the same as of a file that holds these pixels.
 
     Args:
         extractor: of the conf that ``preprocessing`` belongs to.
@@ -195,10 +195,10 @@ def extract_pixels(extractor: Extractor, pixels: NDArray[np.uint8], preprocessin
 
 
 def extract_shown(extractor: Extractor, image: DecodedImage, preprocessing: Conf, view: View) -> Features:
-    """Features of a picture in memory, shown as files are; see :func:`extract_pixels`.
+    """Features of an image in memory, shown as files are; see :func:`extract_pixels`.
 
     Returns:
-        features with keypoints in the pixels of the picture as it is stored.
+        features with keypoints in the pixels of the image as it is stored.
 
     Raises:
         ImageError: pixels of another shape or type, or none.

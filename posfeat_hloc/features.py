@@ -95,7 +95,7 @@ class View:
 
     Attributes:
         turn: degrees clockwise, a multiple of 45.
-        second: size, relative to the usual one, of a second picture whose features are added; 0 for none.
+        second: size, relative to the usual one, of a second image whose features are added; 0 for none.
     """
 
     turn: int = 0

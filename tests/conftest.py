@@ -21,7 +21,7 @@ Texture = Callable[..., NDArray[np.uint8]]
 
 @pytest.fixture(scope="session")
 def texture() -> Texture:
-    """``texture(seed, width, height)`` renders a grey picture with structure at several scales."""
+    """``texture(seed, width, height)`` renders a grey image with structure at several scales."""
 
     def render(seed: int = 0, width: int = 160, height: int = 120) -> NDArray[np.uint8]:
         rng = np.random.default_rng(seed)

@@ -38,7 +38,7 @@ def panorama_rays(width: int) -> Array:
 
 
 def render_room(rays: Array, rotation: Array, centre: Array) -> NDArray[np.uint8]:
-    """A grey picture ``(H, W)`` of the room from a place in it.
+    """A grey image ``(H, W)`` of the room from a place in it.
 
     Args:
         rays: ``(H, W, 3)`` in the camera's frame; zeros where it sees nothing.

@@ -22,7 +22,7 @@ def tilt(step: int) -> np.ndarray:
 
 
 def write_sequence(folder: Path, layout: str, moved: bool, seed: int = 0, suffix: str = ".ppm") -> list[np.ndarray]:
-    """Six pictures and five homographies; without movement the pictures get darker instead."""
+    """Six images and five homographies; without movement the images get darker instead."""
     folder.mkdir(parents=True)
     reference = cv2.GaussianBlur(texture(260, seed), (0, 0), 1.2)[40 : 40 + HEIGHT, 40 : 40 + WIDTH]
     image, homography = {"hpatches": ("{}", "H_1_{}"), "oxford": ("img{}", "H1to{}p")}[layout]

@@ -22,7 +22,7 @@ def features_at(points: list[tuple[float, float]]) -> Features:
 def test_scaled_maps_pixel_areas() -> None:
     found = features_at([(-0.5, -0.5), (99.5, 49.5), (10, 20), (0, 0)])
     moved = found.scaled((100, 50), (300, 200))
-    # corners of the picture stay corners; the centre of the first pixel becomes the centre of its 3 x 4 block
+    # corners of the image stay corners; the centre of the first pixel becomes the centre of its 3 x 4 block
     assert_array_equal(moved.keypoints, np.array([(-0.5, -0.5), (299.5, 199.5), (31, 81.5), (1, 1.5)], np.float32))
     assert moved.keypoints.dtype == np.float32
     assert_array_equal(moved.scores, found.scores)
@@ -38,7 +38,7 @@ def test_scaled_there_and_back(size: tuple[int, int], original: tuple[int, int],
     moved = features_at([point]).scaled(size, original)
     np.testing.assert_allclose(moved.keypoints[0], (u * original[0] - 0.5, v * original[1] - 0.5), rtol=1e-6, atol=1e-3)
     back = moved.scaled(original, size)
-    tolerance = 1e-3 * max(1.0, size[0] / original[0], size[1] / original[1])  # float32 in the smaller picture
+    tolerance = 1e-3 * max(1.0, size[0] / original[0], size[1] / original[1])  # float32 in the smaller image
     np.testing.assert_allclose(back.keypoints[0], point, atol=tolerance)
 
 

@@ -23,7 +23,7 @@ def hold_out(
     """Write a data set in which each ``every``-th image of a model, in the order of the names, is a query.
 
     The queries' cameras, poses and observations leave the database model. Each query appears twice, as it is and as a
-    night picture made of it. Names lose their folders and spaces, as result files and lists need it.
+    night image made of it. Names lose their folders and spaces, as result files and lists need it.
 
     Args:
         root: a new or empty folder.

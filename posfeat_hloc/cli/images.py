@@ -1,4 +1,4 @@
-"""The papers' pictures, of your photographs.
+"""The papers' images, of your photographs.
 
 posfeat-hloc images saliency  --images a.jpg b.jpg                          # D2D figure 3
 posfeat-hloc images landmarks --models outputs/photos/sparse/0 --images photos   # PoSFeat figure 1

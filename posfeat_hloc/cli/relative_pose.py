@@ -52,7 +52,7 @@ def _report(args: argparse.Namespace, result: RelativePoseResult, output: Path) 
     lines += [f"not used: {why}" for why in result.skipped.values()]
     if turned := sum(any(pair.turns) for pair in result.usable):
         lines.append(
-            f"{turned} pairs are marked as turned in the list: pictures are turned as their EXIF tag says, not as the "
+            f"{turned} pairs are marked as turned in the list: images are turned as their EXIF tag says, not as the "
             "list says; intrinsics and poses refer to the files as stored in either case"
         )
     lines.append(f"files: {output}/ pose.csv pose.tex pairs.csv")

@@ -25,7 +25,7 @@ def error_colors(errors: NDArray[np.floating], worst: float) -> NDArray[np.int64
 
 
 def draw_points(picture: Picture, points: NDArray[np.floating], colors: NDArray[np.int64], radius: int = 2) -> Picture:
-    """A copy of a picture with a dot of its color ``(N, 3)`` at each of ``(N, 2)`` points."""
+    """A copy of an image with a dot of its color ``(N, 3)`` at each of ``(N, 2)`` points."""
     canvas = picture.copy()
     for (x, y), color in zip(np.round(points).astype(int).tolist(), colors.tolist(), strict=True):
         cv2.circle(canvas, (x, y), radius, color, -1, cv2.LINE_AA)
@@ -40,7 +40,7 @@ def draw_matches(
     colors: NDArray[np.int64],
     lines: bool = True,
 ) -> Picture:
-    """Both pictures side by side, a line and two dots for each match; later ones lie on top.
+    """Both images side by side, a line and two dots for each match; later ones lie on top.
 
     Args:
         points0, points1: ``(M, 2)`` matched pixels.
@@ -72,7 +72,7 @@ def stacked(rows: Sequence[Picture]) -> Picture:
 
 
 def with_error_bar(picture: Picture, worst: float) -> Picture:
-    """A picture with the colors of :func:`error_colors` and their numbers at its right."""
+    """An image with the colors of :func:`error_colors` and their numbers at its right."""
     height = picture.shape[0]
     bar = np.full((height, _BAR, 3), 255, np.uint8)
     ramp = error_colors(np.linspace(worst, 0, max(2, height - 16)), worst).astype(np.uint8)
@@ -85,7 +85,7 @@ def with_error_bar(picture: Picture, worst: float) -> Picture:
 
 
 def titled(picture: Picture, title: str) -> Picture:
-    """A picture below a line of text."""
+    """An image below a line of text."""
     line = np.full((22, picture.shape[1], 3), 255, np.uint8)
     cv2.putText(line, title, (6, 15), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA)
     return np.concatenate([line, picture])

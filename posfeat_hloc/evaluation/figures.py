@@ -1,4 +1,4 @@
-"""The papers' pictures, of any photographs: saliency, landmarks of a model, matches by their errors."""
+"""The papers' images, of any photographs: saliency, landmarks of a model, matches by their errors."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def _errors(
 def _reduced(
     image: DecodedImage, points: NDArray[np.float32], max_size: int
 ) -> tuple[drawing.Picture, NDArray[np.float64]]:
-    """A picture no larger than a panel, and its points there."""
+    """An image no larger than a panel, and its points there."""
     picture = resize(image.pixels, max_size)
     return picture, (points.astype(np.float64) + 0.5) * (picture.shape[1] / image.pixels.shape[1]) - 0.5
 
@@ -145,7 +145,7 @@ def _name_in(path: Path, names: Sequence[str]) -> str:
 
 
 def write_picture(path: Path, picture: drawing.Picture) -> None:
-    """Write a picture, at once or not at all."""
+    """Write an image, at once or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.stem}.partial{path.suffix}")
     try:

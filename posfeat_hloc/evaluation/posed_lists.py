@@ -29,7 +29,7 @@ class PosedImagePair:
         intrinsics0, intrinsics1: 3x3, for pixels of the files as stored.
         rotation: 3x3, and
         translation: ``(3,)``, from camera 0 to camera 1; the length does not matter.
-        turns: quarter turns that SuperGlue gives the two pictures before extraction; 0 for upright ones.
+        turns: quarter turns that SuperGlue gives the two images before extraction; 0 for upright ones.
     """
 
     name0: str

@@ -90,7 +90,7 @@ def write_transforms(
 
 
 def _mask(masks: Masks, name: str, images: Path, size: tuple[int, int], output: Path) -> Path:
-    """The mask of a photograph; a new one where there is none, or where it is of the picture turned upright."""
+    """The mask of a photograph; a new one where there is none, or where it is of the image turned upright."""
     found = masks.path(name)
     if found is not None and read_orientation(images / name) == 1:
         return found

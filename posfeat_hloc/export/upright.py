@@ -14,13 +14,13 @@ Array = NDArray[np.float64]
 
 _ROUNDS = 50
 _SPREAD = 0.05  # of the squared horizontal axes outside their main direction, for a plane to be determined
-_SURE = 0.2  # cosine between the tops of most pictures and the vertical, above which they tell up from down
+_SURE = 0.2  # cosine between the tops of most images and the vertical, above which they tell up from down
 
 
 def up_direction(images: Sequence[pycolmap.Image], orientations: Mapping[str, int]) -> Array:
     """Unit vector ``(3,)`` in the world that points up, as most photographs say.
 
-    People hold cameras level far more often than they aim them at the horizon: the horizontal axes of upright pictures
+    People hold cameras level far more often than they aim them at the horizon: the horizontal axes of upright images
     lie in one plane, whose normal is up, wherever the cameras look. A few that were held askew do not matter: the sum
     of the deviations is minimised, not of their squares. Where all photographs look the same way, their tops decide.
 
@@ -58,7 +58,7 @@ def rotation_between(start: Array, end: Array) -> Array:
 
 
 def _picture_axes(image: pycolmap.Image, orientation: int) -> tuple[Array, Array, Array]:
-    """To the right and to the top of the upright picture, and where the camera looks; ``(3,)`` in the world."""
+    """To the right and to the top of the upright image, and where the camera looks; ``(3,)`` in the world."""
     shown = DecodedImage(np.zeros((2, 2), np.uint8), orientation)
     origin, beside, below = shown.to_stored(np.array([[0, 0], [1, 0], [0, 1]], np.float32)).astype(np.float64)
     world_from_camera = image.cam_from_world().rotation.inverse().matrix()

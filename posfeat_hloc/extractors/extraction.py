@@ -23,7 +23,7 @@ LARGE_IMAGE = 2048
 """Pixels of the longer side above which a CPU extracts one image at a time, for the sake of memory."""
 
 BORDER = 8.0
-"""Pixels along the border of a tilted picture without keypoints: the image continues there in streaks."""
+"""Pixels along the border of a tilted image without keypoints: the image continues there in streaks."""
 
 TRIM_EVERY = 16
 """Batches after which memory that is not in use goes back to the system."""
@@ -166,7 +166,7 @@ def extract_batch(extractor: Extractor, batch: list[Loaded], limit: int | None) 
 
 
 def _in_file(loaded: Loaded, picture: Picture, features: Features) -> Features:
-    """Features of a picture, with keypoints in the pixels that the file stores."""
+    """Features of an image, with keypoints in the pixels that the file stores."""
     height, width = picture.tensor.shape[-2:]
     if picture.tilt is not None:
         features = replace(features, keypoints=picture.tilt.back(features.keypoints))
@@ -177,7 +177,7 @@ def _in_file(loaded: Loaded, picture: Picture, features: Features) -> Features:
 
 
 def _share(first: Features, second: Features) -> Features:
-    """The better half of each, so that a second picture takes no more room than one; what one lacks the other has."""
+    """The better half of each, so that a second image takes no more room than one; what one lacks the other has."""
     room = max(len(first), len(second))
     half = room // 2
     parts = fewer(first, max(room - half, room - len(second))), fewer(second, max(half, room - len(first)))

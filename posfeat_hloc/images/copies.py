@@ -26,7 +26,7 @@ COPIES = frozenset(
 SHARED = 0.8
 """Part of the smaller folder's names that is in the other one."""
 SAME = 8.0
-"""Mean difference of small grey pictures, of 255, below which they show the same; neighbouring views have 20 to 40."""
+"""Mean difference of small grey images, of 255, below which they show the same; neighbouring views have 20 to 40."""
 
 _SIDE = 48
 _LOOKED_AT = 3
@@ -36,7 +36,7 @@ def check_copies(folder: Path, names: Iterable[str]) -> None:
     """Refuse a folder in which photographs are there twice, under the same names in two folders.
 
     Folders with the same names are usual where several cameras worked side by side. Copies are told by what their
-    folders are called and by what some of their pictures show.
+    folders are called and by what some of their images show.
 
     Args:
         folder: of the images.
@@ -67,7 +67,7 @@ def check_copies(folder: Path, names: Iterable[str]) -> None:
 
 
 def _called_copies(first: str, second: str) -> float | None:
-    """How many times larger the pictures of the first folder are than those of the second, as their names say.
+    """How many times larger the images of the first folder are than those of the second, as their names say.
 
     0 where they are copies of any size, None where the names do not say that they are.
     """
@@ -94,7 +94,7 @@ def _same(path0: Path, path1: Path, ratio: float) -> bool:
 
 
 def _small(path: Path) -> tuple[NDArray[np.float64], int]:
-    """A grey picture of fixed size and contrast, and the longer side of the file."""
+    """A grey image of fixed size and contrast, and the longer side of the file."""
     with open_image(path) as file:
         side = max(file.size)
         if file.format == "JPEG":

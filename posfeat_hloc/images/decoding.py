@@ -1,6 +1,6 @@
 """Image files in: which files are images, how they are decoded, turned and resized.
 
-Orientation is decided here and nowhere else. Networks see the picture upright, as its EXIF tag says, because their
+Orientation is decided here and nowhere else. Networks see the image upright, as its EXIF tag says, because their
 descriptors are not invariant to rotation. Everything that leaves the package (keypoints, image sizes, cameras)
 refers to the pixels as they are *stored*, because COLMAP 4.2 and hloc ignore the tag: a model stays valid for COLMAP's
 undistortion, dense stereo and colors.
@@ -53,7 +53,7 @@ class DecodedImage:
         pixels: ``(H, W)`` grey or ``(H, W, 3)`` RGB, uint8, upright.
         orientation: the EXIF tag, 1 to 8; 1 when the file is stored upright.
         notes: what was changed on the way (turned, alpha, depth, frames), for the summary.
-        opaque: ``(H, W)`` where the picture shows something, upright; None for everywhere.
+        opaque: ``(H, W)`` where the image shows something, upright; None for everywhere.
     """
 
     pixels: NDArray[np.uint8]
@@ -68,12 +68,12 @@ class DecodedImage:
 
     @property
     def stored_size(self) -> tuple[int, int]:
-        """(width, height) of the picture as the file stores it."""
+        """(width, height) of the image as the file stores it."""
         width, height = self.size
         return (height, width) if self.orientation >= 5 else (width, height)
 
     def to_stored(self, keypoints: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Move ``(N, 2)`` keypoints of the upright picture to the pixels that the file stores."""
+        """Move ``(N, 2)`` keypoints of the upright image to the pixels that the file stores."""
         width, height = self.stored_size
         x, y = keypoints[:, 0], keypoints[:, 1]
         turned = {
@@ -98,7 +98,7 @@ class DecodedImage:
         return stored
 
     def rot90(self, quarters: int) -> DecodedImage:
-        """The picture after so many more quarter turns clockwise; :meth:`to_stored` goes back all the way."""
+        """The image after so many more quarter turns clockwise; :meth:`to_stored` goes back all the way."""
         orientation = self.orientation
         for _ in range(quarters % 4):
             orientation = _AFTER_A_QUARTER[orientation]
@@ -109,10 +109,10 @@ class DecodedImage:
 
 @dataclass(frozen=True)
 class Tilt:
-    """Where a picture lies after an eighth of a turn clockwise, on a canvas that holds all of it.
+    """Where an image lies after an eighth of a turn clockwise, on a canvas that holds all of it.
 
     Attributes:
-        size: (width, height) of the picture before.
+        size: (width, height) of the image before.
         matrix: ``(2, 3)``, its pixels to those of the canvas.
     """
 
@@ -125,7 +125,7 @@ class Tilt:
         return moved.astype(np.float32)
 
     def inside(self, keypoints: NDArray[np.float32], margin: float) -> NDArray[np.bool_]:
-        """Which ``(N, 2)`` keypoints of the picture lie at least so many pixels within it."""
+        """Which ``(N, 2)`` keypoints of the image lie at least so many pixels within it."""
         last = np.array(self.size) - 1 - margin
         return np.asarray(((keypoints >= margin) & (keypoints <= last)).all(axis=1))
 
@@ -158,7 +158,7 @@ def list_images(folder: Path) -> list[str]:
 def read_image(
     path: Path, grayscale: bool = False, upright: bool = True, values: ValueRange | None = None
 ) -> DecodedImage:
-    """Decode a file to an 8-bit picture, turned as its EXIF tag says unless ``upright`` is False.
+    """Decode a file to an 8-bit image, turned as its EXIF tag says unless ``upright`` is False.
 
     Values of more than 8 bits are scaled, transparent pixels become black, CMYK becomes RGB, and of an animation the
     first frame is taken; each is said in ``notes``. A file is read as what it holds, whatever its ending.
@@ -223,7 +223,7 @@ def read_orientation(path: Path, default: int = 1) -> int:
 
 
 def read_size(path: Path) -> tuple[int, int]:
-    """(width, height) of a picture as its file stores it, without decoding; raises ImageError where there is none."""
+    """(width, height) of an image as its file stores it, without decoding; raises ImageError where there is none."""
     try:
         with open_image(path) as file:
             turned = file.format == "TIFF" and _orientation(file) >= 5  # and Pillow turns it
@@ -273,7 +273,7 @@ def _to_8_bit(
 
 
 def resize(pixels: NDArray[np.uint8], max_size: int | None) -> NDArray[np.uint8]:
-    """Shrink so that the longer side is at most ``max_size``; smaller pictures stay as they are.
+    """Shrink so that the longer side is at most ``max_size``; smaller images stay as they are.
 
     Area averaging, as hloc's ``cv2_area``. No side becomes shorter than one pixel.
     """

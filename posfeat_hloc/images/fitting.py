@@ -13,7 +13,7 @@ Photograph = NDArray[np.uint8]
 
 
 def fit_image(image: Photograph, size: tuple[int, int]) -> Photograph:
-    """Scale a picture until it covers ``size`` (width, height) and keep its middle; see :func:`fit_calibration`."""
+    """Scale an image until it covers ``size`` (width, height) and keep its middle; see :func:`fit_calibration`."""
     height, width = image.shape[:2]
     scaled, (x, y) = _cover((width, height), size)
     if scaled != (width, height):
@@ -26,7 +26,7 @@ def fit_calibration(K: Array, source: tuple[int, int], size: tuple[int, int]) ->
     """Intrinsics of a fitted picture.
 
     Args:
-        K: ``(3, 3)`` of the picture before, in pixels.
+        K: ``(3, 3)`` of the image before, in pixels.
         source: its (width, height).
         size: (width, height) that :func:`fit_image` made of it.
     """
@@ -38,7 +38,7 @@ def fit_calibration(K: Array, source: tuple[int, int], size: tuple[int, int]) ->
 
 
 def _cover(source: tuple[int, int], size: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Size of the scaled picture and the corner of the part that is kept."""
+    """Size of the scaled image and the corner of the part that is kept."""
     scale = max(size[0] / source[0], size[1] / source[1])
     width, height = max(size[0], round(source[0] * scale)), max(size[1], round(source[1] * scale))
     return (width, height), ((width - size[0]) // 2, (height - size[1]) // 2)

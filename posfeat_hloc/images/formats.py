@@ -114,7 +114,7 @@ def open_image(path: Path) -> Iterator[Image.Image]:
         if formats is None or not _available(formats[0]):
             raise ImageError(f"{path}: not an image that can be decoded")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of damaged EXIF and of large pictures; both are handled
+            warnings.simplefilter("ignore")  # of damaged EXIF and of large images; both are handled
             with _open_of_any_size(opened, formats) as file:
                 if file.width * file.height > MOST_PIXELS:
                     raise ImageError(f"{path}: too many pixels ({file.width}x{file.height}); make it smaller first")
@@ -150,7 +150,7 @@ def _available(name: str) -> bool:
 
 
 def _is_preview(file: Image.Image) -> bool:
-    """Whether the first picture of a TIFF file stands for a raw one."""
+    """Whether the first image of a TIFF file stands for a raw one."""
     tags = getattr(file, "tag_v2", {})
     reduced = tags.get(_NEW_SUBFILE_TYPE, 0)
     return _DNG_VERSION in tags or (isinstance(reduced, int) and bool(reduced & 1) and 330 in tags)

@@ -53,7 +53,7 @@ def _highest_of_ppm(head: bytes) -> int:
 def read_deep(path: Path) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
     """Values of a file that :func:`is_deep`, ``(H, W)`` or ``(H, W, 3)`` RGB, and where it is opaque, ``(H, W)``.
 
-    The sides of a TIFF file are those of the upright picture, others as they are stored.
+    The sides of a TIFF file are those of the upright image, others as they are stored.
 
     Raises:
         ImageError: it cannot be decoded.

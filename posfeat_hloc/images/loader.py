@@ -55,7 +55,7 @@ class Loaded:
         picture: of it.
         mask: ``(H, W)`` where keypoints may lie, in the file's pixels; None for everywhere.
         view: how it is shown.
-        second: a further picture, of another size.
+        second: a further image, of another size.
     """
 
     name: str
@@ -82,7 +82,7 @@ class ImageInputs:
         rot90: quarter turns clockwise before extraction, of all images.
         ranges: of images with more than 8 bits, see :func:`posfeat_hloc.images.high_bit_depth.ranges_of`.
         views: of images that are shown otherwise than as they are; turns add up.
-        exif: turn pictures as their EXIF tags say, first of all.
+        exif: turn images as their EXIF tags say, first of all.
     """
 
     images: Path
@@ -140,7 +140,7 @@ def _picture(pixels: NDArray[np.uint8], view: View) -> Picture:
 
 
 def _resized(pixels: NDArray[np.uint8], full: NDArray[np.uint8], factor: float) -> NDArray[np.uint8]:
-    """The picture in another size than its resized ``pixels``, from the full ones where they hold more."""
+    """The image in another size than its resized ``pixels``, from the full ones where they hold more."""
     height, width = (max(1, round(side * factor)) for side in pixels.shape[:2])
     shrinks = full.shape[1] >= width
     interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC

@@ -1,7 +1,7 @@
 """Masks of images: where no keypoint may lie, such as on passers-by, the sky, or the photographer's own car.
 
-A mask is a picture in which black (0) forbids keypoints, as COLMAP has it. It covers the pixels *as stored*. One that
-has the size of the upright picture instead, because it was made by a program that turns photographs, is turned back.
+A mask is an image in which black (0) forbids keypoints, as COLMAP has it. It covers the pixels *as stored*. One that
+has the size of the upright image instead, because it was made by a program that turns photographs, is turned back.
 """
 
 from __future__ import annotations
@@ -89,9 +89,9 @@ class Masks:
 
 
 def opaque_pixels(image: DecodedImage) -> NDArray[np.bool_] | None:
-    """Where a transparent picture shows something, ``(H, W)`` for its pixels as stored; None for everywhere.
+    """Where a transparent image shows something, ``(H, W)`` for its pixels as stored; None for everywhere.
 
-    Its outline is left out: there the picture ends, and what a network sees is the edge of the black beyond it.
+    Its outline is left out: there the image ends, and what a network sees is the edge of the black beyond it.
     """
     if image.opaque is None:
         return None

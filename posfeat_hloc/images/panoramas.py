@@ -16,7 +16,7 @@ SEAM = 1.5
 """Difference of the first and last column of a closed panorama, as a part of that of neighbouring columns. Measured:
 0.5 to 1.1, and above this in 76 of 80 photographs."""
 APART = 0.7
-"""The same as a part of the difference of columns half a picture apart."""
+"""The same as a part of the difference of columns half an image apart."""
 
 _LOOKED_AT = 5
 _SMALL = (256, 128)
@@ -26,7 +26,7 @@ _CONTRAST = 3.0  # of 255; columns of less say nothing
 def are_panoramas(images: Path, names: Sequence[str]) -> bool:
     """Whether all images of a folder are equirectangular panoramas of the whole sphere.
 
-    Files are opened one after the other, up to the first that is not twice as wide as high; the pictures of a few are
+    Files are opened one after the other, up to the first that is not twice as wide as high; the images of a few are
     looked at where no metadata (GPano) say what they are.
     """
     if len(names) < 2 or not all(_is_twice_as_wide(images / name) for name in names):
@@ -73,7 +73,7 @@ def _by_metadata(file: Image.Image) -> bool | None:
 
 
 def _is_closed(grey: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> bool:
-    """Whether the edges of a picture ``(H, W)`` join as its neighbouring columns do."""
+    """Whether the edges of an image ``(H, W)`` join as its neighbouring columns do."""
     apart = np.abs(grey - np.roll(grey, grey.shape[1] // 2, axis=1)).mean()
     beside = np.abs(np.diff(grey, axis=1)).mean()
     seam = np.abs(grey[:, 0] - grey[:, -1]).mean()

@@ -1,7 +1,7 @@
-"""Values of more than 8 bits: how a folder of such pictures uses its range, and how they become 8 bits.
+"""Values of more than 8 bits: how a folder of such images uses its range, and how they become 8 bits.
 
 A 12-bit camera writes 0 to 4095 into 16-bit files; divided by 65535 they would be nearly black. The range is one for
-all pictures of a folder, because descriptors of one place must not depend on what else is in its picture.
+all images of a folder, because descriptors of one place must not depend on what else is in its image.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 BITS = (8, 10, 12, 14, 16)
 """Depths of cameras."""
 NARROW = 0.2
-"""Part of the range that pictures must use; where they use less (thermal cameras), their own values are the range."""
+"""Part of the range that images must use; where they use less (thermal cameras), their own values are the range."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class ValueRange:
 
 @dataclass(frozen=True)
 class Usage:
-    """Which values pictures hold.
+    """Which values images hold.
 
     Attributes:
         integer: whether they are whole numbers.
@@ -80,5 +80,5 @@ class Usage:
 
     @property
     def is_full(self) -> bool:
-        """Whether further pictures change nothing: 16 bits that are used."""
+        """Whether further images change nothing: 16 bits that are used."""
         return self.integer and 2**14 <= self.highest <= 65535 and self.high - self.low >= NARROW * 65535

@@ -33,7 +33,7 @@ from posfeat_hloc.runtime.devices import choose_device
 from posfeat_hloc.runtime.timing import timed
 from posfeat_hloc.stores import FeatureStore
 
-_SHOWN = {1: 0, 6: 90, 3: 180, 8: 270}  # orientation of a picture without mirrors -> degrees clockwise
+_SHOWN = {1: 0, 6: 90, 3: 180, 8: 270}  # orientation of an image without mirrors -> degrees clockwise
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ class Localizer:
     def _attempt(
         self, query: Query, picture: DecodedImage, seconds: dict[str, float], view: View = UPRIGHT
     ) -> Localized:
-        """The pose of a query from its picture as it is shown here."""
+        """The pose of a query from its image as it is shown here."""
         with timed(seconds, "extract"):
             features = extract_shown(self._extractor, picture, self._conf["preprocessing"], view)
         with timed(seconds, "retrieve"):

@@ -17,7 +17,7 @@ from posfeat_hloc.stores import GlobalDescriptorStore
 
 
 class MapRetrieval:
-    """Global descriptors of a map in memory, and what describes further pictures alike.
+    """Global descriptors of a map in memory, and what describes further images alike.
 
     Args:
         path: written by ``describe_images`` or by ``SfmOptions(pairs="retrieval")``.
@@ -46,7 +46,7 @@ class MapRetrieval:
         self._describer.vocabulary = None if words is None else torch.from_numpy(words)
 
     def nearest(self, pixels: NDArray[np.uint8], count: int) -> list[str]:
-        """The ``count`` most similar images of the map, best first; none for a picture too small to describe.
+        """The ``count`` most similar images of the map, best first; none for an image too small to describe.
 
         Args:
             pixels: ``(H, W, 3)`` RGB or ``(H, W)`` grey, uint8.

@@ -31,7 +31,7 @@ class Localized:
         seconds: for clustering and pose.
         reason: why the query is not localized, empty where it is.
         fallback: the map image whose pose was taken instead, empty for a pose of its own.
-        turned: degrees clockwise by which the picture was turned for its features; the pose is that of the picture as
+        turned: degrees clockwise by which the image was turned for its features; the pose is that of the image as
             it is.
     """
 

@@ -1,7 +1,7 @@
-"""Queries held sideways or upside down: try again with the picture turned where matches are few.
+"""Queries held sideways or upside down: try again with the image turned where matches are few.
 
-Learned features are trained on upright pictures, and most of their matches are gone after a turn of 45 degrees.
-Keypoints of a turned picture are moved back to the pixels of the file, so that camera and pose are those of the query
+Learned features are trained on upright images, and most of their matches are gone after a turn of 45 degrees.
+Keypoints of a turned image are moved back to the pixels of the file, so that camera and pose are those of the query
 as it is.
 """
 
@@ -94,7 +94,7 @@ def one_turned(
 def retry_turned(
     inputs: TurnedInputs, found: Mapping[str, Localized], options: PoseOptions, output: Path, log: Path
 ) -> dict[str, Localized]:
-    """Localize the uncertain queries again from turned pictures; the turn with most inliers wins.
+    """Localize the uncertain queries again from turned images; the turn with most inliers wins.
 
     Args:
         inputs: see :class:`TurnedInputs`.

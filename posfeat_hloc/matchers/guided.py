@@ -153,7 +153,7 @@ def _aside(planes0: Planes, planes1: Planes) -> Planes:
     angles = planes0.angles[usable]
     ordered = angles.sort().values
     gaps = torch.diff(ordered, append=ordered[:1] + 2 * math.pi)
-    start = ordered[(int(gaps.argmax()) + 1) % len(ordered)]  # of the picture, after what it does not cover
+    start = ordered[(int(gaps.argmax()) + 1) % len(ordered)]  # of the image, after what it does not cover
     along = (angles - start) % (2 * math.pi)
     finite1 = planes1.tolerances[planes1.angles.isfinite()]
     width = planes0.tolerances[usable] + (finite1.median() if len(finite1) else 0.0)

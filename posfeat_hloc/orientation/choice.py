@@ -35,7 +35,7 @@ class Orientation:
     Attributes:
         views: of images that are not shown as they are.
         exif: whether EXIF tags are followed, first of all.
-        looked: small pictures that were looked at in this run.
+        looked: small images that were looked at in this run.
         tests: pairs of them that were compared.
     """
 

@@ -1,4 +1,4 @@
-"""Which pairs of small pictures are compared, and in which turns and sizes: as few as settle the matter."""
+"""Which pairs of small images are compared, and in which turns and sizes: as few as settle the matter."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SPEAKERS = 12
 QUARTERS, EIGHTHS = (90, 180, 270), (45, 135, 225, 315)
 
 HALF, SMALLEST = 0.5, 0.25
-"""Sizes of second pictures, relative to the usual one."""
+"""Sizes of second images, relative to the usual one."""
 
 NEAR = 1.7
 """Ratio of the sizes of the same things in two images above which one was taken from much nearer."""
@@ -54,7 +54,7 @@ class Election:
         resize_max: longest side that features are extracted at; None for that of the files.
         groups: of images that agree.
         edges: votes that count.
-        tests: pairs of pictures that were compared.
+        tests: pairs of images that were compared.
     """
 
     looks: Looks

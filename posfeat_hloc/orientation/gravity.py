@@ -1,7 +1,7 @@
 """Whether a pair of images that look turned against each other may both have been held upright.
 
 Two people on opposite sides of a table see its top turned by 180 degrees, and neither camera is turned. A camera is
-upright when the direction of gravity lies in the plane of its vertical axis and its line of sight. What two pictures
+upright when the direction of gravity lies in the plane of its vertical axis and its line of sight. What two images
 say about each other is therefore not the angle between them but the rotation between the cameras: where it takes an
 upright camera to an upright one, nothing need be turned.
 """
@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 PITCH = 60.0
-"""Degrees above or below the horizon that a camera with an upright picture looks at most; straight down, no picture is
+"""Degrees above or below the horizon that a camera with an upright image looks at most; straight down, no image is
 upright more than another."""
 
 ROLL = 15.0
 """Degrees that a camera held upright is off."""
 
 FOCAL_LENGTH = 1.2
-"""Assumed, relative to the longer side of the picture, as COLMAP does."""
+"""Assumed, relative to the longer side of the image, as COLMAP does."""
 
 _STEP = 2.5  # degrees between directions that are tried
 
@@ -34,7 +34,7 @@ def rotation_between(points0: Array, points1: Array, longest: tuple[float, float
 
     Args:
         points0, points1: ``(M, 2)`` matched points in pixels from the centres of the pictures.
-        longest: longer side of each picture in pixels.
+        longest: longer side of each image in pixels.
         max_error: of a match that fits, in pixels.
 
     Returns:

@@ -28,12 +28,12 @@ KEYPOINTS = 512
 """Of a small picture."""
 
 IN_MEMORY = 5000
-"""Small pictures whose features are kept in memory, 130 KB each."""
+"""Small images whose features are kept in memory, 130 KB each."""
 
 
 @dataclass(frozen=True, order=True)
 class Look:
-    """How a small picture is shown: turned by degrees clockwise, in a size relative to the usual one."""
+    """How a small image is shown: turned by degrees clockwise, in a size relative to the usual one."""
 
     turn: int = 0
     size: float = 1.0
@@ -55,7 +55,7 @@ def small_conf(size: float = 1.0) -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def small_weights() -> str:
-    """Hash of the weights that small pictures are described with."""
+    """Hash of the weights that small images are described with."""
     return extractors.create(small_conf()["model"]).weights_sha256
 
 
@@ -75,7 +75,7 @@ class Looks:
         views: turns that images have had so far; looks are turned beyond them.
         device, masks, exif, cluster, progress: see :func:`extract`.
         report: what became of the images as they are.
-        count: small pictures looked at.
+        count: small images looked at.
     """
 
     images: Path
@@ -131,7 +131,7 @@ class Looks:
         return self.folder / f"{look}-{small_weights()[:8]}.h5"
 
     def frame(self, name: str) -> NDArray[np.float64]:
-        """``(2, 2)``: vectors in the file's pixels to those of the picture as it is, before any look."""
+        """``(2, 2)``: vectors in the file's pixels to those of the image as it is, before any look."""
         if name not in self._frames:
             orientation = read_orientation(self.images / name) if self.exif else 1
             self._frames[name] = clockwise(self.turn(name)) @ upright_frame(orientation)
@@ -183,7 +183,7 @@ def clockwise(degrees: float) -> NDArray[np.float64]:
 
 
 def upright_frame(orientation: int) -> NDArray[np.float64]:
-    """``(2, 2)``: vectors in the file's pixels to those of the picture that an EXIF orientation makes of it."""
+    """``(2, 2)``: vectors in the file's pixels to those of the image that an EXIF orientation makes of it."""
     signs_and_axes = {
         1: ((1, 0), (0, 1)), 2: ((-1, 0), (0, 1)), 3: ((-1, 0), (0, -1)), 4: ((1, 0), (0, -1)),
         5: ((0, 1), (1, 0)), 6: ((0, -1), (1, 0)), 7: ((0, -1), (-1, 0)), 8: ((0, 1), (-1, 0)),

@@ -24,7 +24,7 @@ LookAt = Callable[[Sequence[str], Look], Mapping[str, SmallFeatures]]
 """Gives small features of queries, of those that can be read."""
 
 Frame = Callable[[str], NDArray[np.float64]]
-"""Vectors in a query's pixels as stored to those of the picture that it is before any look, ``(2, 2)``."""
+"""Vectors in a query's pixels as stored to those of the image that it is before any look, ``(2, 2)``."""
 
 
 class Gallery:
@@ -48,7 +48,7 @@ class Gallery:
         return read_small(self._store, name)
 
     def frame(self, name: str) -> NDArray[np.float64]:
-        """``(2, 2)``: vectors in its pixels as stored to those of the picture that was shown."""
+        """``(2, 2)``: vectors in its pixels as stored to those of the image that was shown."""
         return read_frame(self._store, name)
 
     def close(self) -> None:

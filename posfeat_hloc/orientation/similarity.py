@@ -1,4 +1,4 @@
-"""Which images are worth comparing, before any features are extracted: similar small pictures, neighbours by name."""
+"""Which images are worth comparing, before any features are extracted: similar small images, neighbours by name."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SAMPLES = 100  # descriptors of each
 
 
 class Similarity:
-    """Small pictures that are searched for those most similar to another one, by VLAD of their few descriptors.
+    """Small images that are searched for those most similar to another one, by VLAD of their few descriptors.
 
     Args:
         read: gives the small features of an image.

@@ -28,7 +28,7 @@ AGREES = 25.0
 """Degrees that two images which agree may differ by."""
 
 SHEAR = 1.8
-"""Ratio of the longest to the shortest axis that a circle may become between a picture and a turned one: more of it is
+"""Ratio of the longest to the shortest axis that a circle may become between an image and a turned one: more of it is
 not believed; the same ground seen from its other side is foreshortened otherwise."""
 
 OFF = 60.0
@@ -40,12 +40,12 @@ _LEAST = 12  # matches that a geometry is estimated from
 
 @dataclass(frozen=True)
 class SmallFeatures:
-    """The strongest keypoints of a picture of a few hundred pixels.
+    """The strongest keypoints of an image of a few hundred pixels.
 
     Attributes:
-        points: ``(N, 2)`` in pixels of the small picture, which lies as its file's pixels do.
-        descriptors: ``(N, D)``, L2-normalised, of the picture as it was shown.
-        size: width and height of the small picture, as its file's pixels lie.
+        points: ``(N, 2)`` in pixels of the small image, which lies as its file's pixels do.
+        descriptors: ``(N, D)``, L2-normalised, of the image as it was shown.
+        size: width and height of the small image, as its file's pixels lie.
     """
 
     points: Array
@@ -69,8 +69,8 @@ class Vote:
     Attributes:
         evidence: minus the logarithm of how many geometries as good random matches would have; above
             :data:`EVIDENCE`, the images show the same thing.
-        angle: degrees clockwise by which the first picture has to be turned to lie as the second one.
-        scale: size of things in the second picture, relative to the first.
+        angle: degrees clockwise by which the first image has to be turned to lie as the second one.
+        scale: size of things in the second image, relative to the first.
         upright: whether the two cameras may both have been held upright, whatever the angle is.
     """
 
@@ -93,13 +93,13 @@ NONE = Vote(-np.inf)
 
 
 def vote(first: SmallFeatures, second: SmallFeatures, to_upright: tuple[Array, Array], shown: float = 0.0) -> Vote:
-    """Match two small pictures and test the epipolar geometry that most matches fit.
+    """Match two small images and test the epipolar geometry that most matches fit.
 
     Args:
         first, second: features.
-        to_upright: for each picture ``(2, 2)``, vectors in the file's pixels to vectors in the picture that angles
+        to_upright: for each image ``(2, 2)``, vectors in the file's pixels to vectors in the image that angles
             refer to.
-        shown: degrees clockwise by which the first picture was turned for its descriptors, from that picture.
+        shown: degrees clockwise by which the first image was turned for its descriptors, from that image.
     """
     matched = matchers.match_batch(_MATCHER, [(first.descriptors, second.descriptors)])[0].pairs()
     if len(matched) < _LEAST:

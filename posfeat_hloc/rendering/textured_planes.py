@@ -63,7 +63,7 @@ def rasterise(planes: list[TexturedPlane], camera: Camera) -> tuple[NDArray[np.f
     for i, plane in enumerate(planes):
         matrix = camera.from_facet(plane)
         window = _window(matrix, camera.size) if plane.bounded else (0, 0, width, height)
-        if window is None or np.linalg.cond(matrix) > 1e9:  # not in the picture, or seen edge-on
+        if window is None or np.linalg.cond(matrix) > 1e9:  # not in the image, or seen edge-on
             continue
         x0, y0, x1, y1 = window
         x, y = np.arange(x0, x1), np.arange(y0, y1)[:, None]
@@ -96,7 +96,7 @@ def _window(matrix: Array, size: tuple[int, int]) -> tuple[int, int, int, int] |
 
 
 def render(planes: list[TexturedPlane], camera: Camera) -> Photograph:
-    """The picture ``(H, W, 3)`` that a camera takes; black where there is no plane.
+    """The image ``(H, W, 3)`` that a camera takes; black where there is no plane.
 
     Edges do not alias: every pixel is the mean of the planes that its four quarters show.
     """

@@ -91,7 +91,7 @@ def pose_towards(centre: Array, target: Array, roll: float = 0.0) -> pycolmap.Ri
 
 
 def photograph(planes: list[TexturedPlane], camera: pycolmap.Camera, cam_from_world: pycolmap.Rigid3d) -> Photograph:
-    """The picture ``(h, w, 3)`` uint8 that a camera with its distortion takes."""
+    """The image ``(h, w, 3)`` uint8 that a camera with its distortion takes."""
     pinhole = _pinhole(camera, cam_from_world)
     ideal = render(planes, pinhole)
     places = (_rays(camera) @ pinhole.K[:2, :2].T + pinhole.K[:2, 2]).astype(np.float32)
@@ -125,7 +125,7 @@ def visible_points(
     ideal = np.full((len(points), 2), -1.0)
     projected = local[front] @ pinhole.K.T
     ideal[front] = projected[:, :2] / projected[:, 2:]
-    # where distortion folds, points far outside are projected into the picture; the pinhole camera does not see them
+    # where distortion folds, points far outside are projected into the image; the pinhole camera does not see them
     columns, rows = np.floor(ideal).astype(int).T
     inside = front & (ideal >= 0).all(axis=1) & (columns < pinhole.size[0] - 1) & (rows < pinhole.size[1] - 1)
     inside &= (places > 0).all(axis=1) & (places < (camera.width, camera.height)).all(axis=1)
@@ -146,7 +146,7 @@ def random_points(rng: np.random.Generator, planes: list[TexturedPlane], count: 
 
 
 def as_night(picture: Photograph, rng: np.random.Generator) -> Photograph:
-    """What a hand-held camera makes of a daylight picture ``(h, w, 3)`` at night.
+    """What a hand-held camera makes of a daylight image ``(h, w, 3)`` at night.
 
     Little light, most of it yellow and from lamps; blur of a long exposure; noise that grows with the square root of
     the light, and noise of reading.
@@ -167,7 +167,7 @@ def as_night(picture: Photograph, rng: np.random.Generator) -> Photograph:
 
 
 def _shake(rng: np.random.Generator, length: int) -> Array:
-    """A kernel that smears a picture by up to ``length`` pixels in a random direction."""
+    """A kernel that smears an image by up to ``length`` pixels in a random direction."""
     kernel = np.zeros((length, length), np.uint8)
     reach = (length - 1) / 2 * rng.uniform(0.3, 1.0)
     angle = rng.uniform(0, np.pi)

@@ -112,7 +112,7 @@ def cumulative(path: Path, curves: Mapping[str, Sequence[float]], label: str, ti
 
 
 def drawn(path: Path, draw: Callable[[Axes], None], caption: str, title: str, size: tuple[float, float]) -> Picture:
-    """A picture that ``draw`` makes on empty axes; ``size`` in inches."""
+    """An image that ``draw`` makes on empty axes; ``size`` in inches."""
     figure = new_figure(*size)
     draw(figure.subplots())
     return as_picture(figure, path, caption, title)

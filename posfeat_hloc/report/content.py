@@ -37,7 +37,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture inside the page.
+    """An image inside the page.
 
     Attributes:
         source: data URI.

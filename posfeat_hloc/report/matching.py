@@ -17,7 +17,7 @@ from posfeat_hloc.report.scene import plotly_html
 from posfeat_hloc.sfm.match_graph import MatchGraph
 
 INTERACTIVE_UP_TO = 300
-"""Images; above that, the matrix is a picture only."""
+"""Number of images above which the matrix is drawn as an image only."""
 SHOWN_PAIRS = 3
 LINES = 120
 """Matches drawn in a pair at most."""

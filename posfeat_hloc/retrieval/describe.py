@@ -85,8 +85,8 @@ def describe_images(
             of one vocabulary can be compared.
         overwrite: describe again what is there, with the vocabulary that is there.
         progress: show a bar.
-        rot90: describe the pictures after so many quarter turns clockwise.
-        views, exif: as for :func:`posfeat_hloc.extract_features.extract`; second pictures are not looked at.
+        rot90: describe the images after so many quarter turns clockwise.
+        views, exif: as for :func:`posfeat_hloc.extract_features.extract`; second images are not looked at.
 
     Raises:
         ConfigurationError: no images, a conf that does not exist or lacks a package, or two vocabularies for one file.

@@ -1,7 +1,7 @@
 """Known intrinsics: which images they belong to, for which size they were made, and whether they fit.
 
 Parameters in pixels are those of one image size. The principal point of nearly all cameras is near the centre of the
-picture, and so tells parameters of another size, or of the picture turned by 90 degrees.
+image, and so tells parameters of another size, or of the image turned by 90 degrees.
 """
 
 from __future__ import annotations
@@ -113,14 +113,14 @@ def calibration_of(image: str, calibrations: tuple[Calibration, ...]) -> Calibra
 
 
 def check_parameters(camera: pycolmap.Camera, image: str) -> str:
-    """Refuse intrinsics that do not fit a picture, and say what is unusual; empty where all checks passed.
+    """Refuse intrinsics that do not fit an image, and say what is unusual; empty where all checks passed.
 
     Args:
         camera: with the size of the picture.
         image: its name.
 
     Raises:
-        ConfigurationError: a principal point that tells another size, or that is outside of the picture, or a focal
+        ConfigurationError: a principal point that tells another size, or that is outside of the image, or a focal
             length that is not positive.
     """
     if any(not camera.params[i] > 0 for i in camera.focal_length_idxs()):

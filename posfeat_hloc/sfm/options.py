@@ -31,7 +31,7 @@ PAIRS = ("exhaustive", "sequential", "retrieval", "gps")
 """What ``pairs`` knows by name; anything else is a file."""
 
 DEMO_KEYPOINTS = 1500
-"""Of an image of the demonstration, unless the user says otherwise: enough for small pictures, and so much faster."""
+"""Of an image of the demonstration, unless the user says otherwise: enough for small images, and so much faster."""
 
 DEFAULT_RETRIEVAL = "vlad-hardnet"
 

@@ -18,7 +18,7 @@ def exhaustive_pairs(names: Iterable[str]) -> list[Pair]:
 def sequences_of(names: Iterable[str]) -> list[list[str]]:
     """Images in the natural order of their names (``frame_2`` before ``frame_10``), one list for each camera.
 
-    Cameras that took pictures side by side have a folder each, and the same names in all of them. Folders without
+    Cameras that took images side by side have a folder each, and the same names in all of them. Folders without
     common names follow one another, and are one sequence.
     """
     order = sorted(set(names), key=natural_order)
@@ -32,7 +32,7 @@ def sequences_of(names: Iterable[str]) -> list[list[str]]:
 
 
 def _moment(name: str) -> str:
-    """What pictures that several cameras took at a time have in common: the name without folder and ending."""
+    """What images that several cameras took at a time have in common: the name without folder and ending."""
     return name.rpartition("/")[2].rpartition(".")[0]
 
 

@@ -132,7 +132,7 @@ def check_sizes(store: FeatureStore, images: Path, names: Iterable[str]) -> None
         try:
             size = read_size(images / name)
         except (ImageError, OSError):
-            continue  # whoever needs the picture says so
+            continue  # whoever needs the image says so
         if sorted(stored) != sorted(size):
             raise StoreError(_other_size(store.path, name, stored, size))
         keypoints = store.keypoints(name)

@@ -213,7 +213,7 @@ def read_dense_folder(folder: Path) -> DenseFolder:
     values = np.array(rows).reshape(-1, 18)
     K = np.zeros((len(values), 3, 3))
     K[:, 0, 0], K[:, 1, 1], K[:, 2, 2] = values[:, 2], values[:, 3], 1
-    K[:, :2, 2] = values[:, 4:6] - 0.5  # the cameras come from COLMAP, which counts from the border of the picture
+    K[:, :2, 2] = values[:, 4:6] - 0.5  # the cameras come from COLMAP, which counts from the border of the image
     R, t = values[:, 6:15].reshape(-1, 3, 3), values[:, 15:]
     return DenseFolder(folder, list(names), K, R, t, np.array(pairs, dtype=np.int64).reshape(-1, 2))
 

@@ -80,7 +80,7 @@ def train(
 
     Args:
         data: what to train on, each one of :data:`posfeat_hloc.training.sources.FORMS`.
-        output: folder for checkpoint, log, pictures and ``weights.safetensors``.
+        output: folder for checkpoint, log, images and ``weights.safetensors``.
         options: see :class:`TrainingOptions`.
         reporter: hears what is done.
 

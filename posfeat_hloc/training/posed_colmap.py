@@ -194,7 +194,7 @@ class ColmapPairSource:
         size = max(1, round(camera.width * scale)), max(1, round(camera.height * scale))
         x, y = np.meshgrid(np.arange(width, dtype=np.float64), np.arange(height, dtype=np.float64))
         rays = np.c_[x.ravel(), y.ravel(), np.ones(x.size)] @ np.linalg.inv(K).T
-        # COLMAP counts from the border of the picture, so its coordinates scale without an offset
+        # COLMAP counts from the border of the image, so its coordinates scale without an offset
         source = np.asarray(camera.img_from_cam(rays)) * np.divide(size, (camera.width, camera.height)) - 0.5
         maps = source.astype(np.float32).reshape(height, width, 2)
         return size, np.ascontiguousarray(maps[..., 0]), np.ascontiguousarray(maps[..., 1])

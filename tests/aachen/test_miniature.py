@@ -40,7 +40,7 @@ def test_points_project_to_their_observations_by_the_textbook(rendered):
 
 
 def test_the_same_point_looks_alike_in_all_images(rendered):
-    """Bright points are bright and dark ones dark wherever they are seen, so pictures and poses belong together."""
+    """Bright points are bright and dark ones dark wherever they are seen, so images and poses belong together."""
     root, _ = rendered
     model = pycolmap.Reconstruction(root / "3D-models/aachen_v_1_1")
     pictures = {

@@ -49,7 +49,7 @@ def test_features_and_matches_by_name_as_hloc_names_them(photos: Path, capsys: O
     assert capsys.readouterr().out.endswith(f"matches: {path}\n")
     with FeatureStore(folder / "feats-sift.h5") as features, MatchStore(path) as matches:
         assert features.names() == ["a.png", "b.png", "c.png"]
-        pairs = matches.read("a.png", "b.png").pairs()  # two copies of one picture
+        pairs = matches.read("a.png", "b.png").pairs()  # two copies of one image
         assert len(pairs) > 10
         assert (pairs[:, 0] == pairs[:, 1]).all()
 
@@ -64,7 +64,7 @@ def test_files_where_they_are_wanted(photos: Path, tmp_path: Path) -> None:
 
 
 def test_matching_says_how_many_matches_there_are(photos: Path, capsys: Output) -> None:
-    """The three pictures are the same, so that every keypoint has a match; one of them is grey."""
+    """The three images are the same, so that every keypoint has a match; one of them is grey."""
     Image.new("L", (100, 80), 128).save(photos / "c.png")
     assert extract(photos) == 0
     features = photos.parent / "feats-sift.h5"

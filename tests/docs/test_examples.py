@@ -1,4 +1,4 @@
-"""The examples and the guide's extractor are run on small pictures, as a user runs them."""
+"""The examples and the guide's extractor are run on small images, as a user runs them."""
 
 import runpy
 import sys
@@ -60,7 +60,7 @@ def test_matches_of_two_photographs_are_drawn(run, photos, tmp_path, capsys):
     run("plot_matches.py", photos / "a.png", photos / "b.png", "--feature", "sift", "--output", output)
     with Image.open(output) as picture:
         assert picture.width >= 800
-        assert len(picture.convert("RGB").getcolors(1 << 20) or []) > 256  # lines in color over grey pictures
+        assert len(picture.convert("RGB").getcolors(1 << 20) or []) > 256  # lines in color over grey images
 
 
 def test_models_are_drawn_side_by_side(run, tmp_path):

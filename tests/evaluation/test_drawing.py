@@ -31,7 +31,7 @@ def test_matches_connect_both_pictures():
         for lines in (True, False)
     )
     assert with_line.shape == (30, 36, 3)
-    assert with_line[20, 5].tolist() == [255, 255, 255]  # below the lower picture
+    assert with_line[20, 5].tolist() == [255, 255, 255]  # below the lower image
     for canvas in (with_line, dots):
         assert canvas[5, 4].tolist() == canvas[5, 30].tolist() == [9, 250, 30]
     assert with_line[5, 17].tolist() == pytest.approx([9, 250, 30], abs=20)

@@ -70,7 +70,7 @@ def test_pixels_are_where_the_model_says(tmp_path: Path, camera: str) -> None:
             column, row = np.round(new.xy - 0.5).astype(int)
             if not (new.has_point3D() and 2 < column < size.width - 3 and 2 < row < size.height - 3):
                 continue
-            # the neighbouring pixels tell how much a pixel of the undistorted picture is in the photograph
+            # the neighbouring pixels tell how much a pixel of the undistorted image is in the photograph
             step = np.array([pixels[row, column + 1, :2] - pixels[row, column - 1, :2],
                              pixels[row + 1, column, :2] - pixels[row - 1, column, :2]]) / 2  # fmt: skip
             shown = pixels[row, column, :2] + (new.xy - 0.5 - [column, row]) @ step
@@ -107,7 +107,7 @@ def test_masks_move_with_the_photographs(tmp_path: Path) -> None:
     for name in ("a/0.jpg.png", "a/1.png"):
         (tmp_path / "masks/a").mkdir(parents=True, exist_ok=True)
         mask = Image.fromarray(right)
-        if "jpg" in name:  # of the upright picture, which is turned by a quarter clockwise
+        if "jpg" in name:  # of the upright image, which is turned by a quarter clockwise
             mask = mask.transpose(Image.Transpose.ROTATE_270)
         mask.save(tmp_path / "masks" / name)
     options = ExportOptions(tmp_path / "masks", max_size=100, progress=False)

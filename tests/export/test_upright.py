@@ -15,7 +15,7 @@ from posfeat_hloc.export.upright import rotation_between, up_direction
 Array = NDArray[np.float64]
 UP = np.array([0.0, 0, 1])
 IN_CAMERA = {1: (0, -1), 3: (0, 1), 6: (-1, 0), 8: (1, 0)}
-"""EXIF orientation -> where the top of the upright picture is, in the camera's x and y."""
+"""EXIF orientation -> where the top of the upright image is, in the camera's x and y."""
 
 
 def camera(heading: float, pitch: float, orientation: int = 1, roll: float = 0.0) -> pycolmap.Image:
@@ -25,7 +25,7 @@ def camera(heading: float, pitch: float, orientation: int = 1, roll: float = 0.0
     right = np.array([np.sin(h), -np.cos(h), 0.0])
     top = np.cross(right, forward)
     right, top = np.cos(r) * right + np.sin(r) * top, np.cos(r) * top - np.sin(r) * right
-    x, y = IN_CAMERA[orientation]  # turn the picture back to the pixels as stored
+    x, y = IN_CAMERA[orientation]  # turn the image back to the pixels as stored
     axes = {1: (right, -top), 3: (-right, top), 6: (-top, -right), 8: (top, right)}[orientation]
     assert_allclose(x * axes[0] + y * axes[1], top, atol=1e-12)
     rotation = np.stack([*axes, forward])  # of the camera from the world

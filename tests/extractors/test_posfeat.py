@@ -163,7 +163,7 @@ def test_bf16_keeps_scores_and_descriptors(checkpoint: str) -> None:
 
 @pytest.mark.skipif(not has_fast_bf16(CPU), reason="no bf16 hardware: precision 'auto' computes in fp32 here")
 def test_bf16_finds_the_matches_of_fp32(checkpoint: str) -> None:
-    """Two views of one picture, twelve pixels apart: at least nine of ten matches are the same, to half a pixel."""
+    """Two views of one image, twelve pixels apart: at least nine of ten matches are the same, to half a pixel."""
     wide = color_image(112, 124, 6)
     views = wide[..., :112], wide[..., 12:]
     matched = []

@@ -1,4 +1,4 @@
-"""More than 8 bits: the range of a folder decides what becomes white, whatever a single picture holds."""
+"""More than 8 bits: the range of a folder decides what becomes white, whatever a single image holds."""
 
 from __future__ import annotations
 

@@ -177,7 +177,7 @@ def test_every_keypoint_is_judged_by_the_pixel_it_lies_on(keypoints: NDArray[np.
 
 
 def test_transparency_is_a_mask(tmp_path: Path, texture: Texture) -> None:
-    """No keypoint where a picture is transparent or ends; with a mask besides, both count."""
+    """No keypoint where an image is transparent or ends; with a mask besides, both count."""
     alpha = np.zeros((120, 160), np.uint8)
     alpha[20:100, 30:130] = 255
     colors = np.dstack([np.repeat(texture(0)[..., None], 3, axis=2), alpha])

@@ -19,7 +19,7 @@ from posfeat_hloc.images.decoding import DecodedImage, read_image
 Pixels = NDArray[np.uint8]
 
 UPRIGHT: dict[int, Callable[[Pixels], Pixels]] = {
-    # the EXIF standard: which side of the picture the first stored row and the first stored column are
+    # the EXIF standard: which side of the image the first stored row and the first stored column are
     1: lambda stored: stored,  # top, left
     2: lambda stored: stored[:, ::-1],  # top, right
     3: lambda stored: stored[::-1, ::-1],  # bottom, right
@@ -38,7 +38,7 @@ LOSSLESS: dict[str, dict[str, object]] = {
 }
 
 DIFFERENT = np.arange(5 * 7, dtype=np.uint8).reshape(5, 7) * 7
-"""A picture without two equal pixels."""
+"""An image without two equal pixels."""
 
 
 def oriented(path: Path, stored: Pixels, orientation: int, **options: object) -> Path:
@@ -86,7 +86,7 @@ def test_blob_in_a_photograph_is_found_where_other_programs_see_it(tmp_path: Pat
     y, x = np.nonzero(image.pixels > 128)
     center = np.array([[x.mean(), y.mean()]], np.float32)
     assert_array_equal(image.to_stored(center), [[59.5, 11.5]])
-    # an independent decoder, told to leave the picture as it is, as hloc does
+    # an independent decoder, told to leave the image as it is, as hloc does
     raw = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION)
     y, x = np.nonzero(raw > 128)
     assert (x.mean(), y.mean()) == (59.5, 11.5)

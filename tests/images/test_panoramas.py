@@ -1,4 +1,4 @@
-"""Panoramas are told from other pictures that are twice as wide as high."""
+"""Panoramas are told from other images that are twice as wide as high."""
 
 from __future__ import annotations
 

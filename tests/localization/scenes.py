@@ -1,4 +1,4 @@
-"""A map of random 3D points with exact poses, and queries that see it; no pictures are needed."""
+"""A map of random 3D points with exact poses, and queries that see it; no images are needed."""
 
 from __future__ import annotations
 

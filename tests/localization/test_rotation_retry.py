@@ -1,4 +1,4 @@
-"""Queries that are held sideways: found by turning them, with the pose of the picture as it is."""
+"""Queries that are held sideways: found by turning them, with the pose of the image as it is."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_turned_queries_are_found_and_logged(world: Path, tmp_path: Path, capsys
     upright = poses["upright.png"].rotation.matrix()
     for name, degrees in (("left.png", -90), ("over.png", 180)):
         assert np.linalg.norm(poses[name].inverse().translation - centre) < 0.05
-        # the camera itself is turned about its axis: pictures turned to the left come of cameras turned to the right
+        # the camera itself is turned about its axis: images turned to the left come of cameras turned to the right
         relative = poses[name].rotation.matrix() @ upright.T
         cosine, sine = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
         np.testing.assert_allclose(relative, [[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1]], atol=0.02)

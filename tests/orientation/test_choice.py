@@ -22,7 +22,7 @@ from tests.rendering import arc, render
 SMALL = confs.extractors["posfeat-small"]["model"]
 
 HELD = {"0.png": 0, "1.png": 270, "2.png": 0, "3.png": 180, "4.png": 0}
-"""Degrees clockwise by which pictures are turned before they are saved."""
+"""Degrees clockwise by which images are turned before they are saved."""
 
 
 def save(picture: np.ndarray, path: Path, turned: int = 0) -> None:

@@ -36,7 +36,7 @@ def test_a_turned_camera_that_looks_about_the_same_way(turn: int, heading: float
 
 
 def test_straight_down_no_picture_is_more_upright_than_another() -> None:
-    """A flight that comes back: nothing but the turn makes its pictures alike."""
+    """A flight that comes back: nothing but the turn makes its images alike."""
     assert not both_upright(camera(180, 89) @ camera(0, 89).T)
     assert both_upright(camera(180, 50) @ camera(0, 50).T)  # a table from its two sides
 

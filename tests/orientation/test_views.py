@@ -71,7 +71,7 @@ def test_keypoints_stay_in_the_pixels_as_stored(tmp_path: Path, texture: Texture
     inner = ((points > 12) & (points < [138, 98])).all(axis=1)
     assert (distances[inner].min(axis=1) < 1.0).mean() > (0.9 if turn % 90 == 0 else 0.6)
     assert ((moved >= -0.5) & (moved <= [149.5, 109.5])).all()
-    assert len(moved) < 1.3 * len(points)  # nothing on the streaks around a tilted picture
+    assert len(moved) < 1.3 * len(points)  # nothing on the streaks around a tilted image
 
 
 def test_the_view_is_part_of_what_counts_as_done(tmp_path: Path, texture: Texture) -> None:

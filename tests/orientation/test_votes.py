@@ -24,7 +24,7 @@ def described(rng: np.random.Generator, count: int) -> np.ndarray:
 def seen_twice(
     rng: np.random.Generator, common: int, angle: float, scale: float
 ) -> tuple[SmallFeatures, SmallFeatures]:
-    """300 keypoints of a relief, ``common`` of them in both pictures, the second one turned and scaled."""
+    """300 keypoints of a relief, ``common`` of them in both images, the second one turned and scaled."""
     points, depth = rng.uniform(0, 400, size=(300, 2)), rng.uniform(1, 2, size=(300, 1))
     moved = (points + np.array([30.0, 4.0]) / depth - 200) @ clockwise(angle).T * scale + 200
     descriptors = described(rng, 300)

@@ -1,4 +1,4 @@
-"""The command, on rendered images: pictures have the colors that the numbers say."""
+"""The command, on rendered images: drawings have the colors that the numbers say."""
 
 import cv2
 import numpy as np

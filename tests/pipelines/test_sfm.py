@@ -271,7 +271,7 @@ def test_help_names_every_option(capsys):
 
 
 def test_posfeat_runs_with_weights_of_the_user(tmp_path, capsys):
-    """Random weights still match a picture with its copy, so the command gets as far as two-view geometry."""
+    """Random weights still match an image with its copy, so the command gets as far as two-view geometry."""
     images = tmp_path / "photos"
     write_scene(images, 1)
     first = Image.open(images / "view_00.png").convert("RGB").crop((100, 60, 260, 180))

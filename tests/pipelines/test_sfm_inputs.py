@@ -115,7 +115,7 @@ def test_masks_keep_points_away(photos: tuple[Path, dict[str, View]], tmp_path: 
 
 @pytest.fixture(scope="module")
 def walk(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A second of video along the arc: one frame in three is true, between them the picture stands still or shakes."""
+    """A second of video along the arc: one frame in three is true, between them the image stands still or shakes."""
     frames = []
     for view in arc(10):
         picture = render(view)

@@ -91,7 +91,7 @@ def test_names_with_spaces_survive_the_text_model(scene: tuple[Path, dict[str, V
 
 
 def test_one_camera_held_upright_and_on_its_side(scene: tuple[Path, dict[str, View]], tmp_path: Path) -> None:
-    """Portrait pictures are stored as landscape with a tag, so that ``--camera single`` stays one camera."""
+    """Portrait images are stored as landscape with a tag, so that ``--camera single`` stays one camera."""
     photos = tmp_path / "photos"
     photos.mkdir()
     exif = Image.Exif()
@@ -126,7 +126,7 @@ def test_grey_16_bit_and_color_files_of_one_scene(scene: tuple[Path, dict[str, V
 
 
 def test_a_video_without_motion_says_so(tmp_path: Path) -> None:
-    """The camera turns a little and comes back: every picture is the same place."""
+    """The camera turns a little and comes back: every image is the same place."""
     photos = tmp_path / "photos"
     write_scene(photos, 1)
     view = photos / "view_00.png"

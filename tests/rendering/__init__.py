@@ -56,7 +56,7 @@ def arc(count: int) -> list[View]:
 
 
 def render(view: View, seed: int = 0) -> np.ndarray:
-    """A grey picture ``(H, W)`` uint8 of three textured planes: a wall, a floor and a slanted board before the wall."""
+    """A grey image ``(H, W)`` uint8 of three textured planes: a wall, a floor and a slanted board before the wall."""
     planes = [  # a point, two axes of the texture, half size of the plane, seed of its texture
         (np.array([0.0, 0.0, 7.5]), np.array([1.0, 0, 0]), np.array([0, 1.0, 0]), 6.0, 1),
         (np.array([0.0, 1.8, 6.0]), np.array([1.0, 0, 0]), np.array([0, 0, 1.0]), 6.0, 2),

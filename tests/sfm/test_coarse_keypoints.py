@@ -94,7 +94,7 @@ def test_the_nearest_of_several_observations_of_an_image_is_kept() -> None:
 
 @pytest.fixture(scope="module")
 def facade(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Seven pictures of a facade, keypoints rounded to cells, focal lengths guessed a fifth too long."""
+    """Seven images of a facade, keypoints rounded to cells, focal lengths guessed a fifth too long."""
     folder = tmp_path_factory.mktemp("facade")
     world = World(folder / "d.db", noise=0.0)
     points = world.rng.uniform((-5, -3, 7.5), (5, 3, 8.5), size=(900, 3))

@@ -13,7 +13,7 @@ from posfeat_hloc.stores import FeatureStore, MatchStore
 from tests.rendering import arc, view_from
 
 SIZE = (640, 480)
-FORWARD = [view_from(np.array([0.0, 0.0, z]), np.array([0.1, 0.0, 6.0])) for z in (0.0, 1.5)]  # epipoles in the picture
+FORWARD = [view_from(np.array([0.0, 0.0, z]), np.array([0.1, 0.0, 6.0])) for z in (0.0, 1.5)]  # epipoles in the image
 
 
 def model_of(views, names=("a.jpg", "b.jpg", "c.jpg")) -> pycolmap.Reconstruction:

@@ -30,7 +30,7 @@ class World:
         return self.rng.uniform((-3, -2, depth[0]), (3, 2, depth[1]), size=(count, 3))
 
     def image(self, name, points, rotation=None, centre=(0, 0, 0), focal=FOCAL, claimed=FOCAL, prior=True, size=SIZE):
-        """Take a picture with ``focal``; the database is told ``claimed`` and that it has ``size``."""
+        """Take an image with ``focal``; the database is told ``claimed`` and that it has ``size``."""
         rotation = np.eye(3) if rotation is None else rotation
         local = (points - np.asarray(centre)) @ rotation.T
         pixels = local[:, :2] / local[:, 2:] * focal + np.array(SIZE) / 2

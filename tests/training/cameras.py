@@ -1,4 +1,4 @@
-"""Cameras, points and marked pictures for the tests of posed pairs."""
+"""Cameras, points and marked images for the tests of posed pairs."""
 
 import cv2
 import numpy as np
@@ -32,14 +32,14 @@ def epipolar_distances(pair: PosedPair, pixels0: np.ndarray, pixels1: np.ndarray
 
 
 def marked(width: int, height: int, place: np.ndarray, sigma: float = 4.0) -> np.ndarray:
-    """An RGB picture with one bright spot; (0, 0) is the centre of the top-left pixel."""
+    """An RGB image with one bright spot; (0, 0) is the centre of the top-left pixel."""
     x, y = np.meshgrid(np.arange(width), np.arange(height))
     spot = 255 * np.exp(-((x - place[0]) ** 2 + (y - place[1]) ** 2) / (2 * sigma**2))
     return np.repeat(np.round(spot).astype(np.uint8)[..., None], 3, axis=2)
 
 
 def spot(image: np.ndarray) -> np.ndarray:
-    """Where the bright spot of a picture is: the centroid."""
+    """Where the bright spot of an image is: the centroid."""
     weights = image[..., 0].astype(np.float64)
     x, y = np.meshgrid(np.arange(image.shape[1]), np.arange(image.shape[0]))
     return np.array([(x * weights).sum(), (y * weights).sum()]) / weights.sum()

@@ -20,7 +20,7 @@ FOCAL, WIDTH, HEIGHT = 500.0, 480, 360
 
 
 def slope_along(axis: int) -> np.ndarray:
-    """A picture whose grey value says half its column (0) or its row (1)."""
+    """An image whose grey value says half its column (0) or its row (1)."""
     return np.round(np.mgrid[:HEIGHT, :WIDTH][1 - axis] / 2).astype(np.uint8)
 
 

@@ -32,7 +32,7 @@ def camera_line(name: str, rotation: np.ndarray, translation: np.ndarray) -> str
 
 
 def write_folder(folder: Path, pairs: list[tuple[str, str]] = PAIRS, cameras: str | None = None) -> Path:
-    """One ``aligned`` folder; every picture has a bright spot where it sees the same 3D point."""
+    """One ``aligned`` folder; every image has a bright spot where it sees the same 3D point."""
     (folder / "images").mkdir(parents=True)
     lines = ["# name w h fx fy cx cy R t", ""]
     for name, (rotation, translation) in POSES.items():

@@ -1,4 +1,4 @@
-"""Pairs from a COLMAP model: its 3D points lie on their epipolar lines and where the pictures show them."""
+"""Pairs from a COLMAP model: its 3D points lie on their epipolar lines and where the images show them."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ CAMERAS = {
 
 
 def write_scene(folder: Path, camera: str) -> pycolmap.Reconstruction:
-    """A model without noise and its pictures; each shows a bright spot at one of its points near the middle."""
+    """A model without noise and its images; each shows a bright spot at one of its points near the middle."""
     model, width, height, params = CAMERAS[camera]
     options = pycolmap.SyntheticDatasetOptions(
         num_rigs=1, num_cameras_per_rig=1, num_frames_per_rig=5, num_points3D=150, num_points2D_without_point3D=0,
@@ -93,7 +93,7 @@ def test_pictures_show_the_points_where_the_calibration_says(scenes: dict, camer
         image = next(image for image in reconstruction.images.values() if image.name == source.names[i])
         xyz = reconstruction.points3D[central_point(reconstruction, image)[1]].xyz
         expected = project(source.calibrations[i], source.R[i], source.t[i], xyz[None])[0]
-        if ((expected > 12) & (expected < [83, 59])).all():  # the whole spot is in the picture
+        if ((expected > 12) & (expected < [83, 59])).all():  # the whole spot is in the image
             np.testing.assert_allclose(spot(source._image(i)), expected, atol=0.12)
             checked += 1
     assert checked >= 2

@@ -1,4 +1,4 @@
-"""Rendered scenes: depth against rays traced one by one, pictures of both views against each other."""
+"""Rendered scenes: depth against rays traced one by one, images of both views against each other."""
 
 from pathlib import Path
 

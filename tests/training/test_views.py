@@ -95,7 +95,7 @@ def test_light_changes_values_and_keeps_structure(strength: float) -> None:
 
 
 def test_colors_change_like_grey() -> None:
-    """All channels alike: a grey picture in three channels stays grey, but for noise and JPEG."""
+    """All channels alike: a grey image in three channels stays grey, but for noise and JPEG."""
     grey = photograph(64, 64, seed=2)
     color = np.repeat(grey[..., None], 3, axis=2)
     for seed in range(20):

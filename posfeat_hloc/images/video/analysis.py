@@ -1,4 +1,4 @@
-"""How sharp each frame of a video is, and how far the picture has moved since the frame before."""
+"""How sharp each frame of a video is, and how far the image has moved since the frame before."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Analysis:
 
     Attributes:
         sharpness: ``(N,)`` variance of the Laplacian.
-        motion: ``(N,)`` median displacement of corners since the frame before, in widths of the picture; 0 for the
+        motion: ``(N,)`` median displacement of corners since the frame before, in widths of the image; 0 for the
             first frame.
         announced: how many frames the file says it has, 0 where it does not say.
     """
@@ -66,7 +66,7 @@ def analyse(path: Path, progress: bool = True) -> Analysis:
 
 
 def displacement(picture0: Picture, picture1: Picture) -> float:
-    """Median way in pixels of the corners of one grey ``(H, W)`` picture to the next, by Lucas and Kanade.
+    """Median way in pixels of the corners of one grey ``(H, W)`` image to the next, by Lucas and Kanade.
 
     Corners that do not find back to where they came from do not count. A whole width when hardly any does: the
     scene has changed; 0 when there are no corners in the first place.
@@ -94,7 +94,7 @@ def open_video(path: Path) -> Iterator[Any]:
         raise ImageError(f"{path}: no such file; ", Option("video"), " takes video files")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # damage is reported below, in words of ours
     level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    # only FFmpeg: other readers would take a file name with digits for a series of pictures
+    # only FFmpeg: other readers would take a file name with digits for a series of images
     video = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     cv2.utils.logging.setLogLevel(level)
     try:

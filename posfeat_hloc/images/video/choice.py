@@ -15,9 +15,9 @@ _WINDOW = 0.5
 
 
 def choose_frames(analysis: Analysis, step: float) -> list[int]:
-    """The sharpest frame of each window, one window whenever the picture has moved by a step.
+    """The sharpest frame of each window, one window whenever the image has moved by a step.
 
-    A window opens where the picture has moved by ``step`` since the frame chosen last, the first one at the first
+    A window opens where the image has moved by ``step`` since the frame chosen last, the first one at the first
     frame, and it closes half a step later.
 
     Args:

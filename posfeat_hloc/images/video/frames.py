@@ -19,7 +19,7 @@ from posfeat_hloc.images.video.analysis import Analysis, analyse, frames_of, ope
 from posfeat_hloc.images.video.choice import choose_frames, step_for, step_to_get
 
 STEP = 0.03
-"""Widths of the picture by which it moves between two frames, if not told otherwise. It is small for who walks past,
+"""Widths of the image by which it moves between two frames, if not told otherwise. It is small for who walks past,
 but somebody who keeps the subject in the middle turns around it by some 8 degrees meanwhile."""
 
 COUNT = 300
@@ -38,7 +38,7 @@ class VideoFrames:
         names: of the images, relative to their folder, in the order of the videos and of time.
         watched: frames that the videos have, all together.
         written: images that were not there yet.
-        step: widths of the picture between two of them.
+        step: widths of the image between two of them.
         incomplete: videos that break off early -> how many frames are there.
     """
 
@@ -69,7 +69,7 @@ def extract_frames(
         images: folder of the images.
         notes: folder for one JSON file a video.
         count: at most so many frames, all videos together.
-        step: the picture moves by so many of its widths between two frames, by more where ``count`` asks for it.
+        step: the image moves by so many of its widths between two frames, by more where ``count`` asks for it.
         progress: show bars.
         exactly: come as near to ``count`` as can be, with a smaller ``step`` where it takes one.
 

@@ -22,7 +22,7 @@ a telephoto lens of 1000 mm."""
 UNDETERMINED = 0.05
 """Standard deviation of a focal length as a part of it, above which it is said not to be determined."""
 FOLD = 0.7
-"""Part of the way to the corner of the picture that distortion must not fold; refined ones often do beyond."""
+"""Part of the way to the corner of the image that distortion must not fold; refined ones often do beyond."""
 MOST_IMAGES = 200
 """Larger models are not asked for covariances, which take memory and time with the square and cube of their number."""
 
@@ -114,7 +114,7 @@ def impossible(camera: pycolmap.Camera) -> str | None:
 
 
 def _folds_at(camera: pycolmap.Camera) -> float | None:
-    """The angle from the axis at which the picture turns back on the way to its corner; None where it never does."""
+    """The angle from the axis at which the image turns back on the way to its corner; None where it never does."""
     centre = np.array([camera.principal_point_x, camera.principal_point_y])
     corner = math.hypot(*np.maximum(centre, [camera.width, camera.height] - centre))
     angles = np.radians(np.arange(1.0, 89.0 if "FISHEYE" not in camera.model_name else 120.0))

@@ -54,7 +54,7 @@ class Doctor:
         graph: of the database.
         models: the largest first.
         command: recorded options of the reconstruction, by which a measurement becomes advice.
-        pictures: where pictures and masks are.
+        pictures: where images and masks are.
 
     Attributes:
         registered: name -> image of the largest model.

@@ -15,10 +15,10 @@ from posfeat_hloc.images.decoding import DecodedImage, read_image, resize
 from posfeat_hloc.images.masks import Masks
 
 MASKED = 0.02
-"""Part of the picture that a mask leaves, below which the mask is why there are few keypoints."""
+"""Part of the image that a mask leaves, below which the mask is why there are few keypoints."""
 
 FLAT = 4.0
-"""Grey levels of 255 by which nearly all pixels differ at most from their surroundings in a picture that shows
+"""Grey levels of 255 by which nearly all pixels differ at most from their surroundings in an image that shows
 nothing; sensor noise alone gives as much, photographs of bare walls 8 and more."""
 
 _SURROUNDINGS = 31  # pixels
@@ -27,7 +27,7 @@ _SIZE = 800  # pixels of the longer side at which contrast is measured
 
 @dataclass(frozen=True)
 class Pictures:
-    """Where the pictures of a reconstruction are.
+    """Where the images of a reconstruction are.
 
     Attributes:
         images, masks: their folders; None where they are not known, or there are none.

@@ -26,7 +26,7 @@ START_INLIERS = 100
 """Verified matches that COLMAP wants between the first two images (``init_min_num_inliers``)."""
 
 STILL = 0.5
-"""Median distance in pixels of matches in two pictures that count as one."""
+"""Median distance in pixels of matches in two images that count as one."""
 OFF_SCALE = 2.0
 """Factor between the pixels of two images at which learned features lose most matches; measured with D2D: all of 15
 pairs of a facade are verified at one size, 8 at a factor of four."""
