@@ -50,9 +50,9 @@ class DescriptorOptions:
     light: float = 1.0
     """Strength of the changes of light of each view."""
     softmax: float = 1.0
-    """Weight of the cross entropy over the map."""
+    """Weight of the cross entropy over all points and the map."""
     triplet: float = 0.5
-    """Weight of the triplet loss with the hardest cell of the map."""
+    """Weight of the triplet loss with the hardest other point or cell of the map."""
     tracks: bool = True
     """Whether points of models are correspondences; False leaves pairs of models to ``poses``."""
     poses: float = 0.0
@@ -191,11 +191,12 @@ class DescriptorTrainer(Trainer):
             dense = self.network.maps(images)
         maps = dense.float().chunk(2)
         own = [self.network.read(m, xy, size) for m, xy in zip(maps, batch.points, strict=True)]
-        cells = self.network.cells(dense, size)
+        sparse = [m[:, :, ::2, ::2] for m in maps]  # the points compete, too; all cells would take half of a step
+        cells = self.network.cells(dense, size).view(*dense.shape[2:], 2)[::2, ::2].flatten(0, 1)
         of_model = ~batch.fundamental.isnan().any(dim=2).any(dim=1)
         valid = batch.valid if opt.tracks else batch.valid & ~of_model[:, None]
-        forth = map_losses(own[0], own[1], maps[1], cells, batch.points[1], valid, opt.loss)
-        back = map_losses(own[1], own[0], maps[0], cells, batch.points[0], valid, opt.loss)
+        forth = map_losses(own[0], own[1], sparse[1], cells, batch.points[1], valid, opt.loss)
+        back = map_losses(own[1], own[0], sparse[0], cells, batch.points[0], valid, opt.loss)
         terms = {
             "softmax": (forth.softmax + back.softmax) / 2,
             "triplet": (forth.triplet + back.triplet) / 2,
@@ -226,7 +227,9 @@ class DescriptorTrainer(Trainer):
         """PoSFeat's description loss with the line-to-window search on the pairs whose poses are known."""
         size = (self.options.views.size,) * 2
         search = LineToWindowOptions(
-            grid_alignment=getattr(self.network, "convention", "consistent"), sigma="official-code", min_variance=1e-5
+            grid_alignment=getattr(self.network, "grid_alignment", "consistent"),
+            sigma="official-code",
+            min_variance=1e-5,
         )
         local = [m[chosen] for m in maps]
         forth = fundamental[chosen]
@@ -238,7 +241,7 @@ class DescriptorTrainer(Trainer):
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Share of held-out points that no other cell of the map outdoes, by kind of pair, relit as in training."""
+        """Share of held-out points that no other point or cell outdoes, by kind; views of one photograph are relit."""
         opt = self.options
         self.network.network.eval()
         result = {}

@@ -1,4 +1,9 @@
-"""Losses that tell corresponding points apart from everything else in a dense map, and a teacher's descriptors."""
+"""Losses that tell corresponding points apart from the other points and from a dense map, and a teacher's descriptors.
+
+Points compete with points as well as with cells: points lie at peaks of curvature and are read between cells. Against
+cells alone a network learns to give all points something in common that no cell has, which wins here and makes
+keypoints alike.
+"""
 
 from __future__ import annotations
 
@@ -11,20 +16,20 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True)
 class MapLossOptions:
-    """How points compete with the cells of a map."""
+    """How points compete with each other and with the cells of a map."""
 
     inverse_temperature: float = 30.0
     """Cosines are multiplied by this before the softmax."""
     safe_radius: float = 7.0
-    """Cells nearer to the true place than this are no competitors, in pixels."""
+    """Points and cells nearer to the true place than this are no competitors, in pixels."""
     margin: float = 1.0
     """Of the triplet loss."""
 
 
 @dataclass(frozen=True)
 class MapLosses:
-    """Scalars: the cross entropy over the map, the triplet loss with the hardest cell, the share of right nearest cells
-    (no cell outside the safe radius is more similar than the true place)."""
+    """Scalars: the cross entropy over the competitors, the triplet loss with the hardest of them, the share of right
+    nearest places (no competitor is more similar than the true place)."""
 
     softmax: Tensor
     triplet: Tensor
@@ -40,10 +45,11 @@ def map_losses(
     valid: Tensor,
     options: MapLossOptions,
 ) -> MapLosses:
-    """Find the points of image 0 among all cells of image 1's map, one direction.
+    """Find the points of image 0 among all points of image 1 and all cells of its map, one direction.
 
-    The softmax is that of neural reprojection errors (Germain et al., 2021) over the true place and all cells outside
-    of the safe radius; the triplet is HardNet's (eq. 1) with the hardest cell of the whole map as its negative.
+    Competitors are the valid points and the cells outside of the safe radius. The softmax is that of neural
+    reprojection errors (Germain et al., 2021) over the true place and all competitors; the triplet is HardNet's (eq. 1)
+    with the hardest competitor as its negative.
 
     Args:
         descriptors0, descriptors1: ``(B, P, D)`` unit vectors at corresponding points.
@@ -59,9 +65,11 @@ def map_losses(
     with torch.autocast(descriptors0.device.type, enabled=False):
         cells = F.normalize(map1.float().flatten(2), dim=1)
         true = (descriptors0 * descriptors1).sum(dim=2)
-        cosines = torch.bmm(descriptors0, cells)
-        near = torch.cdist(points1, cells1.expand(len(points1), -1, -1)) < options.safe_radius
-        cosines = cosines.masked_fill(near, -1e4)
+        cosines = torch.cat([torch.bmm(descriptors0, cells), torch.bmm(descriptors0, descriptors1.mT)], dim=2)
+        places = torch.cat([cells1.expand(len(points1), -1, -1), points1], dim=1)
+        excluded = torch.cdist(points1, places) < options.safe_radius
+        excluded[:, :, len(cells1) :] |= ~valid[:, None]
+        cosines = cosines.masked_fill(excluded, -1e4)
         scale = options.inverse_temperature
         others = torch.logsumexp(cosines * scale, dim=2)
         softmax = F.softplus(others - true * scale)

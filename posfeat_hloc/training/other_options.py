@@ -111,9 +111,9 @@ class DescriptorTrainingOptions:
     light: Annotated[float, Unit("X")] = 1.0
     """Strength of the changes of light, 0 to 1."""
     softmax: Annotated[float, Unit("X")] = 1.0
-    """Weight of the cross entropy over the map."""
+    """Weight of the cross entropy over all points and the map."""
     triplet: Annotated[float, Unit("X")] = 0.5
-    """Weight of the triplet loss with the hardest cell."""
+    """Weight of the triplet loss with the hardest other point or cell."""
     poses: Annotated[float, Unit("X")] = 0.0
     """Weight of PoSFeat's epipolar loss on pairs of models."""
     second_order: Annotated[float, Unit("X")] = 0.0
@@ -137,7 +137,7 @@ class DescriptorTrainingOptions:
     upright: Annotated[float, Unit("SHARE")] = 0.5
     """Of pairs that stay nearly upright."""
     inverse_temperature: Annotated[float, Unit("X")] = 30.0
-    """Of the softmax over the map."""
+    """Of the softmax over points and cells."""
     safe_radius: Annotated[float, Unit("PX")] = 7.0
     """Cells nearer to the true place do not compete."""
     precision: Precision = "auto"

@@ -32,7 +32,8 @@ def test_losses_are_what_loops_give(seed):
                 continue
             own, true = d0[b, p].numpy(), d1[b, p].numpy()
             far = np.linalg.norm(CELLS.numpy() - points[b, p].numpy(), axis=1) >= 5.0
-            others = cells[far] @ own
+            rivals = np.linalg.norm(points[b].numpy() - points[b, p].numpy(), axis=1) >= 5.0
+            others = np.concatenate([cells[far], d1[b].numpy()[rivals & valid[b].numpy()]]) @ own
             positive = float(own @ true)
             softmax.append(-7 * positive + np.log(np.exp(7 * positive) + np.exp(7 * others).sum()))
             distances = [np.sqrt(2 - 2 * positive), np.sqrt(2 - 2 * others.max())]
@@ -66,3 +67,16 @@ def test_gradients_pull_the_true_place_and_push_the_others():
     losses.softmax.backward()
     assert float((d1.grad * d0).sum()) < 0  # descent raises the similarity with the true place
     assert map1.grad.abs().sum() > 0
+
+
+def test_what_all_points_have_in_common_does_not_win():
+    """Points alike among themselves, and unlike every cell, are told from the cells but not from each other."""
+    common = torch.tensor([1.0, 0.0, 0.0]).expand(1, 3, 3)
+    map1 = torch.zeros((1, 3, 4, 5))
+    map1[:, 1] = 1
+    points = torch.tensor([[[0.0, 0.0], [8.0, 0.0], [16.0, 12.0]]])
+    options = MapLossOptions(inverse_temperature=30.0, safe_radius=3.0, margin=1.0)
+    found = map_losses(common, common, map1, CELLS, points, torch.ones((1, 3), dtype=torch.bool), options)
+    np.testing.assert_allclose(float(found.softmax), np.log(3), rtol=1e-3)  # each point and two others alike
+    np.testing.assert_allclose(float(found.triplet), 1.0, rtol=1e-3)
+    assert float(found.right) == 0
