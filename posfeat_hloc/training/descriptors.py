@@ -24,10 +24,10 @@ from posfeat_hloc.training.description_loss import description_loss
 from posfeat_hloc.training.line_to_window import LineToWindowOptions, line_to_window, query_points
 from posfeat_hloc.training.loop import Trainer
 from posfeat_hloc.training.losses import second_order_similarity
-from posfeat_hloc.training.map_losses import MapLossOptions, map_losses, teacher_losses
+from posfeat_hloc.training.map_losses import MapLossOptions, epipolar_contrast, map_losses, teacher_losses
 from posfeat_hloc.training.relight import relight
 from posfeat_hloc.training.run_folder import RunFolder
-from posfeat_hloc.training.warped_views import Shelf, ViewBatch, ViewOptions
+from posfeat_hloc.training.warped_views import Shelf, ViewBatch, ViewOptions, curved_points
 
 HELD_OUT_PAIRS, HELD_OUT_BATCHES = 8, 4
 """Pairs in a batch, and batches of each kind, that a validation looks at."""
@@ -57,6 +57,8 @@ class DescriptorOptions:
     """Whether points of models are correspondences; False leaves pairs of models to ``poses``."""
     poses: float = 0.0
     """Weight of PoSFeat's epipolar loss (eqs. 6 and 7) on pairs of models."""
+    pose_contrast: float = 0.0
+    """Weight of :func:`~posfeat_hloc.training.map_losses.epipolar_contrast` on pairs of models."""
     direct: float = 2.0
     """Weight of 1 - cosine to the teacher's descriptors, if there is a teacher."""
     teacher_softmax: float = 0.5
@@ -219,7 +221,25 @@ class DescriptorTrainer(Trainer):
             epipolar = self._epipolar(maps, batch.fundamental, of_model, generator)
             loss = loss + opt.poses * epipolar
             terms["epipolar"] = epipolar
+        if opt.pose_contrast > 0 and bool(of_model.any()):
+            contrast, partners = self._contrast(batch, maps, of_model, generator)
+            loss = loss + opt.pose_contrast * contrast
+            terms |= {"contrast": contrast, "partners": partners}
         return terms | {"loss": loss}
+
+    def _contrast(
+        self, batch: ViewBatch, maps: tuple[Tensor, ...], chosen: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """The loss of poses against everything off the line, at the most curved pixels of either view by itself."""
+        views = self.options.views
+        images = batch.images.unflatten(0, (2, -1))[:, chosen]
+        points = [curved_points(side, views.points, generator, views.cell) for side in images]
+        low, high = views.margin, views.size - 1 - views.margin
+        valid = [((xy >= low) & (xy <= high)).all(dim=2) for xy in points]
+        own = [self.network.read(m[chosen], xy, views.size) for m, xy in zip(maps, points, strict=True)]
+        return epipolar_contrast(
+            (own[0], own[1]), (points[0], points[1]), (valid[0], valid[1]), batch.fundamental[chosen], self.options.loss
+        )
 
     def _epipolar(
         self, maps: tuple[Tensor, ...], fundamental: Tensor, chosen: Tensor, generator: torch.Generator

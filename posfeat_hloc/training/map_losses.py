@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from posfeat_hloc.geometry.epipolar import symmetric_distances
+
 
 @dataclass(frozen=True)
 class MapLossOptions:
@@ -79,6 +81,49 @@ def map_losses(
         count = valid.sum().clamp_min(1)
         right = ((true > hardest) & valid).sum() / count
         return MapLosses((softmax * valid).sum() / count, (triplet * valid).sum() / count, right)
+
+
+def epipolar_contrast(
+    descriptors: tuple[Tensor, Tensor],
+    points: tuple[Tensor, Tensor],
+    valid: tuple[Tensor, Tensor],
+    fundamental: Tensor,
+    options: MapLossOptions,
+    band: float = 2.0,
+) -> tuple[Tensor, Tensor]:
+    """Supervision by camera poses alone, with everything off the epipolar line as negatives.
+
+    PoSFeat's epipolar loss (eqs. 6 and 7) compares places on a line with each other only. Here the most similar pair of
+    points that fulfil the epipolar geometry, each the other's best (the cycle consistency of CAPS as a mask), must be
+    more similar than all points off the line, which are wrong for certain.
+
+    Args:
+        descriptors: of both images, ``(B, N, D)`` and ``(B, M, D)`` unit vectors, at points found independently.
+        points: ``(B, N, 2)`` and ``(B, M, 2)`` pixels.
+        valid: ``(B, N)`` and ``(B, M)`` bool, which points exist.
+        fundamental: ``(B, 3, 3)``, x1^T F x0 = 0 in pixels.
+        options: temperature; points within the safe radius of the line do not compete.
+        band: largest distance to the epipolar lines in both images, in pixels.
+
+    Returns:
+        two scalars: the mean cross entropy of both directions, zero without any pair; the share of points that have a
+        partner.
+    """
+    with torch.autocast(fundamental.device.type, enabled=False):
+        cosines = torch.bmm(descriptors[0], descriptors[1].mT)
+        distance0, distance1 = symmetric_distances(*points, fundamental)
+        exist = valid[0][:, :, None] & valid[1][:, None]
+        on_line = exist & (torch.maximum(distance0, distance1) < band)
+        along = cosines.detach().masked_fill(~on_line, -2.0)
+        mutual = on_line & (along == along.amax(dim=2, keepdim=True)) & (along == along.amax(dim=1, keepdim=True))
+        count = mutual.sum().clamp_min(1)
+        scaled = cosines * options.inverse_temperature
+        total = scaled.new_zeros(())
+        for dim, distance in ((2, distance1), (1, distance0)):
+            off_line = exist & (distance > options.safe_radius)
+            others = torch.logsumexp(scaled.masked_fill(~off_line, -1e4), dim=dim, keepdim=True)
+            total = total + (F.softplus(others - scaled) * mutual).sum() / count / 2
+        return total, mutual.sum() / valid[0].sum().clamp_min(1)
 
 
 def teacher_losses(

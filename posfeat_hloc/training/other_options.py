@@ -116,6 +116,8 @@ class DescriptorTrainingOptions:
     """Weight of the triplet loss with the hardest other point or cell."""
     poses: Annotated[float, Unit("X")] = 0.0
     """Weight of PoSFeat's epipolar loss on pairs of models."""
+    pose_contrast: Annotated[float, Unit("X")] = 0.0
+    """Weight of a loss from poses alone that has everything off the epipolar line as negatives."""
     second_order: Annotated[float, Unit("X")] = 0.0
     """Weight of SOSNet's second-order similarity."""
     direct: Annotated[float, Unit("X")] = 2.0

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from posfeat_hloc.training.map_losses import MapLossOptions, map_losses, teacher_losses
+from posfeat_hloc.training.map_losses import MapLossOptions, epipolar_contrast, map_losses, teacher_losses
 
 CELLS = torch.stack(torch.meshgrid(torch.arange(5.0), torch.arange(4.0), indexing="xy"), dim=-1).reshape(-1, 2) * 4
 
@@ -80,3 +80,43 @@ def test_what_all_points_have_in_common_does_not_win():
     np.testing.assert_allclose(float(found.softmax), np.log(3), rtol=1e-3)  # each point and two others alike
     np.testing.assert_allclose(float(found.triplet), 1.0, rtol=1e-3)
     assert float(found.right) == 0
+
+
+SIDEWAYS = torch.tensor([[[0.0, 0, 0], [0, 0, -1], [0, 1, 0]]])
+"""Cameras side by side: a point stays in its row."""
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000))
+def test_poses_contrast_a_line_with_what_is_off_it(seed):
+    rng = np.random.default_rng(seed)
+    rows0, rows1 = rng.permutation(12)[:9] * 3.0, rng.permutation(12)[:8] * 3.0
+    xy0, xy1 = (np.c_[rng.uniform(0, 40, len(rows)), rows].astype(np.float32) for rows in (rows0, rows1))
+    d0, d1 = (F.normalize(torch.from_numpy(rng.normal(size=(1, n, 5))).float(), dim=2) for n in (9, 8))
+    exist0, exist1 = rng.random(9) < 0.8, rng.random(8) < 0.8
+    options = MapLossOptions(inverse_temperature=6.0, safe_radius=4.0)
+    found, share = epipolar_contrast(
+        (d0, d1), (torch.from_numpy(xy0)[None], torch.from_numpy(xy1)[None]),
+        (torch.from_numpy(exist0)[None], torch.from_numpy(exist1)[None]), SIDEWAYS, options,
+    )  # fmt: skip
+    cosines = (d0[0] @ d1[0].T).numpy()
+    losses, pairs = [], 0
+    for i in np.flatnonzero(exist0):  # a row holds one point of each image, so its pair is each the other's best
+        for j in np.flatnonzero(exist1 & (rows1 == rows0[i])):
+            pairs += 1
+            for values in (
+                cosines[i, exist1 & (abs(rows1 - rows0[i]) > 4)],
+                cosines[exist0 & (abs(rows0 - rows1[j]) > 4), j],
+            ):
+                losses.append(np.log(1 + np.exp(6 * (values - cosines[i, j])).sum()))
+    np.testing.assert_allclose(float(found), np.mean(losses) if losses else 0, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(float(share), pairs / max(1, exist0.sum()), rtol=1e-5)
+
+
+def test_only_pairs_that_choose_each_other_count():
+    d0 = F.normalize(torch.tensor([[[1.0, 0.0], [0.9, 0.3]]]), dim=2)  # both like the first point of image 1 best
+    d1 = F.normalize(torch.tensor([[[1.0, 0.0], [-1.0, 0.2]]]), dim=2)
+    points0, points1 = torch.tensor([[[1.0, 5.0], [9.0, 5.0]]]), torch.tensor([[[3.0, 5.0], [20.0, 30.0]]])
+    every = torch.ones((1, 2), dtype=torch.bool)
+    _, share = epipolar_contrast((d0, d1), (points0, points1), (every, every), SIDEWAYS, MapLossOptions())
+    assert float(share) == 0.5
