@@ -33,7 +33,7 @@ from posfeat_hloc.localization.queries import read_queries
 from posfeat_hloc.localization.submission import read_results, result_names, write_results
 from posfeat_hloc.localization.true_poses import read_true_poses
 from posfeat_hloc.sfm.database import build_database, describe_database, verify
-from posfeat_hloc.sfm.reconstruction import read_model
+from posfeat_hloc.sfm.models import read_model
 from posfeat_hloc.sfm.triangulation import triangulate
 from posfeat_hloc.stores.pairs import read_pairs
 

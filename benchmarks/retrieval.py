@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from posfeat_hloc import confs
 from posfeat_hloc.retrieval import describe_images, retrieve
-from posfeat_hloc.sfm.reconstruction import read_model
+from posfeat_hloc.sfm.models import read_model
 
 MIN_SHARED = 30
 RANKS = 10

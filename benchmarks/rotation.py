@@ -30,9 +30,9 @@ from posfeat_hloc.orientation import MODES, choose_views
 from posfeat_hloc.orientation.looks import clockwise
 from posfeat_hloc.orientation.votes import wrapped
 from posfeat_hloc.runtime.options import OrientationMode
+from posfeat_hloc.sfm.models import read_model
 from posfeat_hloc.sfm.options import SfmOptions
 from posfeat_hloc.sfm.pipeline import reconstruct
-from posfeat_hloc.sfm.reconstruction import read_model
 from posfeat_hloc.sfm.summary import SfmResult
 
 BESIDE = {"quarter": "upright", "any": "square"}

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from posfeat_hloc.evaluation.poses import pose_errors, read_strecha_cameras
-from posfeat_hloc.sfm.reconstruction import read_model
+from posfeat_hloc.sfm.models import read_model
 
 REPOSITORY = Path(__file__).parents[1]
 

@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Sequence
 from copy import deepcopy
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from posfeat_hloc.cli.arguments import positive
 from posfeat_hloc.errors import PosfeatError
 from posfeat_hloc.hloc_plugin.installation import load
 from posfeat_hloc.runtime.timing import timed
-from posfeat_hloc.sfm.reconstruction import summarize
+from posfeat_hloc.sfm.models import summarize
 
 REPOSITORY = Path(__file__).parents[1]
 SIDES = ("ours", "coarse", "hloc")
@@ -50,7 +51,7 @@ def reconstruct_with_hloc(images: Path, feature: str, max_keypoints: int, output
         matching.main(matching.confs[confs.default_matchers[feature]], pairs, features, matches=matches)
     with timed(seconds, "map"):
         model = mapping.main(output / "sfm", images, pairs, features, matches)
-    found = None if model is None else summarize(model, output / "sfm").as_dict()
+    found = None if model is None else asdict(summarize(model, output / "sfm"))
     (output / "summary.json").write_text(json.dumps({"seconds": seconds, "model": found}))
 
 

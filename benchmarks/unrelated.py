@@ -20,8 +20,9 @@ from posfeat_hloc.errors import PosfeatError
 from posfeat_hloc.extract_features import extract
 from posfeat_hloc.match_features import match
 from posfeat_hloc.sfm.database import build_database, verify
+from posfeat_hloc.sfm.models import read_model
 from posfeat_hloc.sfm.pairs import exhaustive_pairs
-from posfeat_hloc.sfm.reconstruction import read_model, reconstruct
+from posfeat_hloc.sfm.reconstruction import reconstruct
 
 
 def collect(folders: list[Path], images: Path) -> None:

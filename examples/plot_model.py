@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pycolmap
 
-from posfeat_hloc.sfm.reconstruction import read_model
+from posfeat_hloc.sfm.models import read_model
 
 
 def aligned(model: pycolmap.Reconstruction, reference: pycolmap.Reconstruction) -> pycolmap.Reconstruction:

@@ -22,7 +22,6 @@ from posfeat_hloc.runtime.memory import use_huge_pages
 from posfeat_hloc.runtime.openmp import sleep_while_waiting
 
 if TYPE_CHECKING:
-    from posfeat_hloc import hloc_plugin as hloc_plugin
     from posfeat_hloc.aachen.options import AachenOptions as AachenOptions
     from posfeat_hloc.aachen.pipeline import run_aachen as run_aachen
     from posfeat_hloc.evaluation.eth import evaluate_eth as evaluate_eth
@@ -36,12 +35,12 @@ if TYPE_CHECKING:
     from posfeat_hloc.localization.options import LocalizationOptions as LocalizationOptions
     from posfeat_hloc.localization.pipeline import localize as localize
     from posfeat_hloc.localization.register import register_images as register_images
+    from posfeat_hloc.sfm.alignment import align_map as align_map
     from posfeat_hloc.sfm.map_at_known_poses import triangulate_images as triangulate_images
-    from posfeat_hloc.sfm.map_changes import align_map as align_map
-    from posfeat_hloc.sfm.map_changes import merge_map as merge_map
-    from posfeat_hloc.sfm.map_options import RegisterOptions as RegisterOptions
-    from posfeat_hloc.sfm.map_options import TriangulateOptions as TriangulateOptions
+    from posfeat_hloc.sfm.merge import merge_map as merge_map
+    from posfeat_hloc.sfm.options import RegisterOptions as RegisterOptions
     from posfeat_hloc.sfm.options import SfmOptions as SfmOptions
+    from posfeat_hloc.sfm.options import TriangulateOptions as TriangulateOptions
     from posfeat_hloc.sfm.pipeline import reconstruct as reconstruct
     from posfeat_hloc.sfm.summary import SfmResult as SfmResult
     from posfeat_hloc.training.options import TrainingOptions as TrainingOptions
@@ -61,11 +60,11 @@ _FROM = {
     "localize": "localization.pipeline",
     "LocalizationOptions": "localization.options",
     "triangulate_images": "sfm.map_at_known_poses",
-    "TriangulateOptions": "sfm.map_options",
+    "TriangulateOptions": "sfm.options",
     "register_images": "localization.register",
-    "RegisterOptions": "sfm.map_options",
-    "merge_map": "sfm.map_changes",
-    "align_map": "sfm.map_changes",
+    "RegisterOptions": "sfm.options",
+    "merge_map": "sfm.merge",
+    "align_map": "sfm.alignment",
     "train": "training.pipeline",
     "TrainingOptions": "training.options",
     "run_aachen": "aachen.pipeline",

@@ -17,9 +17,8 @@ from posfeat_hloc.extractors import d2d, d2net, posfeat, superpoint
 from posfeat_hloc.localization.absolute_pose import estimate_pose
 from posfeat_hloc.localization.options import PoseOptions
 from posfeat_hloc.networks.normalization import CLAMP, normalize_locally, normalize_patches
-from posfeat_hloc.sfm.covisibility import pose_pairs
-from posfeat_hloc.sfm.database import verify
-from posfeat_hloc.sfm.database_import import MIN_MATCHES
+from posfeat_hloc.sfm.database import MIN_MATCHES, verify
+from posfeat_hloc.sfm.pairs import pose_pairs
 from posfeat_hloc.sfm.triangulation import TriangulationOptions
 from posfeat_hloc.training import patch_descriptors
 from posfeat_hloc.training.coarse_to_fine import CoarseToFineOptions

@@ -16,7 +16,7 @@ import pycolmap
 from numpy.typing import NDArray
 
 from posfeat_hloc.errors import MappingError
-from posfeat_hloc.sfm import model_integrity
+from posfeat_hloc.sfm import integrity
 
 _IMAGE = struct.Struct("<I7dI")  # id, rotation (w, x, y, z), translation, camera
 _POINT = struct.Struct("<Q3d3BdQ")  # id, place, color, error, length of the track
@@ -96,7 +96,7 @@ def image_names(model: Path) -> list[str]:
     binary, text = model / "images.bin", model / "images.txt"
     try:
         if binary.exists():
-            return model_integrity.image_names(binary)
+            return integrity.image_names(binary)
         lines = [line for line in text.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
         return [line.split(maxsplit=9)[9] for line in lines[::2] if line.strip()]
     except OSError as error:

@@ -14,7 +14,7 @@ from posfeat_hloc.aachen.posed_collection import TrueQuery, build_model, write_d
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.images.decoding import read_image
 from posfeat_hloc.rendering.town_square import as_night, save_jpeg
-from posfeat_hloc.sfm.reconstruction import read_model
+from posfeat_hloc.sfm.models import read_model
 
 
 def hold_out(

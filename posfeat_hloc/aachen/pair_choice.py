@@ -13,7 +13,7 @@ from posfeat_hloc.images.loader import fingerprint
 from posfeat_hloc.orientation import Orientation
 from posfeat_hloc.retrieval import describe_images, retrieve
 from posfeat_hloc.runtime.resume import CacheKey
-from posfeat_hloc.sfm.covisibility import covisibility_pairs
+from posfeat_hloc.sfm.pairs import covisibility_pairs
 from posfeat_hloc.stores.pairs import Pair, read_pairs, unique_pairs, write_pairs
 
 

@@ -20,7 +20,7 @@ from posfeat_hloc.runtime.colmap_log import send_colmap_log_to
 from posfeat_hloc.runtime.options import recorded
 from posfeat_hloc.runtime.output import only_writer, write_atomically
 from posfeat_hloc.runtime.reporter import QUIET, Reporter, reporting
-from posfeat_hloc.sfm.settings import configurations
+from posfeat_hloc.sfm.job import configurations
 
 _POSES = tuple(f.name for f in fields(PoseOptions) if f.name not in ("seed", "threads"))
 

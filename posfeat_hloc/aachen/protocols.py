@@ -34,7 +34,7 @@ from posfeat_hloc.orientation import choose_views
 from posfeat_hloc.runtime.resume import CacheKey, hash_of
 from posfeat_hloc.runtime.timing import timed
 from posfeat_hloc.sfm.database import MADE_BY
-from posfeat_hloc.sfm.reconstruction import ModelSummary, read_model, summarize
+from posfeat_hloc.sfm.models import ModelSummary, read_model, summarize
 from posfeat_hloc.sfm.triangulation import TriangulationOptions, triangulate
 from posfeat_hloc.stores import FeatureStore
 from posfeat_hloc.stores.pairs import read_pairs

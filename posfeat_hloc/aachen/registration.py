@@ -10,9 +10,8 @@ import pycolmap
 from posfeat_hloc.errors import MappingError
 from posfeat_hloc.localization.queries import Query
 from posfeat_hloc.runtime.progress import Bar
-from posfeat_hloc.sfm.database import verify
-from posfeat_hloc.sfm.database_import import MIN_MATCHES, import_cameras, import_keypoints, import_matches
-from posfeat_hloc.sfm.reconstruction import read_model
+from posfeat_hloc.sfm.database import MIN_MATCHES, import_cameras, import_keypoints, import_matches, verify
+from posfeat_hloc.sfm.models import read_model
 from posfeat_hloc.stores import FeatureStore, MatchStore
 from posfeat_hloc.stores.pairs import Pair
 

@@ -18,7 +18,7 @@ from posfeat_hloc.evaluation.options import Threshold
 from posfeat_hloc.evaluation.poses import PoseErrors, recall
 from posfeat_hloc.extract_features import ExtractionReport
 from posfeat_hloc.runtime.timing import timed
-from posfeat_hloc.sfm.reconstruction import ModelSummary
+from posfeat_hloc.sfm.models import ModelSummary
 
 _LISTED = 10
 

@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> bool:
     """Move the model, and say how well it fits."""
-    from posfeat_hloc.sfm.map_changes import align_map
+    from posfeat_hloc.sfm.alignment import align_map
 
     found = align_map(args.model, args.output, args.to, args.positions, args.max_error, args.seed)
     fit = f"{found.common} cameras at a median distance of {found.distance:.4g}"

@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> bool:
 
 
 def _check_one(path: Path, args: argparse.Namespace) -> bool:
-    from posfeat_hloc.sfm.database_integrity import check_database, is_database  # COLMAP, which HDF5 needs not
+    from posfeat_hloc.sfm.integrity import check_database, is_database  # COLMAP, which HDF5 needs not
     from posfeat_hloc.stores.integrity_check import check_file, repair_file
 
     if is_database(path):

@@ -94,8 +94,8 @@ class Report:
         self.warned += finding.status == "warn"
         self.failed += finding.status == "fail"
         print(f"{finding.status:<6}{_wrapped(finding.text)}")
-        if finding.advice:
-            print(f"{_INDENT}{_wrapped(f'-> {finding.advice}')}", flush=True)
+        if finding.remedy:
+            print(f"{_INDENT}{_wrapped(f'-> {finding.remedy}')}", flush=True)
 
     def summary(self) -> str:
         """One line: whether all checks passed."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from posfeat_hloc.sfm.reconstruction import ModelSummary
+    from posfeat_hloc.sfm.models import ModelSummary
 
 
 def described(model: ModelSummary) -> list[str]:

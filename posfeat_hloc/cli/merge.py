@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> bool:
     """Merge; False where no model could be joined."""
-    from posfeat_hloc.sfm.map_changes import merge_map
+    from posfeat_hloc.sfm.merge import merge_map
 
     merged = merge_map(args.map, args.output, args.seed)
     for one in merged.joined:

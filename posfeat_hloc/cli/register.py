@@ -11,7 +11,7 @@ from pathlib import Path
 from posfeat_hloc.cli.arguments import add_options, add_quiet, chosen, reporter_of
 from posfeat_hloc.cli.map_text import described
 from posfeat_hloc.runtime.skipped import listing
-from posfeat_hloc.sfm.map_options import RegisterOptions
+from posfeat_hloc.sfm.options import RegisterOptions
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -49,7 +49,7 @@ def as_text(run: SfmResult, feature: str, images: Path, output: Path) -> str:
         lines += listing(title, items)
     for cause in run.diagnosis.causes:
         count = "1 image" if len(cause.images) == 1 else f"{len(cause.images)} images"
-        text = f"{cause.name} ({count}); {'try ' if cause.options else ''}{cause.advice}"
+        text = f"{cause.name} ({count}); {'try ' if cause.options else ''}{cause.remedies}"
         lines += _hint("likely cause", text)
     if (told := run.diagnosis.about_focal_lengths) is not None:
         lines += _hint("focal lengths", told)

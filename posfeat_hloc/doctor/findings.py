@@ -12,9 +12,9 @@ class Finding:
     Attributes:
         status: ``ok``; ``warn``: works, but look at it; ``fail``: something will not work.
         text: what was found.
-        advice: what to do; empty when there is nothing to do.
+        remedy: what to do; empty when there is nothing to do.
     """
 
     status: str
     text: str
-    advice: str = ""
+    remedy: str = ""

@@ -79,8 +79,8 @@ def check_package(requirement: Requirement) -> Finding:
             repair = "pip uninstall opencv-python; pip install --force-reinstall opencv-python-headless"
         return Finding("fail", f"cannot be imported ({type(error).__name__}: {_first_line(error)})", repair)
     if requirement.module == "cv2" and len(found := installed(OPENCV)) > 1:
-        advice = f"pip uninstall {' '.join(found)}; pip install '{requirement.install}'"
-        return Finding("warn", f"{version}; {' and '.join(found)} overwrite each other's files", advice)
+        remedy = f"pip uninstall {' '.join(found)}; pip install '{requirement.install}'"
+        return Finding("warn", f"{version}; {' and '.join(found)} overwrite each other's files", remedy)
     return judge(requirement, version)
 
 
@@ -91,15 +91,15 @@ def judge(requirement: Requirement, version: str) -> Finding:
     for sign, limit in re.findall(r"(>=|<)([\d.]+)", requirement.install):
         if (sign == ">=") != (found >= release(limit)):
             rule = requirement.install.removeprefix(requirement.distribution)
-            advice = f"pip install '{requirement.install}' (tested: {tested})"
+            remedy = f"pip install '{requirement.install}' (tested: {tested})"
             if requirement is PYTHON:
-                advice = f"use Python {rule}"
-            return Finding("fail", f"{version}, but this package needs {rule}", advice)
+                remedy = f"use Python {rule}"
+            return Finding("fail", f"{version}, but this package needs {rule}", remedy)
     if any(found[: len(release(known))] == release(known)[: len(found)] for known in requirement.tested):
         return Finding("ok", f"{version} (tested)")
     if found[0] > release(tested)[0]:
-        advice = f"if something breaks: pip install {requirement.distribution}=={tested}"
-        return Finding("warn", f"{version} is much newer than the tested {tested}", advice)
+        remedy = f"if something breaks: pip install {requirement.distribution}=={tested}"
+        return Finding("warn", f"{version} is much newer than the tested {tested}", remedy)
     return Finding("ok", f"{version} (tested: {tested})")
 
 

@@ -26,8 +26,9 @@ from posfeat_hloc.rendering.random_scenes import random_scene
 from posfeat_hloc.rendering.textured_planes import Camera, TexturedPlane, render
 from posfeat_hloc.sfm.cameras import CameraOptions
 from posfeat_hloc.sfm.database import build_database, verify
+from posfeat_hloc.sfm.models import read_model
 from posfeat_hloc.sfm.pairs import exhaustive_pairs
-from posfeat_hloc.sfm.reconstruction import MapperOptions, read_model, reconstruct
+from posfeat_hloc.sfm.reconstruction import MapperOptions, reconstruct
 from posfeat_hloc.training.posed_pairs import Array
 
 SIZE = (480, 360)

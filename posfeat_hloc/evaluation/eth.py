@@ -18,9 +18,9 @@ from posfeat_hloc.export.readable import readable_by_colmap
 from posfeat_hloc.extractors.choice import choose_features, read_weights
 from posfeat_hloc.runtime.reporter import QUIET, Reporter
 from posfeat_hloc.sfm.dense_stereo import NO_CUDA, dense_points, has_stereo
+from posfeat_hloc.sfm.models import read_model
 from posfeat_hloc.sfm.options import SfmOptions
 from posfeat_hloc.sfm.pipeline import reconstruct
-from posfeat_hloc.sfm.reconstruction import read_model
 from posfeat_hloc.sfm.summary import SfmResult
 
 COLUMNS = [

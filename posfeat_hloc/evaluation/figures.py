@@ -23,8 +23,7 @@ from posfeat_hloc.extractors.choice import choose_features
 from posfeat_hloc.images.decoding import DecodedImage, read_image, resize
 from posfeat_hloc.networks.l2net import MIN_SIZE
 from posfeat_hloc.runtime.reporter import QUIET, Reporter
-from posfeat_hloc.sfm.model_views import epipolar_distances, landmarks, registered_names
-from posfeat_hloc.sfm.reconstruction import read_model
+from posfeat_hloc.sfm.models import epipolar_distances, landmarks, read_model, registered_names
 from posfeat_hloc.weights.loading import load_l2net
 
 

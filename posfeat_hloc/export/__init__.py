@@ -20,9 +20,8 @@ from posfeat_hloc.images.decoding import read_orientation
 from posfeat_hloc.images.loader import fingerprint
 from posfeat_hloc.images.masks import Masks
 from posfeat_hloc.runtime.resume import CacheKey
-from posfeat_hloc.sfm.model_views import registered_names
+from posfeat_hloc.sfm.models import read_model, registered_names
 from posfeat_hloc.sfm.options import ExportFormat
-from posfeat_hloc.sfm.reconstruction import read_model
 
 FORMATS = get_args(ExportFormat)
 """``text``: COLMAP's model as text. ``ply``: its points with their colors, for viewers. ``transforms``: cameras and

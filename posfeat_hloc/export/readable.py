@@ -6,7 +6,7 @@ from pathlib import Path
 
 from posfeat_hloc.export.undistorted import UndistortOptions, write_undistorted
 from posfeat_hloc.images.formats import colmap_reads
-from posfeat_hloc.sfm.reconstruction import read_model
+from posfeat_hloc.sfm.models import read_model
 
 
 def readable_by_colmap(model: Path, images: Path, folder: Path) -> tuple[Path, Path]:

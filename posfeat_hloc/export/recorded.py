@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from posfeat_hloc.errors import ConfigurationError
-from posfeat_hloc.sfm.reconstruction import find_model
+from posfeat_hloc.sfm.models import find_model
 from posfeat_hloc.sfm.summary import recorded_command
 
 

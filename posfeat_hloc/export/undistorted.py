@@ -28,7 +28,7 @@ from posfeat_hloc.images.high_bit_depth import ranges_of
 from posfeat_hloc.images.masks import Masks
 from posfeat_hloc.images.value_range import ValueRange
 from posfeat_hloc.runtime.progress import Bar
-from posfeat_hloc.sfm.reconstruction import write_model
+from posfeat_hloc.sfm.models import write_model
 
 _KEPT = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
 """Endings that stay; other photographs become PNG files, because few programs read the rest."""

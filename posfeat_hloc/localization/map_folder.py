@@ -10,7 +10,7 @@ from posfeat_hloc import confs, weights
 from posfeat_hloc.errors import ConfigurationError, Option
 from posfeat_hloc.extract_features import configuration
 from posfeat_hloc.extractors import Extractor
-from posfeat_hloc.sfm.reconstruction import find_model
+from posfeat_hloc.sfm.models import find_model
 from posfeat_hloc.sfm.summary import recorded_command
 from posfeat_hloc.stores import FeatureStore
 from posfeat_hloc.stores.journal import journal_path

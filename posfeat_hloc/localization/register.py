@@ -24,10 +24,10 @@ from posfeat_hloc.runtime.output_inputs import claim
 from posfeat_hloc.runtime.reporter import QUIET, Reporter, reporting
 from posfeat_hloc.sfm.cameras import CameraOptions
 from posfeat_hloc.sfm.extension import ExtensionOptions, Stores, build_extended_database, extend_model, moved
-from posfeat_hloc.sfm.map_changes import write_summary
-from posfeat_hloc.sfm.map_options import RegisterOptions
+from posfeat_hloc.sfm.models import ModelSummary, read_model, summarize, write_model
+from posfeat_hloc.sfm.options import RegisterOptions
 from posfeat_hloc.sfm.pairs import exhaustive_pairs
-from posfeat_hloc.sfm.reconstruction import ModelSummary, read_model, summarize, write_model
+from posfeat_hloc.sfm.summary import write_summary
 from posfeat_hloc.stores import FeatureStore
 from posfeat_hloc.stores.pairs import Pair, unique_pairs, write_pairs
 

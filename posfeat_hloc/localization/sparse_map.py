@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from posfeat_hloc import confs
 from posfeat_hloc.errors import MappingError, Option
-from posfeat_hloc.sfm.reconstruction import read_model
+from posfeat_hloc.sfm.models import read_model
 from posfeat_hloc.stores import FeatureStore
 
 _SAMPLED = 20  # images that stand for the map

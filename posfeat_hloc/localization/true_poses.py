@@ -8,7 +8,7 @@ from pathlib import Path
 from posfeat_hloc.errors import MappingError
 from posfeat_hloc.evaluation.poses import TrueCamera
 from posfeat_hloc.localization.submission import read_results
-from posfeat_hloc.sfm.reconstruction import read_model
+from posfeat_hloc.sfm.models import read_model
 
 
 def read_true_poses(path: Path, names: Sequence[str]) -> dict[str, TrueCamera]:

@@ -17,7 +17,7 @@ from posfeat_hloc.report.charts import ORANGE, bars, cumulative, histogram
 from posfeat_hloc.report.content import DASH, Block, Page, Rows, Section, Text
 from posfeat_hloc.report.folder import RunFolder
 from posfeat_hloc.report.reproducibility import repeat_section, timing_section
-from posfeat_hloc.sfm.reconstruction import read_model
+from posfeat_hloc.sfm.models import read_model
 
 _BARS_UP_TO = 40
 

@@ -23,7 +23,7 @@ from posfeat_hloc.report.reproducibility import repeat_section, timing_section
 from posfeat_hloc.report.score_maps import compute_score_map
 from posfeat_hloc.sfm.diagnosis.diagnose import Diagnosis, diagnose
 from posfeat_hloc.sfm.match_graph import MatchGraph
-from posfeat_hloc.sfm.reconstruction import read_model
+from posfeat_hloc.sfm.models import read_model
 from posfeat_hloc.stores import FeatureStore
 
 MAX_PICTURES = 100
@@ -123,8 +123,8 @@ class _Builder:
             self.diagnosis = diagnose(self.database, self.folder.models, self.folder.command)
         for cause in self.diagnosis.causes:
             plural = "1 image" if len(cause.images) == 1 else f"{len(cause.images)} images"
-            advice = f"Try {cause.advice}" if cause.options else cause.advice[:1].upper() + cause.advice[1:]
-            blocks.append(Text(f"Likely cause for {plural}: {cause.name}. {advice}.", "warning"))
+            remedies = f"Try {cause.remedies}" if cause.options else cause.remedies[:1].upper() + cause.remedies[1:]
+            blocks.append(Text(f"Likely cause for {plural}: {cause.name}. {remedies}.", "warning"))
         if (told := self.diagnosis.about_focal_lengths) is not None:
             blocks.append(Text(f"Focal lengths: {told}.", "warning"))
         rows = [[name, reason.cause, reason.evidence] for name, reason in self.diagnosis.reasons.items()]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pycolmap
@@ -17,3 +19,15 @@ def send_colmap_log_to(folder: Path) -> None:
     log.set_log_destination(log.INFO, folder / "colmap-")  # the library adds the time
     for level in (log.WARNING, log.ERROR):
         log.set_log_destination(level, "")  # they are in the file of INFO as well
+
+
+@contextmanager
+def colmap_messages(shown: bool) -> Iterator[None]:
+    """Hide all of COLMAP's messages but fatal ones inside the block, unless they are to be shown."""
+    before = pycolmap.logging.minloglevel
+    if not shown:
+        pycolmap.logging.minloglevel = pycolmap.logging.FATAL
+    try:
+        yield
+    finally:
+        pycolmap.logging.minloglevel = before

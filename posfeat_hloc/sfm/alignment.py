@@ -1,7 +1,8 @@
-"""Similarities between models: by cameras they have in common, by known positions, by the 3D points of one place."""
+"""Where a model lies: similarities to other models and to known positions, and the frame of an earlier run."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,9 @@ import numpy as np
 import pycolmap
 from numpy.typing import NDArray
 
-from posfeat_hloc.errors import MappingError, Option
+from posfeat_hloc.errors import ConfigurationError, MappingError, Option
+from posfeat_hloc.runtime.output import only_writer
+from posfeat_hloc.sfm.models import find_model, model_folders, read_model, write_model
 
 Array = NDArray[np.float64]
 
@@ -142,7 +145,8 @@ def aligned_to(model: pycolmap.Reconstruction, target: pycolmap.Reconstruction) 
     pairs = [(i, there[i.name]) for i in model.images.values() if i.has_pose and i.name in there]
     if len(pairs) < 2:
         return None
-    scale0, scale1 = (_extent([pair[side] for pair in pairs]) for side in (0, 1))
+    centres = np.array([[image.projection_center() for image in pair] for pair in pairs])
+    scale0, scale1 = extent_of(centres[:, 0]), extent_of(centres[:, 1])
     if not (scale0 > 0 and scale1 > 0):
         return None
     source = np.concatenate([_probes(image, scale0) for image, _ in pairs])
@@ -150,8 +154,8 @@ def aligned_to(model: pycolmap.Reconstruction, target: pycolmap.Reconstruction) 
     return pycolmap.estimate_sim3d(source, goal)
 
 
-def _extent(images: list[pycolmap.Image]) -> float:
-    places = np.array([image.projection_center() for image in images])
+def extent_of(places: Array) -> float:
+    """Root mean square distance of places ``(N, 3)`` from their middle."""
     return float(np.sqrt(np.mean(np.sum((places - places.mean(axis=0)) ** 2, axis=1))))
 
 
@@ -165,3 +169,106 @@ def _distance(model: pycolmap.Reconstruction, places: Mapping[str, Array]) -> fl
     """Median distance of cameras to places."""
     found = positions_of(model)
     return float(np.median([np.linalg.norm(found[name] - place) for name, place in places.items()]))
+
+
+def align_map(
+    model: Path,
+    output: Path,
+    to: Path | None = None,
+    positions: Path | None = None,
+    max_error: float | None = None,
+    seed: int = 0,
+) -> Alignment:
+    """Move a model onto another one, or to known positions of its cameras.
+
+    Args:
+        model: output folder of a reconstruction, or a COLMAP model.
+        output: folder of the moved model.
+        to: a model with some of the same images.
+        positions: file of ``name x y z`` a line, in any Cartesian frame.
+        max_error: positions further off do not count; a fiftieth of their extent when None.
+        seed: of RANSAC.
+
+    Raises:
+        ConfigurationError: no model there, or neither or both of ``to`` and ``positions``.
+        MappingError: the model does not fit.
+    """
+    if (to is None) == (positions is None):
+        raise ConfigurationError("give either a model or positions to align to")
+    moving = read_model(_model_in(model))
+    try:
+        if to is not None:
+            found = align_to_model(moving, read_model(_model_in(to)))
+        elif positions is not None:
+            found = align_to_positions(moving, read_camera_positions(positions), max_error, seed)
+    except MappingError as error:
+        raise MappingError(f"{model}: cannot be aligned to {to or positions}: ", *error.args) from error
+    with only_writer(output):
+        write_model(moving, output)
+    return found
+
+
+def _model_in(folder: Path) -> Path:
+    found = find_model(folder)
+    if found is None:
+        raise ConfigurationError(f"{folder}: no COLMAP model here or in sparse/0")
+    return found
+
+
+_STASH = "previous"
+
+
+def remember_frame(output: Path) -> None:
+    """Put the largest model of a run aside, before another one is made; a run that is killed leaves it there.
+
+    Args:
+        output: of a reconstruction.
+    """
+    sparse, stash = output / "sparse" / "0", output / _STASH
+    if stash.exists() or not sparse.is_dir():
+        return
+    partial = output / f"{_STASH}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(sparse, partial)
+    partial.replace(stash)
+
+
+def keep_frame(output: Path) -> str:
+    """Move new models to where their images were in the one put aside, which is deleted; say how well that went.
+
+    Models of the same images as before are left as they are, to the last digit.
+
+    Args:
+        output: of a reconstruction, with models in ``sparse``.
+
+    Returns:
+        a remark for the summary; empty where nothing was moved.
+    """
+    stash = output / _STASH
+    if not stash.exists():
+        return ""
+    try:
+        return _align_all(output / "sparse", read_model(stash))
+    except MappingError as error:
+        return f"another than before: {error}"
+    finally:
+        shutil.rmtree(stash, ignore_errors=True)
+
+
+def _align_all(sparse: Path, previous: pycolmap.Reconstruction) -> str:
+    folders = model_folders(sparse)
+    models = {folder: read_model(folder) for folder in folders}
+    before = set(positions_of(previous))
+    if before == {name for model in models.values() for name in positions_of(model)}:
+        return ""
+    remark = ""
+    for folder, model in models.items():
+        common = before & set(positions_of(model))
+        if len(common) < FEWEST:
+            remark = remark or f"another than before: only {len(common)} photographs are in both models"
+            continue
+        found = align_to_model(model, previous)
+        write_model(model, folder)
+        if folder == folders[0]:
+            remark = f"as before, by {found.common} photographs, now at a median distance of {found.distance:.3g}"
+    return remark

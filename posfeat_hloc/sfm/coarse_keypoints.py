@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pycolmap
 
-from posfeat_hloc.sfm.database_import import MIN_MATCHES
+from posfeat_hloc.sfm.database import MIN_MATCHES
 from posfeat_hloc.stores import FeatureStore
 
 MAX_ERROR = 4.0
@@ -83,26 +83,16 @@ def hold_intrinsics(options: pycolmap.IncrementalPipelineOptions) -> None:
 def finish(model: pycolmap.Reconstruction, database: Path, options: pycolmap.IncrementalPipelineOptions) -> None:
     """Adjust a complete model with its intrinsics, and leave one observation an image and point.
 
-    Tracks are completed, merged and filtered in turns with the adjustment, as COLMAP does after its last image.
-
     Args:
         model: with the numbers of the database; changed in place.
         database: verified.
         options: of the mapper; what they refine is refined.
     """
     mapper = start_mapper(model, database)
-    adjustment = options.get_global_bundle_adjustment()
-    mapper.iterative_global_refinement(
-        ROUNDS,
-        LEAST_CHANGE,
-        options.get_mapper(),
-        adjustment,
-        options.get_triangulation(),
-        normalize_reconstruction=False,
-    )
+    adjust_in_rounds(mapper, options)
     for image_id, keypoint in repeated_observations(model):
         mapper.observation_manager.delete_observation(image_id, keypoint)
-    mapper.adjust_global_bundle(options.get_mapper(), adjustment)
+    mapper.adjust_global_bundle(options.get_mapper(), options.get_global_bundle_adjustment())
     mapper.filter_points(options.get_mapper())
     mapper.end_reconstruction(False)
     model.update_point_3d_errors()
@@ -113,10 +103,22 @@ def start_mapper(model: pycolmap.Reconstruction, database: Path) -> pycolmap.Inc
     with pycolmap.Database.open(database) as db:
         cached = pycolmap.DatabaseCacheOptions()
         cached.min_num_matches = MIN_MATCHES
-        cached.load_all_images = True
+        cached.load_all_images = True  # those without verified pairs keep their 2D points, too
         mapper = pycolmap.IncrementalMapper(pycolmap.DatabaseCache.create(db, cached))
     mapper.begin_reconstruction(model)
     return mapper
+
+
+def adjust_in_rounds(mapper: pycolmap.IncrementalMapper, options: pycolmap.IncrementalPipelineOptions) -> None:
+    """Adjust, complete, merge and filter in turns, as COLMAP does after its last image; the frame stays."""
+    mapper.iterative_global_refinement(
+        ROUNDS,
+        LEAST_CHANGE,
+        options.get_mapper(),
+        options.get_global_bundle_adjustment(),
+        options.get_triangulation(),
+        normalize_reconstruction=False,
+    )
 
 
 def support(model: pycolmap.Reconstruction) -> tuple[int, int]:

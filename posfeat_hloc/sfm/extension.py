@@ -15,9 +15,9 @@ from posfeat_hloc.errors import MappingError
 from posfeat_hloc.sfm.alignment import aligned_to
 from posfeat_hloc.sfm.cameras import CameraOptions, assign_cameras
 from posfeat_hloc.sfm.coarse_keypoints import coarse_noise, max_error
-from posfeat_hloc.sfm.database import trivial_rig, verify, write_image
-from posfeat_hloc.sfm.database_import import import_cameras, import_keypoints, import_matches
-from posfeat_hloc.sfm.reconstruction import read_model, write_model
+from posfeat_hloc.sfm.database import import_cameras, import_keypoints, import_matches, trivial_rig, verify, write_image
+from posfeat_hloc.sfm.models import read_model, write_model
+from posfeat_hloc.sfm.reconstruction import MapperOptions, incremental_options
 from posfeat_hloc.stores import FeatureStore, MatchStore
 from posfeat_hloc.stores.pairs import Pair
 
@@ -152,15 +152,12 @@ def extend_model(
 
 
 def _mapper_options(model: pycolmap.Reconstruction, options: ExtensionOptions) -> pycolmap.IncrementalPipelineOptions:
-    mapper = pycolmap.IncrementalPipelineOptions()
+    mapper = incremental_options(
+        MapperOptions(
+            seed=options.seed, threads=options.threads, min_model_size=2, refine_intrinsics=options.refine_intrinsics
+        )
+    )
     mapper.multiple_models = False
-    mapper.min_model_size = 2
-    mapper.random_seed = options.seed
-    mapper.num_threads = options.threads
-    mapper.ba_global_function_tolerance = 1e-6  # COLMAP's 0 takes all iterations, whatever they gain
-    mapper.ba_refine_focal_length = mapper.ba_refine_extra_params = options.refine_intrinsics
-    mapper.mapper.abs_pose_refine_focal_length = options.refine_intrinsics
-    mapper.mapper.abs_pose_refine_extra_params = options.refine_intrinsics
     if not options.move:
         mapper.fix_existing_frames = True
         mapper.constant_cameras = set(model.cameras)

@@ -11,8 +11,9 @@ import pycolmap
 from numpy.typing import NDArray
 
 from posfeat_hloc.errors import MappingError
+from posfeat_hloc.sfm.alignment import extent_of
 from posfeat_hloc.sfm.gps import LocalPositions
-from posfeat_hloc.sfm.reconstruction import read_model, write_model
+from posfeat_hloc.sfm.models import model_folders, read_model, write_model
 
 FEWEST = 3
 """Positions that determine a turn, a scale and a shift."""
@@ -77,8 +78,7 @@ def georeference(sparse: Path, positions: LocalPositions, seed: int = 0) -> Geor
     Raises:
         MappingError: a model cannot be read.
     """
-    folders = sorted((path for path in sparse.iterdir() if path.is_dir()), key=lambda path: int(path.name))
-    found = Georeference(positions.origin, [_align(folder, positions, seed) for folder in folders])
+    found = Georeference(positions.origin, [_align(folder, positions, seed) for folder in model_folders(sparse)])
     (sparse / _FILE).write_text(json.dumps(asdict(found), indent=2) + "\n", encoding="utf-8")
     return found
 
@@ -99,7 +99,7 @@ def _align(folder: Path, positions: LocalPositions, seed: int) -> Alignment:
     images = sorted((i for i in model.images.values() if i.has_pose and i.name in positions.metres), key=_name)
     number, count = int(folder.name), len(images)
     places = np.array([positions.metres[image.name] for image in images]).reshape(-1, 3)
-    extent = float(np.sqrt(np.mean(np.sum((places - places.mean(axis=0)) ** 2, axis=1)))) if count else 0.0
+    extent = extent_of(places) if count else 0.0
 
     def refused(note: str) -> Alignment:
         return Alignment(number, count, False, 0.0, extent, note)
@@ -120,16 +120,12 @@ def _align(folder: Path, positions: LocalPositions, seed: int) -> Alignment:
     if (why := _undetermined(places[near], count, threshold)) is not None:
         return refused(why)
     write_model(model, folder)
-    distance, extent = float(np.median(distances[near])), _extent(places[near])
+    distance, extent = float(np.median(distances[near])), extent_of(places[near])
     outliers = {names[i]: float(distances[i]) for i in np.flatnonzero(~near)}
     doubts = _doubts(places[near], distance, extent)
     return Alignment(
         number, count, True, distance, extent, doubts, int(near.sum()), float(distances[near].max()), outliers
     )
-
-
-def _extent(places: NDArray[np.float64]) -> float:
-    return float(np.sqrt(np.mean(np.sum((places - places.mean(axis=0)) ** 2, axis=1))))
 
 
 def _too_few_places(places: NDArray[np.float64], which: str) -> str | None:

@@ -1,17 +1,25 @@
-"""Models with known poses, from the files of COLMAP, Bundler, VisualSFM, nerfstudio, Polycam, or a list of poses."""
+"""Models with known poses, from the files of COLMAP or those that :mod:`posfeat_hloc.sfm.pose_files` reads."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pycolmap
 
 from posfeat_hloc.errors import MappingError, Option
-from posfeat_hloc.sfm.pose_files import read_camera_folder, read_pose_list, read_transforms
-from posfeat_hloc.sfm.posed_views import PosedView, model_of_views, rotation_near
-from posfeat_hloc.sfm.reconstruction import find_model, read_model
+from posfeat_hloc.images.decoding import list_images, read_size
+from posfeat_hloc.sfm.cameras import CameraOptions, assign_cameras
+from posfeat_hloc.sfm.models import find_model, read_model
+from posfeat_hloc.sfm.pose_files import (
+    PosedView,
+    read_bundler,
+    read_camera_folder,
+    read_nvm,
+    read_pose_list,
+    read_transforms,
+)
 
 FORMS = (
     "a COLMAP model or a folder with one in sparse/0",
@@ -22,8 +30,6 @@ FORMS = (
     "a text file of poses",
 )
 """What :func:`read_known_poses` reads."""
-
-_OPENGL = np.diag([1.0, -1.0, -1.0])
 
 
 def read_known_poses(path: Path, images: Path) -> pycolmap.Reconstruction:
@@ -71,84 +77,98 @@ def _read_file(path: Path, images: Path) -> list[PosedView]:
     return read_pose_list(path, images)
 
 
-def read_nvm(path: Path) -> list[PosedView]:
-    """Cameras of an NVM file's first model, with VisualSFM's focal length and radial distortion.
+def model_of_views(views: Sequence[PosedView], images: Path, source: Path) -> pycolmap.Reconstruction:
+    """A model without points; photographs that the folder does not hold are left out.
 
-    VisualSFM's coefficient undistorts: ``u = d (1 + r |d|^2)``; COLMAP's distorts, and is ``-r`` to first order, which
-    is what COLMAP's own converter writes. Principal points are in the middle.
+    Views with the same intrinsics share a camera.
 
-    Raises:
-        MappingError: a damaged file; the message names the line.
-    """
-    lines = _lines(path)
-    next(lines, None)
-    number, count = next(lines, (0, ""))
-    if not count.strip().isdigit():
-        raise MappingError(f"{path}, line {number}: not the number of images; get the file again")
-    views = []
-    for _ in range(int(count)):
-        number, line = next(lines, (0, ""))
-        name, *words = line.rsplit(maxsplit=10)
-        try:
-            focal, *quaternion_and_centre, radial, _ = (float(word) for word in words)
-            quaternion, centre = np.array(quaternion_and_centre[:4]), np.array(quaternion_and_centre[4:])
-            if centre.shape != (3,) or not np.linalg.norm(quaternion) > 0:
-                raise ValueError("other numbers")
-        except ValueError as error:
-            raise MappingError(f"{path}, line {number}: not an image with ten numbers; get the file again") from error
-        w, x, y, z = quaternion / np.linalg.norm(quaternion)
-        rotation = pycolmap.Rotation3d([x, y, z, w])
-        pose = pycolmap.Rigid3d(rotation, -rotation.matrix() @ centre)
-        views.append(PosedView(name.replace('"', " "), pose, "SIMPLE_RADIAL", (focal, np.nan, np.nan, -radial)))
-    return views
-
-
-def read_bundler(path: Path) -> list[PosedView]:
-    """Cameras of a Bundler file; the names are those of the list of images beside it, line by line.
-
-    The list is ``<file>.list.txt`` (COLMAP's), or ``list.txt``. Bundler's cameras look along -z with y up, and its two
-    radial coefficients are COLMAP's. Cameras with focal length 0 have no pose.
+    Args:
+        views: of a file.
+        images: folder of the photographs.
+        source: the file, for errors.
 
     Raises:
-        MappingError: a damaged file, or no list with as many names.
+        MappingError: the folder holds none of the photographs, or one of another size than its intrinsics are of.
+        ImageError: a photograph cannot be read.
     """
-    lines = [(number, line) for number, line in _lines(path) if not line.startswith("#")]
-    try:
-        count = int(lines[0][1].split()[0])
-        rows = [[float(word) for word in line.split()] for _, line in lines[1 : 1 + 5 * count]]
-        cameras = np.array(rows, np.float64).reshape(count, 5, 3)
-    except (ValueError, IndexError) as error:
-        raise MappingError(f"{path}: not a Bundler file, or one that ends too early ({error})") from error
-    candidates = (path.with_name(f"{path.name}.list.txt"), path.with_name("list.txt"))
-    listed = next((candidate for candidate in candidates if candidate.is_file()), None)
-    if listed is None:
+    names = find_names([view.name for view in views], images)
+    if not names:
         raise MappingError(
-            f"{path}: has no names of images; put its list beside it, as {candidates[0].name} or list.txt"
+            f"{images}: holds none of the {len(views)} photographs of {source}, such as {views[0].name!r}; name their "
+            "folder by ",
+            Option("images"),
         )
-    names = [_listed_name(line) for _, line in _lines(listed)]
-    if len(names) != count:
-        raise MappingError(f"{listed}: has {len(names)} names, but {path} has {count} cameras")
-    views = []
-    for i, (name, values) in enumerate(zip(names, cameras, strict=True)):
-        (focal, k1, k2), rotation, translation = values[0], values[1:4], values[4]
-        if focal > 0:
-            turned = rotation_near(_OPENGL @ rotation, f"{path}, camera {i}")
-            pose = pycolmap.Rigid3d(pycolmap.Rotation3d(turned), _OPENGL @ translation)
-            views.append(PosedView(name, pose, "RADIAL", (focal, np.nan, np.nan, k1, k2)))
-    if not views:
-        raise MappingError(f"{path}: none of its {count} cameras has a pose")
-    return views
+    found = {names[view.name]: view for view in views if view.name in names}
+    model, shared = pycolmap.Reconstruction(), dict[tuple[object, ...], int]()
+    for name, camera in _cameras(found, images, source):
+        key = (camera.model_name, camera.width, camera.height, tuple(camera.params))
+        if key not in shared:
+            shared[key] = camera.camera_id = len(shared) + 1
+            model.add_camera_with_trivial_rig(camera)
+        image = pycolmap.Image(name=name, camera_id=shared[key], image_id=len(model.images) + 1)
+        model.add_image_with_trivial_frame(image, found[name].pose)
+    return model
 
 
-def _listed_name(line: str) -> str:
-    """The name in a line ``name``, or ``name 0 focal``."""
-    words = line.rsplit(maxsplit=2)
-    return words[0] if len(words) == 3 and words[1] == "0" else line.strip()
+def _cameras(found: dict[str, PosedView], images: Path, source: Path) -> list[tuple[str, pycolmap.Camera]]:
+    """The camera of each photograph, in the order of their names."""
+    sizes = {name: read_size(images / name) for name in found}
+    guessed = assign_cameras(images, {n: sizes[n] for n in found if not found[n].kind}, CameraOptions())
+    cameras = {name: camera for camera, names in guessed for name in names}
+    for name, view in found.items():
+        if not view.kind:
+            continue
+        width, height = sizes[name]
+        if view.size not in (None, (width, height)):
+            raise MappingError(
+                f"{images / name}: has {width}x{height} pixels, but {source} has intrinsics for "
+                f"{view.size[0]}x{view.size[1]}; take the photographs that the poses are of"  # type: ignore[index]
+            )
+        camera = pycolmap.Camera.create_from_model_name(1, view.kind, 1.0, width, height)
+        params = np.array(view.params, np.float64)
+        if len(params) != len(camera.params):
+            raise MappingError(f"{source}: {view.kind} has {len(camera.params)} parameters, not {len(params)}")
+        middle = np.isnan(params)
+        params[middle] = np.asarray(camera.params)[middle]
+        if not np.isfinite(params).all() or any(params[i] <= 0 for i in camera.focal_length_idxs()):
+            raise MappingError(f"{source}: the intrinsics of {view.name!r} are not finite numbers, or not positive")
+        camera.params = params
+        cameras[name] = camera
+    return sorted(cameras.items())
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Number and text of each line that is not empty."""
-    with path.open(encoding="utf-8", errors="surrogateescape") as file:
-        for number, line in enumerate(file, start=1):
-            if line.strip():
-                yield number, line.rstrip("\r\n")
+def find_names(names: Iterable[str], images: Path) -> dict[str, str]:
+    """Name in a foreign file -> name of the same photograph in a folder, for those that are there.
+
+    A name is taken as it is, or for the photograph whose path has the longest end in common with it: at least the name
+    of the file, whose ending may be missing or another one. Of several such photographs none is taken.
+
+    Raises:
+        ConfigurationError: no such folder, or no images in it.
+    """
+    here = list_images(images)
+    known, by_stem = set(here), dict[str, list[str]]()
+    for name in here:
+        by_stem.setdefault(PurePosixPath(name).stem, []).append(name)
+    result = {}
+    for name in names:
+        plain = name.replace("\\", "/").removeprefix("./")
+        if plain in known:
+            result[name] = plain
+            continue
+        stems = {PurePosixPath(plain).stem, PurePosixPath(plain).name}
+        candidates = [other for stem in sorted(stems) for other in by_stem.get(stem, [])]
+        scores = {other: _common_end(plain, other) for other in candidates}
+        best = [other for other, score in scores.items() if score == max(scores.values())]
+        if len(best) == 1:
+            result[name] = best[0]
+    return result
+
+
+def _common_end(name: str, other: str) -> tuple[int, bool]:
+    """How many folders both paths end with, and whether the file names are equal with their endings."""
+    parts, others = PurePosixPath(name).parts, PurePosixPath(other).parts
+    count = 0
+    while count < min(len(parts), len(others)) - 1 and parts[-2 - count] == others[-2 - count]:
+        count += 1
+    return count, parts[-1] == others[-1]

@@ -16,15 +16,13 @@ from posfeat_hloc.runtime.options import recorded
 from posfeat_hloc.runtime.output import only_writer
 from posfeat_hloc.runtime.output_inputs import claim
 from posfeat_hloc.runtime.reporter import QUIET, Reporter, reporting
-from posfeat_hloc.sfm.alignment import aligned_to
-from posfeat_hloc.sfm.covisibility import covisibility_pairs, pose_pairs
+from posfeat_hloc.sfm.alignment import aligned_to, positions_of
+from posfeat_hloc.sfm.job import configurations
 from posfeat_hloc.sfm.known_poses import read_known_poses
-from posfeat_hloc.sfm.map_changes import write_summary
-from posfeat_hloc.sfm.map_options import TriangulateOptions
-from posfeat_hloc.sfm.model_views import registered_names
-from posfeat_hloc.sfm.pairs import exhaustive_pairs
-from posfeat_hloc.sfm.reconstruction import ModelSummary, read_model, write_model
-from posfeat_hloc.sfm.settings import configurations
+from posfeat_hloc.sfm.models import ModelSummary, read_model, registered_names, write_model
+from posfeat_hloc.sfm.options import TriangulateOptions
+from posfeat_hloc.sfm.pairs import covisibility_pairs, exhaustive_pairs, pose_pairs
+from posfeat_hloc.sfm.summary import write_summary
 from posfeat_hloc.sfm.triangulation import TriangulationOptions, triangulate
 from posfeat_hloc.stores.pairs import Pair, read_pairs, unique_pairs, write_pairs
 
@@ -86,13 +84,14 @@ def triangulate_images(
         pairs = _choose_pairs(reference, extraction.names, options)
         write_pairs(output / "pairs.txt", pairs)
         match(matcher, pairs, features, matches, options.device, progress=progress)
-        work = _Work(images, features, matches, pairs, output / "sparse" / "0", options, progress)
-        summary = work.triangulate(reference)
+        sparse = output / "sparse" / "0"
+        how = TriangulationOptions(seed=options.seed, threads=options.threads, two_view_tracks=True)
+        summary = triangulate(reference, images, features, matches, pairs, sparse, how, progress)
         moved = 0.0
         if options.refine is not None:
             refined = output / "refined"
-            moved = _refine(work.output, reference, refined, options)
-            summary = work.triangulate(refined)
+            moved = _refine(sparse, reference, refined, options)
+            summary = triangulate(refined, images, features, matches, pairs, sparse, how, progress)
         if not summary.points:
             raise MappingError(
                 f"{model}: the matches of {len(pairs)} pairs give no 3D point at these poses; are they of these "
@@ -101,23 +100,6 @@ def triangulate_images(
         record = {"model": str(model), "output": str(output)} | recorded(options)
         write_summary(output, summary, images, options.feature, record)
     return TriangulatedMap(summary, len(posed), extraction, len(pairs), moved)
-
-
-@dataclass(frozen=True)
-class _Work:
-    images: Path
-    features: Path
-    matches: Path
-    pairs: Sequence[Pair]
-    output: Path
-    options: TriangulateOptions
-    progress: bool
-
-    def triangulate(self, reference: Path) -> ModelSummary:
-        options = TriangulationOptions(seed=self.options.seed, threads=self.options.threads, two_view_tracks=True)
-        return triangulate(
-            reference, self.images, self.features, self.matches, self.pairs, self.output, options, self.progress
-        )
 
 
 def _choose_pairs(model: Path, usable: Sequence[str], options: TriangulateOptions) -> list[Pair]:
@@ -154,6 +136,6 @@ def _refine(sparse: Path, reference: Path, refined: Path, options: TriangulateOp
         model.transform(similarity)
     refined.mkdir(exist_ok=True)
     write_model(model, refined)
-    places = {image.name: image.projection_center() for image in before.images.values() if image.has_pose}
-    moved = [i.projection_center() - places[i.name] for i in model.images.values() if i.has_pose]
+    places = positions_of(before)
+    moved = [place - places[name] for name, place in positions_of(model).items()]
     return float(np.median(np.linalg.norm(moved, axis=1)))

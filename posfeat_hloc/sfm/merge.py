@@ -10,7 +10,9 @@ import numpy as np
 import pycolmap
 from numpy.typing import NDArray
 
-from posfeat_hloc.errors import MappingError
+from posfeat_hloc.errors import ConfigurationError, MappingError
+from posfeat_hloc.runtime.output import only_writer
+from posfeat_hloc.sfm.models import ModelSummary, model_folders, read_model, summarize, write_model
 
 Array = NDArray[np.float64]
 
@@ -231,3 +233,45 @@ def _adjust(model: pycolmap.Reconstruction, fixed: set[int]) -> None:
         raise MappingError(f"COLMAP cannot adjust the merged model ({error})") from error
     observations.filter_all_points3D(4.0, 1.5)  # COLMAP's thresholds
     model.update_point_3d_errors()
+
+
+@dataclass(frozen=True)
+class MergedMap:
+    """What became of the models of a run.
+
+    Attributes:
+        model: the merged one; None where none could be joined.
+        joined: models that are part of it, besides the first.
+        left: number of models that are not.
+    """
+
+    model: ModelSummary | None
+    joined: list[Merged]
+    left: int
+
+
+def merge_map(map_folder: Path, output: Path | None = None, seed: int = 0) -> MergedMap:
+    """Join the models of a run that share points.
+
+    Args:
+        map_folder: output of :func:`posfeat_hloc.sfm.pipeline.reconstruct` with several models in ``sparse/``.
+        output: folder of the merged model; ``merged`` in ``map_folder`` when None.
+        seed: of all random choices.
+
+    Raises:
+        ConfigurationError: fewer than two models, or no database.
+    """
+    folders = model_folders(map_folder / "sparse") if (map_folder / "sparse").is_dir() else []
+    if len(folders) < 2 or not (map_folder / "database.db").is_file():
+        raise ConfigurationError(
+            f"{map_folder}: merging needs several models in sparse/, not {len(folders)}, and their database.db"
+        )
+    models = [read_model(folder) for folder in folders]
+    target, joined = merge_models(models, map_folder / "database.db", seed)
+    left = len(models) - 1 - len(joined)
+    if not joined:
+        return MergedMap(None, [], left)
+    output = output or map_folder / "merged"
+    with only_writer(output):
+        write_model(target, output)
+    return MergedMap(summarize(target, output), joined, left)

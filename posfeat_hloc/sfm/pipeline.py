@@ -17,8 +17,7 @@ from posfeat_hloc.runtime.output_inputs import claim
 from posfeat_hloc.runtime.progress import waiting
 from posfeat_hloc.runtime.reporter import QUIET, Reporter, reporting
 from posfeat_hloc.runtime.skipped import counted
-from posfeat_hloc.sfm.camera_choice import choose_cameras, judge_cameras
-from posfeat_hloc.sfm.coarse_stages import coarse_to_fine
+from posfeat_hloc.sfm.choices import add_frame_pairs, choose_cameras, choose_default_pairs, choose_pairs, judge_cameras
 from posfeat_hloc.sfm.diagnosis.diagnose import diagnose
 from posfeat_hloc.sfm.georeference import read_georeference
 from posfeat_hloc.sfm.gps import local_positions
@@ -30,13 +29,11 @@ from posfeat_hloc.sfm.inputs import (
     orient,
     tell_georeference,
 )
-from posfeat_hloc.sfm.job import Job
+from posfeat_hloc.sfm.job import Job, Settings
+from posfeat_hloc.sfm.models import read_model
 from posfeat_hloc.sfm.options import SfmOptions, complete
-from posfeat_hloc.sfm.pair_choice import add_frame_pairs, choose_default_pairs, choose_pairs
-from posfeat_hloc.sfm.reconstruction import read_model
 from posfeat_hloc.sfm.rigs import frames_of
-from posfeat_hloc.sfm.settings import Settings
-from posfeat_hloc.sfm.stages import all_at_once
+from posfeat_hloc.sfm.stages import all_at_once, coarse_to_fine
 from posfeat_hloc.sfm.summary import SfmResult, as_json
 
 

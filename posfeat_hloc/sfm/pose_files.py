@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pycolmap
+from numpy.typing import NDArray
 
 from posfeat_hloc.errors import MappingError
-from posfeat_hloc.sfm.posed_views import PosedView, pose_from_camera_to_world
 
 _NAN = math.nan
 
@@ -157,3 +159,138 @@ def _read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise MappingError(f"{path}: cannot be read as JSON ({error})") from error
+
+
+Array = NDArray[np.float64]
+
+
+_ORTHOGONAL = 1e-2  # of R R^T from the identity; files with few digits stay below
+
+
+@dataclass(frozen=True)
+class PosedView:
+    """One photograph as a file of poses has it.
+
+    Attributes:
+        name: as in the file; often another path than in the folder of the photographs.
+        pose: world to camera, x right, y down, z forward.
+        kind: COLMAP camera model; empty where the intrinsics are unknown, and EXIF or a guess must do.
+        params: of that model; those of the principal point may be NaN for the middle of the photograph.
+        size: (width, height) that the intrinsics are of; None for the size of the photograph.
+    """
+
+    name: str
+    pose: pycolmap.Rigid3d
+    kind: str = ""
+    params: tuple[float, ...] = ()
+    size: tuple[int, int] | None = None
+
+
+def pose_from_camera_to_world(matrix: Array, where: str) -> pycolmap.Rigid3d:
+    """COLMAP's pose from a camera-to-world matrix in OpenGL's axes (x right, y up, z backwards), as ARKit's and NeRF's.
+
+    Args:
+        matrix: ``(3, 4)`` or ``(4, 4)``.
+        where: file and place, for errors.
+
+    Raises:
+        MappingError: not a rotation and a translation.
+    """
+    if matrix.shape not in ((3, 4), (4, 4)) or not np.isfinite(matrix).all():
+        raise MappingError(f"{where}: not a 3x4 or 4x4 matrix of finite numbers")
+    axes = matrix[:3, :3] * [1, -1, -1]
+    return pycolmap.Rigid3d(pycolmap.Rotation3d(rotation_near(axes, where)), matrix[:3, 3]).inverse()
+
+
+def rotation_near(matrix: Array, where: str) -> Array:
+    """The rotation ``(3, 3)`` nearest to a matrix that nearly is one; raises MappingError for any other."""
+    if np.abs(matrix @ matrix.T - np.eye(3)).max() > _ORTHOGONAL or np.linalg.det(matrix) < 0:
+        raise MappingError(f"{where}: not a rotation; its axes must be of length 1, at right angles and right-handed")
+    left, _, right = np.linalg.svd(matrix)
+    return np.asarray(left @ right)
+
+
+_OPENGL = np.diag([1.0, -1.0, -1.0])
+
+
+def read_nvm(path: Path) -> list[PosedView]:
+    """Cameras of an NVM file's first model, with VisualSFM's focal length and radial distortion.
+
+    VisualSFM's coefficient undistorts: ``u = d (1 + r |d|^2)``; COLMAP's distorts, and is ``-r`` to first order, which
+    is what COLMAP's own converter writes. Principal points are in the middle.
+
+    Raises:
+        MappingError: a damaged file; the message names the line.
+    """
+    lines = _lines(path)
+    next(lines, None)
+    number, count = next(lines, (0, ""))
+    if not count.strip().isdigit():
+        raise MappingError(f"{path}, line {number}: not the number of images; get the file again")
+    views = []
+    for _ in range(int(count)):
+        number, line = next(lines, (0, ""))
+        name, *words = line.rsplit(maxsplit=10)
+        try:
+            focal, *quaternion_and_centre, radial, _ = (float(word) for word in words)
+            quaternion, centre = np.array(quaternion_and_centre[:4]), np.array(quaternion_and_centre[4:])
+            if centre.shape != (3,) or not np.linalg.norm(quaternion) > 0:
+                raise ValueError("other numbers")
+        except ValueError as error:
+            raise MappingError(f"{path}, line {number}: not an image with ten numbers; get the file again") from error
+        w, x, y, z = quaternion / np.linalg.norm(quaternion)
+        rotation = pycolmap.Rotation3d([x, y, z, w])
+        pose = pycolmap.Rigid3d(rotation, -rotation.matrix() @ centre)
+        views.append(PosedView(name.replace('"', " "), pose, "SIMPLE_RADIAL", (focal, np.nan, np.nan, -radial)))
+    return views
+
+
+def read_bundler(path: Path) -> list[PosedView]:
+    """Cameras of a Bundler file; the names are those of the list of images beside it, line by line.
+
+    The list is ``<file>.list.txt`` (COLMAP's), or ``list.txt``. Bundler's cameras look along -z with y up, and its two
+    radial coefficients are COLMAP's. Cameras with focal length 0 have no pose.
+
+    Raises:
+        MappingError: a damaged file, or no list with as many names.
+    """
+    lines = [(number, line) for number, line in _lines(path) if not line.startswith("#")]
+    try:
+        count = int(lines[0][1].split()[0])
+        rows = [[float(word) for word in line.split()] for _, line in lines[1 : 1 + 5 * count]]
+        cameras = np.array(rows, np.float64).reshape(count, 5, 3)
+    except (ValueError, IndexError) as error:
+        raise MappingError(f"{path}: not a Bundler file, or one that ends too early ({error})") from error
+    candidates = (path.with_name(f"{path.name}.list.txt"), path.with_name("list.txt"))
+    listed = next((candidate for candidate in candidates if candidate.is_file()), None)
+    if listed is None:
+        raise MappingError(
+            f"{path}: has no names of images; put its list beside it, as {candidates[0].name} or list.txt"
+        )
+    names = [_listed_name(line) for _, line in _lines(listed)]
+    if len(names) != count:
+        raise MappingError(f"{listed}: has {len(names)} names, but {path} has {count} cameras")
+    views = []
+    for i, (name, values) in enumerate(zip(names, cameras, strict=True)):
+        (focal, k1, k2), rotation, translation = values[0], values[1:4], values[4]
+        if focal > 0:
+            turned = rotation_near(_OPENGL @ rotation, f"{path}, camera {i}")
+            pose = pycolmap.Rigid3d(pycolmap.Rotation3d(turned), _OPENGL @ translation)
+            views.append(PosedView(name, pose, "RADIAL", (focal, np.nan, np.nan, k1, k2)))
+    if not views:
+        raise MappingError(f"{path}: none of its {count} cameras has a pose")
+    return views
+
+
+def _listed_name(line: str) -> str:
+    """The name in a line ``name``, or ``name 0 focal``."""
+    words = line.rsplit(maxsplit=2)
+    return words[0] if len(words) == 3 and words[1] == "0" else line.strip()
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Number and text of each line that is not empty."""
+    with path.open(encoding="utf-8", errors="surrogateescape") as file:
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                yield number, line.rstrip("\r\n")

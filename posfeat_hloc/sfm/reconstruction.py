@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import pycolmap
 
 from posfeat_hloc.errors import ConfigurationError, MappingError
-from posfeat_hloc.runtime.output import writing_remedy
 from posfeat_hloc.runtime.progress import Bar, waiting
 from posfeat_hloc.sfm.coarse_keypoints import MOST_TRIED_AGAIN, TRIALS, allow, finish, hold_intrinsics, support
-from posfeat_hloc.sfm.model_integrity import check_lengths
+from posfeat_hloc.sfm.models import ModelSummary, color_points, write_model, write_ranked
 from posfeat_hloc.sfm.options import Mapper
-from posfeat_hloc.sfm.point_colors import color_points, readable_colors
 
 MAPPED_BY = 4
 """Grows when mapping here changes, so that models are reconstructed again."""
@@ -50,34 +48,6 @@ class MapperOptions:
             raise ConfigurationError(f"mapper {self.mapper!r} does not exist; choose from {', '.join(MAPPERS)}")
 
 
-@dataclass(frozen=True)
-class ModelSummary:
-    """Statistics of one model.
-
-    Attributes:
-        path: folder of the model.
-        registered: number of images with a pose.
-        points: number of 3D points.
-        observations: of 3D points in images.
-        track_length: mean number of observations of a 3D point, as COLMAP counts it.
-        images_per_point: mean number of different images that see a 3D point; smaller, because neighbouring keypoints
-            of one image may belong to the same point.
-        reprojection_error: mean over the observations, in pixels.
-    """
-
-    path: str
-    registered: int
-    points: int
-    observations: int
-    track_length: float
-    images_per_point: float
-    reprojection_error: float
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
-
-
 def reconstruct(
     database: Path,
     images: Path,
@@ -109,86 +79,10 @@ def reconstruct(
         raise MappingError(
             f"{database}: COLMAP's {options.mapper} mapper failed ({error}); see the newest file in logs/"
         ) from error
-    names = {image.name for model in models.values() for image in model.images.values()}
-    if options.colors and not all(readable_colors(images / name) for name in names):
-        for model in models.values():
-            color_points(model, images)
+    for model in models.values() if options.colors else []:
+        color_points(model, images, colored=True)
     shutil.rmtree(working)
     return write_ranked(models.values(), partial, output)
-
-
-def write_ranked(models: Iterable[pycolmap.Reconstruction], partial: Path, output: Path) -> list[ModelSummary]:
-    """Write models to ``partial/0``, ``partial/1``, ..., most images first, and rename that folder to ``output``."""
-    ranked = sorted(models, key=lambda m: (m.num_reg_images(), m.num_points3D()), reverse=True)
-    summaries = []
-    for number, model in enumerate(ranked):
-        folder = partial / str(number)
-        folder.mkdir()
-        write_model(model, folder)
-        summaries.append(summarize(model, output / str(number)))
-    partial.rename(output)
-    return summaries
-
-
-def summarize(model: pycolmap.Reconstruction, path: Path) -> ModelSummary:
-    """Count what a model holds."""
-    return ModelSummary(
-        path=str(path),
-        registered=model.num_reg_images(),
-        points=model.num_points3D(),
-        observations=model.compute_num_observations(),
-        track_length=model.compute_mean_track_length(),
-        images_per_point=_images_per_point(model),
-        reprojection_error=model.compute_mean_reprojection_error(),
-    )
-
-
-def _images_per_point(model: pycolmap.Reconstruction) -> float:
-    counts = [len({element.image_id for element in point.track.elements}) for point in model.points3D.values()]
-    return sum(counts) / len(counts) if counts else 0.0
-
-
-def read_model(path: Path) -> pycolmap.Reconstruction:
-    """Read a COLMAP model, binary or text; raises MappingError when the folder holds none."""
-    try:
-        if (path / "images.bin").exists():
-            check_lengths(path)
-        model = pycolmap.Reconstruction(path)
-        if not (path / "images.bin").exists():
-            for image_id, name in _names_in_text(path / "images.txt").items():
-                model.images[image_id].name = name
-        for image in model.images.values():
-            _ = image.name  # which is decoded only now
-        return model
-    except (ValueError, RuntimeError, IndexError, KeyError, OSError, MemoryError) as error:
-        raise MappingError(f"{path}: no COLMAP model can be read from this folder ({error})") from error
-
-
-def write_model(model: pycolmap.Reconstruction, folder: Path) -> None:
-    """Write a binary model into a folder; MappingError where it is cut, which COLMAP does not notice."""
-    try:
-        model.write(folder)
-        check_lengths(folder)
-    except (ValueError, RuntimeError) as error:
-        raise MappingError(f"{folder}: cannot be written ({error}); {writing_remedy(folder, error)}") from error
-
-
-def find_model(folder: Path) -> Path | None:
-    """The COLMAP model in an output folder of a reconstruction, or the folder itself; None where there is none."""
-    candidates = (folder / "sparse" / "0", folder / "sparse", folder)
-    return next((c for c in candidates if any((c / f"images.{kind}").is_file() for kind in ("bin", "txt"))), None)
-
-
-def _names_in_text(path: Path) -> dict[int, str]:
-    """Image id -> name with its spaces; COLMAP ends names at the first one while it reads text."""
-    names = {}
-    with path.open(encoding="utf-8") as lines:
-        for line in lines:
-            if line.strip() and not line.startswith("#"):
-                image_id, *_, name = line.rstrip("\r\n").split(" ", 9)
-                names[int(image_id)] = name.strip()
-                next(lines, None)  # its 2D points
-    return names
 
 
 def _best_of_coarse(

@@ -11,20 +11,11 @@ import pycolmap
 from posfeat_hloc.errors import MappingError
 from posfeat_hloc.runtime.progress import Bar
 from posfeat_hloc.sfm.cameras import CameraOptions
-from posfeat_hloc.sfm.coarse_keypoints import LEAST_CHANGE, ROUNDS, coarse_noise, max_error, start_mapper
-from posfeat_hloc.sfm.database import build_database, verify
-from posfeat_hloc.sfm.database_import import MIN_MATCHES, import_matches
-from posfeat_hloc.sfm.point_colors import color_points, readable_colors
-from posfeat_hloc.sfm.pose_verification import verify_with_poses
-from posfeat_hloc.sfm.reconstruction import (
-    MapperOptions,
-    ModelSummary,
-    has_left_over,
-    incremental_options,
-    read_model,
-    write_model,
-    write_ranked,
-)
+from posfeat_hloc.sfm.coarse_keypoints import adjust_in_rounds, coarse_noise, max_error, start_mapper
+from posfeat_hloc.sfm.database import MIN_MATCHES, build_database, import_matches, verify
+from posfeat_hloc.sfm.models import ModelSummary, color_points, read_model, registered_names, write_model, write_ranked
+from posfeat_hloc.sfm.reconstruction import MapperOptions, has_left_over, incremental_options
+from posfeat_hloc.sfm.triangulation import verify_with_poses
 from posfeat_hloc.stores import FeatureStore, MatchStore
 from posfeat_hloc.stores.pairs import Pair
 
@@ -94,17 +85,9 @@ def refine(model: pycolmap.Reconstruction, database: Path, options: MapperOption
     try:
         model.delete_all_points2D_and_points3D()
         mapper = start_mapper(model, database)
-        tracks = incremental.get_triangulation()
         for image_id in model.reg_image_ids():
-            mapper.triangulate_image(tracks, image_id)
-        mapper.iterative_global_refinement(
-            ROUNDS,
-            LEAST_CHANGE,
-            incremental.get_mapper(),
-            incremental.get_global_bundle_adjustment(),
-            tracks,
-            normalize_reconstruction=False,
-        )
+            mapper.triangulate_image(incremental.get_triangulation(), image_id)
+        adjust_in_rounds(mapper, incremental)
         mapper.end_reconstruction(False)
     except (RuntimeError, ValueError, IndexError) as error:
         raise MappingError(f"{database}: COLMAP's refinement failed ({error}); see the newest file in logs/") from error
@@ -177,16 +160,9 @@ def refine_all(
         refine(model, database, options)
         models.append(model)
     models[0] = grow(models[0], database, images, partial / "colmap", options, progress)
-    taken = _names(models[0])
-    models = [models[0], *(model for model in models[1:] if not _names(model) <= taken)]
+    taken = set(registered_names(models[0]))
+    models = [models[0], *(model for model in models[1:] if not taken.issuperset(registered_names(model)))]
     for model in models if options.colors else []:
-        if all(readable_colors(images / name) for name in _names(model)):
-            model.extract_colors_for_all_images(images)
-        else:
-            color_points(model, images)
+        color_points(model, images)
     shutil.rmtree(partial / "colmap", ignore_errors=True)
     return write_ranked(models, partial, output)
-
-
-def _names(model: pycolmap.Reconstruction) -> set[str]:
-    return {image.name for image in model.images.values() if image.has_pose}

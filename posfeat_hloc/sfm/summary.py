@@ -14,10 +14,11 @@ import pycolmap
 from posfeat_hloc import __version__
 from posfeat_hloc.extract_features import ExtractionReport
 from posfeat_hloc.orientation import Orientation
+from posfeat_hloc.runtime.output import write_atomically
 from posfeat_hloc.runtime.timing import timed
 from posfeat_hloc.sfm.database import DatabaseReport
 from posfeat_hloc.sfm.diagnosis.diagnose import Diagnosis
-from posfeat_hloc.sfm.reconstruction import ModelSummary
+from posfeat_hloc.sfm.models import ModelSummary
 
 
 @dataclass
@@ -72,12 +73,12 @@ class SfmResult:
 
 def as_json(run: SfmResult, command: dict[str, Any]) -> dict[str, Any]:
     """The summary as ``summary.json`` holds it."""
-    best = run.models[0].as_dict() if run.models else None
+    best = asdict(run.models[0]) if run.models else None
     return {
         "images": run.images,
         "registered": run.models[0].registered if run.models else 0,
         "model": best,
-        "other_models": [model.as_dict() for model in run.models[1:]],
+        "other_models": [asdict(model) for model in run.models[1:]],
         "pairs": run.pairs,
         "against_truth": run.against_truth,
         "verified_pairs": run.database.verified if run.database else 0,
@@ -116,3 +117,28 @@ def recorded_command(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, AttributeError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def write_summary(
+    output: Path,
+    model: ModelSummary,
+    images: Path,
+    feature: str,
+    record: dict[str, Any],
+    origin: Path | None = None,
+) -> None:
+    """Write what localization and export look for in the folder of a map.
+
+    Args:
+        output: of the map.
+        model: of it.
+        images: folder of its photographs.
+        feature: name of its features.
+        record: options that it was made with.
+        origin: map whose weights it has, where ``record`` names none; ``output`` itself when None.
+    """
+    command = record | {"images": str(images), "feature": feature}
+    if command.get("weights") is None:
+        command["weights"] = recorded_command(origin or output).get("weights")
+    found = {"registered": model.registered, "model": asdict(model), "command": command}
+    write_atomically(output / "summary.json", json.dumps(found, indent=2, ensure_ascii=False) + "\n")

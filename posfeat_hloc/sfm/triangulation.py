@@ -5,18 +5,20 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 import pycolmap
+from numpy.typing import NDArray
 
 from posfeat_hloc.errors import ConfigurationError, MappingError
-from posfeat_hloc.sfm.colmap_messages import colmap_messages
-from posfeat_hloc.sfm.database import verify
-from posfeat_hloc.sfm.database_import import MIN_MATCHES, import_cameras, import_keypoints, import_matches
-from posfeat_hloc.sfm.point_colors import color_points, readable_colors
-from posfeat_hloc.sfm.point_triangulation import triangulate_points
-from posfeat_hloc.sfm.pose_verification import verify_with_poses
-from posfeat_hloc.sfm.reconstruction import ModelSummary, read_model, summarize, write_model
+from posfeat_hloc.geometry.two_view import epipolar_errors, essential_matrix
+from posfeat_hloc.runtime.colmap_log import colmap_messages
+from posfeat_hloc.runtime.progress import Bar
+from posfeat_hloc.sfm.coarse_keypoints import start_mapper
+from posfeat_hloc.sfm.database import MIN_MATCHES, import_cameras, import_keypoints, import_matches, verify
+from posfeat_hloc.sfm.models import ModelSummary, color_points, read_model, summarize, write_model
 from posfeat_hloc.stores import FeatureStore, MatchStore
 from posfeat_hloc.stores.pairs import Pair, unique_pairs
 
@@ -138,8 +140,114 @@ def _triangulate(model: pycolmap.Reconstruction, database: Path, images: Path, o
             triangulate_points(model, database, incremental)
     except (RuntimeError, ValueError, IndexError) as error:
         raise MappingError(f"{database}: COLMAP's triangulation failed ({error})") from error
-    files = [images / image.name for image in model.images.values() if (images / image.name).is_file()]
-    if files and all(readable_colors(path) for path in files):
-        model.extract_colors_for_all_images(images)
-    elif files:
-        color_points(model, images)
+    color_points(model, images)
+
+
+_IMAGES_IN_MEMORY = 1000  # 20 000 keypoints each are 320 MB
+
+
+def verify_with_poses(
+    database: pycolmap.Database,
+    model: pycolmap.Reconstruction,
+    features: FeatureStore,
+    pairs: Sequence[Pair],
+    max_error: float = 4.0,
+    progress: bool = True,
+) -> None:
+    """Write the model's two-view geometry, with the matches it explains, for each pair that has matches in a database.
+
+    The geometry is marked as calibrated: COLMAP 4 ignores inlier matches of a geometry without a configuration.
+
+    Args:
+        database: open for writing, with the image ids of the model, keypoints and matches.
+        model: with known poses and cameras.
+        features: where the standard deviations of the keypoints are.
+        pairs: image names.
+        max_error: largest distance to the epipolar line in either image, in standard deviations of a keypoint; in
+            pixels where the feature file holds none (as in hloc).
+        progress: show a bar.
+    """
+    images = {image.name: image for image in model.images.values()}
+
+    @lru_cache(maxsize=_IMAGES_IN_MEMORY)
+    def normalized(name: str) -> tuple[NDArray[np.float64], float]:
+        """Undistorted keypoints on the plane at unit distance, and the threshold there."""
+        image = images[name]
+        camera = model.cameras[image.camera_id]
+        noise = features.uncertainty(name) or 1.0
+        pixels = np.asarray(database.read_keypoints(image.image_id), np.float64)[:, :2]
+        return np.asarray(camera.cam_from_img(pixels)), camera.cam_from_img_threshold(max_error * noise)
+
+    for name0, name1 in Bar(pairs, desc="verify", unit="pair", disable=not progress):
+        image0, image1 = images[name0], images[name1]
+        if not database.exists_matches(image0.image_id, image1.image_id):
+            continue
+        matches = np.asarray(database.read_matches(image0.image_id, image1.image_id))
+        points0, threshold0 = normalized(name0)
+        points1, threshold1 = normalized(name1)
+        relative = image1.cam_from_world() * image0.cam_from_world().inverse()
+        essential = essential_matrix(relative.rotation.matrix(), relative.translation)
+        error0, error1 = epipolar_errors(essential, points0[matches[:, 0]], points1[matches[:, 1]])
+        geometry = pycolmap.TwoViewGeometry()
+        geometry.config = pycolmap.TwoViewGeometryConfiguration.CALIBRATED
+        geometry.E = essential
+        geometry.cam2_from_cam1 = relative
+        geometry.inlier_matches = matches[(error0 <= threshold0) & (error1 <= threshold1)]
+        database.write_two_view_geometry(image0.image_id, image1.image_id, geometry)
+
+
+def triangulate_points(
+    model: pycolmap.Reconstruction,
+    database: Path,
+    options: pycolmap.IncrementalPipelineOptions,
+) -> None:
+    """Give a model with known poses the points that the verified matches of a database yield.
+
+    Its former points are dropped, and its 2D points are then the keypoints of the database. Poses and intrinsics stay.
+
+    Args:
+        model: changed in place.
+        database: with the ids of the model.
+        options: of COLMAP's mapper.
+
+    Raises:
+        RuntimeError, ValueError, IndexError: COLMAP cannot read the database, or it does not belong to the model.
+    """
+    model.delete_all_points2D_and_points3D()
+    mapper = start_mapper(model, database)
+    tracks = options.get_triangulation()
+    for image_id in model.reg_image_ids():
+        mapper.triangulate_image(tracks, image_id)
+    mapper.complete_and_merge_tracks(tracks)
+    lengths: dict[int, int] = {}
+    for _ in range(options.ba_global_max_refinements):
+        mapper.observation_manager.filter_observations_with_negative_depth()
+        observations = model.compute_num_observations()
+        modified = mapper.get_modified_points3D()
+        _adjust(
+            model,
+            [i for i, now in _lengths(model).items() if now != lengths.get(i) or i in modified],
+            options.get_global_bundle_adjustment(),
+        )
+        lengths = _lengths(model)
+        mapper.clear_modified_points3D()
+        changes = mapper.complete_and_merge_tracks(tracks) + mapper.filter_points(options.get_mapper())
+        if changes <= options.ba_global_max_refinement_change * observations:
+            break
+    mapper.end_reconstruction(False)
+    model.update_point_3d_errors()
+
+
+def _lengths(model: pycolmap.Reconstruction) -> dict[int, int]:
+    """Point -> number of its observations."""
+    return {point_id: point.track.length() for point_id, point in model.points3D.items()}
+
+
+def _adjust(model: pycolmap.Reconstruction, points: list[int], options: pycolmap.BundleAdjustmentOptions) -> None:
+    """Move points to where their reprojection errors are least; whatever is not named stays."""
+    if not points:
+        return
+    problem = pycolmap.BundleAdjustmentConfig()
+    for point_id in points:
+        problem.add_variable_point(point_id)
+    pycolmap.create_default_bundle_adjuster(options, problem, model).solve()

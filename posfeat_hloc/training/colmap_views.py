@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from posfeat_hloc.errors import MappingError
 from posfeat_hloc.images.decoding import read_image
-from posfeat_hloc.sfm.reconstruction import read_model
+from posfeat_hloc.sfm.models import read_model
 from posfeat_hloc.training.views import Image, ViewPair, change_light, inside, transform, warp
 
 

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from posfeat_hloc.geometry.two_view import epipolar_errors, fundamental_matrix
 from posfeat_hloc.images.decoding import read_image
-from posfeat_hloc.sfm.model_views import epipolar_distances
-from posfeat_hloc.sfm.reconstruction import read_model
+from posfeat_hloc.sfm.models import epipolar_distances, read_model
 from posfeat_hloc.training.view_pack import PackedPair, PackWriter
 
 Array = NDArray[np.float64]

@@ -3,7 +3,7 @@ import pytest
 
 from posfeat_hloc.aachen.report import Report, Trial
 from posfeat_hloc.evaluation.poses import PoseErrors
-from posfeat_hloc.sfm.reconstruction import ModelSummary
+from posfeat_hloc.sfm.models import ModelSummary
 
 THRESHOLDS = ((0.25, 2.0), (5.0, 10.0))
 

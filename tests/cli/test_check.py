@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from posfeat_hloc.__main__ import main
-from posfeat_hloc.sfm.database_integrity import check_database
+from posfeat_hloc.sfm.integrity import check_database
 from tests.fuzzing.model_readers import readers
 from tests.fuzzing.store_readers import write_features
 from tests.stores.test_integrity_check import flip, place_of

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from posfeat_hloc.sfm.database import describe_database
-from posfeat_hloc.sfm.reconstruction import read_model
+from posfeat_hloc.sfm.models import read_model
 
 _TEXTS = ("pairs.txt", "poses.txt", "database.db.key")
 _NOT_COMPARED = ("seconds", "key", "kept_from_earlier_run", "command", "path", "model", "other_models")

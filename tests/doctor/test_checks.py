@@ -13,7 +13,7 @@ import torch
 from posfeat_hloc import weights
 from posfeat_hloc.doctor import files, hardware, self_test, stored_weights
 from posfeat_hloc.evaluation.poses import PoseErrors, TrueCamera
-from posfeat_hloc.sfm.reconstruction import read_model
+from posfeat_hloc.sfm.models import read_model
 from posfeat_hloc.stores import FeatureStore
 
 
@@ -48,7 +48,7 @@ def test_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
     monkeypatch.setenv("OMP_WAIT_POLICY", "active")
     finding = hardware.check_threads()
-    assert (finding.status, finding.advice) == ("warn", "unset OMP_WAIT_POLICY")
+    assert (finding.status, finding.remedy) == ("warn", "unset OMP_WAIT_POLICY")
     assert "OMP_WAIT_POLICY=active keeps waiting threads busy" in finding.text
 
 
@@ -103,7 +103,7 @@ def test_files_without_a_place_for_them(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(files, "TemporaryDirectory", Gone)
     finding = files.check_features()
     assert finding.status == "fail"
-    assert "TMPDIR" in finding.advice
+    assert "TMPDIR" in finding.remedy
 
 
 def test_the_self_test_sees_what_is_true_and_what_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,7 +134,7 @@ def test_the_self_test_sees_what_is_true_and_what_is_not(monkeypatch: pytest.Mon
     monkeypatch.setattr(self_test, "truth", mistaken)
     finding = self_test.run()
     assert finding.status == "fail"
-    assert "constraints.txt" in finding.advice
+    assert "constraints.txt" in finding.remedy
 
 
 @pytest.mark.parametrize(

@@ -77,19 +77,19 @@ def test_tested_versions_are_those_of_the_constraints() -> None:
 def test_versions(version: str, status: str, words: str) -> None:
     finding = judge(PACKAGE, version)
     assert (finding.status, finding.text) == (status, words)
-    assert finding.advice == ("pip install 'stranger-lib>=2.3,<5' (tested: 4.2.1)" if status == "fail" else "")
+    assert finding.remedy == ("pip install 'stranger-lib>=2.3,<5' (tested: 4.2.1)" if status == "fail" else "")
 
 
 def test_a_new_major_version_is_worth_a_look() -> None:
     finding = judge(Requirement("h5py", "h5py>=3.8", ("3.16.0",)), "4.0")
     assert (finding.status, finding.text) == ("warn", "4.0 is much newer than the tested 3.16.0")
-    assert finding.advice.endswith("pip install h5py==3.16.0")
+    assert finding.remedy.endswith("pip install h5py==3.16.0")
 
 
 def test_pythons() -> None:
     statuses = {version: judge(PYTHON, version).status for version in ("3.9.2", "3.10.0", "3.13.7", "3.14.0")}
     assert statuses == {"3.9.2": "fail", "3.10.0": "ok", "3.13.7": "ok", "3.14.0": "fail"}
-    assert judge(PYTHON, "3.14.0").advice == "use Python >=3.10,<3.14"
+    assert judge(PYTHON, "3.14.0").remedy == "use Python >=3.10,<3.14"
 
 
 def test_releases() -> None:
@@ -99,7 +99,7 @@ def test_releases() -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "status", "text", "advice"),
+    ("source", "status", "text", "remedy"),
     [
         (None, "fail", "not installed", "pip install 'stranger-lib>=2.3,<5'"),
         ("__version__ = '4.2.1'", "ok", "4.2.1 (tested)", ""),
@@ -110,7 +110,7 @@ def test_releases() -> None:
     ],
 )
 def test_packages(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str | None, status: str, text: str, advice: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str | None, status: str, text: str, remedy: str
 ) -> None:
     if source is not None:
         (tmp_path / "stranger.py").write_text(source)
@@ -120,8 +120,8 @@ def test_packages(
     monkeypatch.delitem(sys.modules, "stranger", raising=False)
     assert finding.status == status
     assert text in finding.text
-    assert advice in finding.advice
-    assert "\n" not in finding.text + finding.advice
+    assert remedy in finding.remedy
+    assert "\n" not in finding.text + finding.remedy
 
 
 def test_two_opencvs_are_worth_a_look(monkeypatch: pytest.MonkeyPatch) -> None:

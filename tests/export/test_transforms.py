@@ -19,7 +19,7 @@ from posfeat_hloc.__main__ import main
 from posfeat_hloc.errors import ConfigurationError, MappingError
 from posfeat_hloc.export import ExportOptions, export
 from posfeat_hloc.export.transforms import intrinsics_of
-from posfeat_hloc.sfm.reconstruction import read_model
+from posfeat_hloc.sfm.models import read_model
 
 Array = NDArray[np.float64]
 

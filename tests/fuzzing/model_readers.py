@@ -12,9 +12,9 @@ from posfeat_hloc.aachen.nvm import convert_nvm, write_nvm
 from posfeat_hloc.aachen.prepared_database import read_prepared, write_prepared
 from posfeat_hloc.evaluation.reconstruction_sets import find_reconstruction_sets
 from posfeat_hloc.localization.sparse_map import SparseMap
-from posfeat_hloc.sfm.covisibility import covisibility_pairs, pose_pairs
 from posfeat_hloc.sfm.database import describe_database
-from posfeat_hloc.sfm.reconstruction import read_model, summarize
+from posfeat_hloc.sfm.models import read_model, summarize
+from posfeat_hloc.sfm.pairs import covisibility_pairs, pose_pairs
 from tests.fuzzing.readers import Reader, files_of
 
 

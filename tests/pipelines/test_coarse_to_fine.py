@@ -10,7 +10,7 @@ import pytest
 from pipelines import sfm
 from posfeat_hloc.evaluation.poses import pose_errors
 from posfeat_hloc.sfm.database import verified_pairs
-from posfeat_hloc.sfm.reconstruction import read_model
+from posfeat_hloc.sfm.models import read_model
 from posfeat_hloc.stores import FeatureStore, MatchStore
 from posfeat_hloc.stores.pairs import read_pairs
 

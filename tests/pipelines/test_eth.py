@@ -11,7 +11,7 @@ import pytest
 from pipelines import eth
 from posfeat_hloc.errors import MappingError
 from posfeat_hloc.sfm import dense_stereo
-from posfeat_hloc.sfm.reconstruction import ModelSummary, read_model
+from posfeat_hloc.sfm.models import ModelSummary, read_model
 from posfeat_hloc.sfm.summary import SfmResult
 from tests.rendering import HEIGHT, WIDTH, calibration, write_scene
 

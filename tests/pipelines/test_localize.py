@@ -23,7 +23,7 @@ from posfeat_hloc.localization.localizer import Localizer
 from posfeat_hloc.localization.results_log import read_log
 from posfeat_hloc.localization.submission import read_results, write_results
 from posfeat_hloc.retrieval import describe_images
-from posfeat_hloc.sfm.reconstruction import read_model
+from posfeat_hloc.sfm.models import read_model
 from posfeat_hloc.stores import FeatureStore
 from tests.localization.scenes import pose_error
 from tests.rendering import FOCAL, HEIGHT, WIDTH, write_scene

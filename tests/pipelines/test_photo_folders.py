@@ -13,7 +13,7 @@ from PIL import Image
 
 from pipelines import sfm
 from posfeat_hloc.evaluation.poses import TrueCamera, pose_errors
-from posfeat_hloc.sfm.reconstruction import read_model
+from posfeat_hloc.sfm.models import read_model
 from tests.rendering import FOCAL, write_scene
 from tests.room import fisheye_rays, panorama_rays, write_room
 

@@ -6,7 +6,7 @@ import pytest
 
 from pipelines import pictures
 from posfeat_hloc import weights
-from posfeat_hloc.sfm.model_views import landmarks, registered_names
+from posfeat_hloc.sfm.models import landmarks, registered_names
 from tests.networks.test_l2net import calibrated_network
 from tests.sequences import write_sequence
 from tests.training.test_posed_colmap import write_scene

@@ -16,7 +16,7 @@ from PIL import Image
 
 from pipelines import sfm
 from posfeat_hloc.evaluation.poses import pose_errors
-from posfeat_hloc.sfm.reconstruction import read_model
+from posfeat_hloc.sfm.models import read_model
 from posfeat_hloc.stores import FeatureStore
 from posfeat_hloc.weights import BUNDLED
 from posfeat_hloc.weights.loading import save_posfeat

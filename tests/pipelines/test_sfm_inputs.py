@@ -16,10 +16,10 @@ from PIL import Image
 from pipelines import sfm
 from posfeat_hloc.evaluation.poses import TrueCamera, pose_errors
 from posfeat_hloc.extract_features import ExtractionReport
-from posfeat_hloc.sfm import pair_choice
+from posfeat_hloc.sfm import choices
 from posfeat_hloc.sfm.job import Job
+from posfeat_hloc.sfm.models import read_model
 from posfeat_hloc.sfm.options import SfmOptions, complete
-from posfeat_hloc.sfm.reconstruction import read_model
 from tests.images.video.scenes import write_video
 from tests.rendering import HEIGHT, WIDTH, View, arc, render, write_scene
 
@@ -192,24 +192,24 @@ def test_loops_are_closed_by_similarity(tmp_path: Path, monkeypatch: pytest.Monk
         orders = [sorted(range(10), key=lambda j, i=i: abs(places[i] - places[j])) for i in range(10)]  # type: ignore[misc]
         return [(names[i], names[j]) for i, order in enumerate(orders) for j in [j for j in order if j != i][:count]]
 
-    monkeypatch.setattr(pair_choice, "describe_images", lambda *_, **__: ExtractionReport(extracted=names))
-    monkeypatch.setattr(pair_choice, "retrieve", retrieve)
+    monkeypatch.setattr(choices, "describe_images", lambda *_, **__: ExtractionReport(extracted=names))
+    monkeypatch.setattr(choices, "retrieve", retrieve)
 
     def job(usable: list[str], loops: bool) -> Job:
         options = SfmOptions(pairs="sequential", overlap=2, neighbors=1, loop_closure=loops)
         return Job(tmp_path, tmp_path, options, usable=usable)
 
-    alone = pair_choice.choose_pairs(job(names, False), names)
+    alone = choices.choose_pairs(job(names, False), names)
     assert (len(alone), asked) == (9 + 8, [])
     closing = job(names, True)
-    found = pair_choice.choose_pairs(closing, names)
+    found = choices.choose_pairs(closing, names)
     assert found[: len(alone)] == alone
     loops = {frozenset(int(name[0]) for name in pair) for pair in found[len(alone) :]}
     # the turning point is in the overlap, so its images meet the next best
     assert loops == {frozenset(pair) for pair in ((0, 9), (1, 8), (2, 7), (3, 6), (4, 7), (5, 2))}
     assert asked == [1 + 2 * 2]  # so many that one is left without the neighbours in time
     assert set(closing.result.seconds) == {"retrieve"}
-    few = pair_choice.choose_pairs(job(names[:3], True), names[:3])
+    few = choices.choose_pairs(job(names[:3], True), names[:3])
     assert (len(few), len(asked)) == (3, 1)  # nothing is far apart
 
 

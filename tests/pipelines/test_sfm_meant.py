@@ -19,11 +19,10 @@ from posfeat_hloc.errors import ConfigurationError, wording
 from posfeat_hloc.report.reproducibility import command_line
 from posfeat_hloc.runtime.reporter import Terminal
 from posfeat_hloc.runtime.skipped import counted, listing
-from posfeat_hloc.sfm.camera_choice import choose_cameras, only_size_without_exif
+from posfeat_hloc.sfm.choices import choose_cameras, choose_default_pairs, default_pairs, only_size_without_exif
 from posfeat_hloc.sfm.inputs import image_names
 from posfeat_hloc.sfm.job import Job
 from posfeat_hloc.sfm.options import SfmOptions
-from posfeat_hloc.sfm.pair_choice import choose_default_pairs, default_pairs
 from posfeat_hloc.sfm.pipeline import start
 
 Output = pytest.CaptureFixture[str]

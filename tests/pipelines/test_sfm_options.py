@@ -7,8 +7,8 @@ import pytest
 
 from pipelines import sfm
 from posfeat_hloc import confs, extractors
+from posfeat_hloc.sfm.job import configurations
 from posfeat_hloc.sfm.options import SfmOptions
-from posfeat_hloc.sfm.settings import configurations
 
 
 @pytest.mark.parametrize("name", confs.extractors)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from posfeat_hloc.errors import ConfigurationError, StoreError
+from posfeat_hloc.sfm.choices import choose_pairs
 from posfeat_hloc.sfm.job import Job
 from posfeat_hloc.sfm.options import SfmOptions, retrieval_source
-from posfeat_hloc.sfm.pair_choice import choose_pairs
 from posfeat_hloc.sfm.summary import SfmResult
 
 NAMES = ["a.jpg", "b/c.jpg", "b/d.jpg", "e.jpg"]

@@ -18,8 +18,8 @@ from PIL.TiffImagePlugin import IFDRational
 
 from pipelines import sfm
 from posfeat_hloc.evaluation.poses import TrueCamera, pose_errors
+from posfeat_hloc.sfm.models import read_model
 from posfeat_hloc.sfm.pairs import exhaustive_pairs
-from posfeat_hloc.sfm.reconstruction import read_model
 from posfeat_hloc.stores.pairs import read_pairs
 from tests.rendering import View, render, write_scene
 
@@ -135,7 +135,7 @@ def test_a_video_without_motion_says_so(tmp_path: Path) -> None:
     found = run(photos, tmp_path / "out", "--pairs", "sequential")
     assert found["registered"] == 0
     assert [cause["name"] for cause in found["likely_causes"]] == ["same image"]
-    assert "move between them" in found["likely_causes"][0]["advice"]
+    assert "move between them" in found["likely_causes"][0]["remedies"]
 
 
 def test_a_closed_loop_of_pictures_of_one_object_and_copies(

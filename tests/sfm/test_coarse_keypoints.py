@@ -11,7 +11,8 @@ from posfeat_hloc.features import Features
 from posfeat_hloc.sfm import reconstruction
 from posfeat_hloc.sfm.coarse_keypoints import allow, coarse_noise, hold_intrinsics, max_error, repeated_observations
 from posfeat_hloc.sfm.database import verify
-from posfeat_hloc.sfm.reconstruction import MapperOptions, incremental_options, read_model, reconstruct
+from posfeat_hloc.sfm.models import read_model
+from posfeat_hloc.sfm.reconstruction import MapperOptions, incremental_options, reconstruct
 from posfeat_hloc.stores import FeatureStore
 from tests.sfm.worlds import World, turned
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from posfeat_hloc.errors import MappingError
 from posfeat_hloc.sfm.georeference import Alignment, _doubts, georeference, read_georeference
 from posfeat_hloc.sfm.gps import LocalPositions
-from posfeat_hloc.sfm.reconstruction import read_model
+from posfeat_hloc.sfm.models import read_model
 
 ORIGIN = (48.0, 2.0, 30.0)
 Array = NDArray[np.float64]

@@ -13,9 +13,8 @@ from numpy.testing import assert_allclose
 from PIL import Image
 
 from posfeat_hloc.errors import MappingError
-from posfeat_hloc.sfm.known_poses import read_known_poses
+from posfeat_hloc.sfm.known_poses import find_names, read_known_poses
 from posfeat_hloc.sfm.pose_files import read_pose_list
-from posfeat_hloc.sfm.posed_views import find_names
 from tests.rendering import View, arc
 
 WIDTH, HEIGHT, FOCAL = 64, 48, 60.0

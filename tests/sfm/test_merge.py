@@ -10,7 +10,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from posfeat_hloc.sfm.merge import merge_models
-from posfeat_hloc.sfm.reconstruction import read_model
+from posfeat_hloc.sfm.models import read_model
 
 MOVE = pycolmap.Sim3d(0.3, pycolmap.Rotation3d(np.array([1, 2, -3, 9.0]) / np.sqrt(95)), np.array([5.0, -2.0, 1.0]))
 

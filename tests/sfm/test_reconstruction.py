@@ -3,7 +3,8 @@ import pycolmap
 import pytest
 
 from posfeat_hloc.errors import ConfigurationError, MappingError
-from posfeat_hloc.sfm.reconstruction import MapperOptions, read_model, reconstruct, summarize
+from posfeat_hloc.sfm.models import read_model, summarize
+from posfeat_hloc.sfm.reconstruction import MapperOptions, reconstruct
 
 
 def synthetic(folder, seed=1, images=6, points=150, name="d.db"):

@@ -12,7 +12,7 @@ from PIL import Image
 
 from pipelines import sfm
 from posfeat_hloc.errors import ConfigurationError
-from posfeat_hloc.sfm.reconstruction import read_model
+from posfeat_hloc.sfm.models import read_model
 from posfeat_hloc.sfm.rigs import frames_of, read_rigs, sequential_frame_pairs, simultaneous_pairs
 from tests.rendering import FOCAL, HEIGHT, WIDTH, View, arc, render
 

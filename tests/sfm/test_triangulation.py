@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import struct
 from pathlib import Path
 
@@ -8,9 +10,10 @@ import pytest
 
 from posfeat_hloc.errors import ConfigurationError, MappingError, StoreError
 from posfeat_hloc.features import Features, Matches
+from posfeat_hloc.sfm import triangulation
+from posfeat_hloc.sfm.models import read_model
 from posfeat_hloc.sfm.pairs import exhaustive_pairs
-from posfeat_hloc.sfm.reconstruction import read_model
-from posfeat_hloc.sfm.triangulation import TriangulationOptions, triangulate
+from posfeat_hloc.sfm.triangulation import TriangulationOptions, triangulate, triangulate_points
 from posfeat_hloc.stores import FeatureStore, MatchStore
 from tests.rendering import arc
 
@@ -230,3 +233,63 @@ def test_bad_input_is_named(own_scene):
         TriangulationOptions("none")
     with pytest.raises(ConfigurationError, match="max_error"):
         TriangulationOptions(max_error=0)
+
+
+@pytest.fixture(scope="module")
+def noisy_scene(tmp_path_factory):
+    made = Scene(tmp_path_factory.mktemp("noisy"), text=False, noise=1.5)
+    made.run()
+    return made
+
+
+def options():
+    made = pycolmap.IncrementalPipelineOptions()
+    made.min_num_matches, made.num_threads = 15, 1
+    made.random_seed = made.mapper.random_seed = made.triangulation.random_seed = 0
+    made.ba_refine_sensor_from_rig, made.extract_colors = False, False
+    return made
+
+
+def tracks(model):
+    """Observations of a point -> where it is; ids may differ."""
+    return {
+        frozenset((element.image_id, element.point2D_idx) for element in point.track.elements): point.xyz
+        for point in model.points3D.values()
+    }
+
+
+def triangulated(scene):
+    model = read_model(scene.folder / "reference")
+    triangulate_points(model, scene.folder / "out" / "database.db", options())
+    return model
+
+
+def test_the_points_are_those_of_colmap(noisy_scene, tmp_path):
+    pycolmap.set_random_seed(0)
+    found = triangulated(noisy_scene)
+    pycolmap.set_random_seed(0)
+    database = noisy_scene.folder / "out" / "database.db"
+    theirs = pycolmap.triangulate_points(
+        read_model(noisy_scene.folder / "reference"), database, noisy_scene.folder, tmp_path, options=options()
+    )
+    ours, expected = tracks(found), tracks(theirs)
+    assert len(expected) > 80
+    assert ours.keys() == expected.keys()
+    distances = [np.linalg.norm(ours[key] - expected[key]) for key in expected]
+    assert max(distances) < 1e-3  # noise moves the points by 0.01 to 0.1
+    assert found.compute_mean_reprojection_error() == pytest.approx(theirs.compute_mean_reprojection_error(), rel=1e-4)
+
+
+def test_only_points_with_other_observations_are_adjusted_again(noisy_scene, monkeypatch):
+    rounds = []
+    adjust = triangulation._adjust
+
+    def count(model, points, *rest):
+        rounds.append((len(points), len(model.points3D)))
+        adjust(model, points, *rest)
+
+    monkeypatch.setattr(triangulation, "_adjust", count)
+    triangulated(noisy_scene)
+    assert len(rounds) > 1
+    assert rounds[0][0] == rounds[0][1]
+    assert all(adjusted < total / 2 for adjusted, total in rounds[1:])

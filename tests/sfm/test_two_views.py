@@ -8,7 +8,8 @@ import numpy as np
 import pycolmap
 import pytest
 
-from posfeat_hloc.sfm.reconstruction import MapperOptions, read_model, reconstruct
+from posfeat_hloc.sfm.models import read_model
+from posfeat_hloc.sfm.reconstruction import MapperOptions, reconstruct
 from tests.sfm.test_triangulation import NAMES, POINTS, Scene, true_point
 
 

@@ -18,12 +18,12 @@ import pycolmap
 from posfeat_hloc.confs import RESIZE_MAX
 from posfeat_hloc.errors import Option
 from posfeat_hloc.sfm.acontrario import keeps_lines_straight
-from posfeat_hloc.sfm.diagnosis.geometric_checks import chain_disagreement, focal_factor, rotation_deviation
-from posfeat_hloc.sfm.diagnosis.image_checks import FLAT, MASKED, Pictures
-from posfeat_hloc.sfm.diagnosis.reasons import (
+from posfeat_hloc.sfm.diagnosis.measurements import (
     ENOUGH_VIEWS,
     FEW_KEYPOINTS,
+    FLAT,
     FOCAL_SPREAD,
+    MASKED,
     MAX_KEYPOINTS,
     NO_PARALLAX,
     OFF_FOCAL,
@@ -35,7 +35,11 @@ from posfeat_hloc.sfm.diagnosis.reasons import (
     START_INLIERS,
     STILL,
     SURE_FOCAL,
+    Pictures,
     Reason,
+    chain_disagreement,
+    focal_factor,
+    rotation_deviation,
 )
 from posfeat_hloc.sfm.match_graph import MatchGraph
 
@@ -53,7 +57,7 @@ class Doctor:
     Args:
         graph: of the database.
         models: the largest first.
-        command: recorded options of the reconstruction, by which a measurement becomes advice.
+        command: recorded options of the reconstruction, by which a measurement becomes a remedy.
         pictures: where images and masks are.
 
     Attributes:

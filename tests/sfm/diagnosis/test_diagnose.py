@@ -9,9 +9,8 @@ import pytest
 from posfeat_hloc.cli.arguments import flag
 from posfeat_hloc.cli.main import parsed
 from posfeat_hloc.errors import MappingError, Option, wording
-from posfeat_hloc.sfm.diagnosis.diagnose import diagnose
-from posfeat_hloc.sfm.diagnosis.geometric_checks import chain_disagreement, focal_factor, rotation_deviation
-from posfeat_hloc.sfm.diagnosis.remedies import CAUSES, remedies_for
+from posfeat_hloc.sfm.diagnosis.diagnose import CAUSES, diagnose, remedies_for
+from posfeat_hloc.sfm.diagnosis.measurements import chain_disagreement, focal_factor, rotation_deviation
 from posfeat_hloc.sfm.match_graph import MatchGraph, connected_components
 from posfeat_hloc.sfm.reconstruction import MapperOptions, reconstruct
 from tests.sfm.worlds import FOCAL, SIZE, World, turned

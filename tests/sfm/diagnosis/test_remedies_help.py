@@ -10,7 +10,7 @@ from PIL import Image
 
 from pipelines import sfm
 from posfeat_hloc.sfm.diagnosis.diagnose import diagnose
-from posfeat_hloc.sfm.diagnosis.image_checks import FLAT, Pictures
+from posfeat_hloc.sfm.diagnosis.measurements import FLAT, Pictures
 from posfeat_hloc.sfm.reconstruction import MapperOptions, reconstruct
 from tests.rendering import arc, render, write_scene
 from tests.sfm.worlds import FOCAL, SIZE, World, turned
@@ -84,7 +84,7 @@ def test_copies_of_one_picture(worlds):
             world.match_all()
             registered, cause = judged(world, folder)
             assert (registered, cause.name) == (0, "same image")
-            assert "move between them" in cause.advice
+            assert "move between them" in cause.remedies
         else:
             walk(world, 3, points)
             world.match_all()
@@ -101,7 +101,7 @@ def test_a_camera_that_turned_on_the_spot(worlds):
         registered, cause = judged(world, folder, {"pairs": "exhaustive"})
         if name == "before":
             assert (registered, cause.name, cause.options) == (0, "pure rotation", ())
-            assert "from other places" in cause.advice
+            assert "from other places" in cause.remedies
         else:
             assert (registered, cause) == (4, None)
 
@@ -248,7 +248,7 @@ def test_masks_and_pictures_that_show_nothing(tmp_path):
     registered, causes = run(photos, tmp_path / "out", "--masks", masks)
     assert (registered, set(causes)) == (4, {"mask", "blank image"})
     assert causes["mask"]["images"] == ["view_04.png"]
-    assert "mend this one, or remove it" in causes["mask"]["advice"]
+    assert "mend this one, or remove it" in causes["mask"]["remedies"]
     reasons = json.loads((tmp_path / "out/summary.json").read_text())["unregistered"]
     assert f"{masks / 'view_04.png'} leaves 0 % of the image" in reasons["view_04.png"]
     (masks / "view_04.png").unlink()

@@ -10,8 +10,8 @@ import pycolmap
 import pytest
 
 from posfeat_hloc.errors import MappingError
-from posfeat_hloc.sfm.model_integrity import check_lengths
-from posfeat_hloc.sfm.reconstruction import read_model, write_model
+from posfeat_hloc.sfm.integrity import check_lengths
+from posfeat_hloc.sfm.models import read_model, write_model
 from tests.fuzzing.model_readers import model
 
 

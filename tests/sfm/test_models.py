@@ -1,9 +1,11 @@
+from __future__ import annotations
+
 import numpy as np
 import pycolmap
 import pytest
 
 from posfeat_hloc.errors import MappingError
-from posfeat_hloc.sfm.model_views import epipolar_distances, landmarks, registered_names
+from posfeat_hloc.sfm.models import epipolar_distances, landmarks, registered_names
 from tests.training.test_posed_colmap import write_scene
 
 

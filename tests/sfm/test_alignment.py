@@ -9,8 +9,8 @@ import pycolmap
 import pytest
 from numpy.testing import assert_allclose
 
-from posfeat_hloc.sfm.coordinate_frame import keep_frame, remember_frame
-from posfeat_hloc.sfm.reconstruction import read_model
+from posfeat_hloc.sfm.alignment import keep_frame, remember_frame
+from posfeat_hloc.sfm.models import read_model
 
 MOVE = pycolmap.Sim3d(4.0, pycolmap.Rotation3d(np.array([1, 2, -3, 9.0]) / np.sqrt(95)), np.array([5.0, -2.0, 1.0]))
 

@@ -1,14 +1,74 @@
-"""What the geometry of matched images says about why they are not in a model."""
+"""What images and their geometry say about why an image is not in a model, and from where on it counts."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 import pycolmap
 from numpy.typing import NDArray
 
+from posfeat_hloc.errors import Option, PosfeatError
+from posfeat_hloc.images.decoding import DecodedImage, read_image, resize
+from posfeat_hloc.images.masks import Masks
 from posfeat_hloc.sfm.acontrario import keeps_lines_straight
+
+FEW_KEYPOINTS = 100
+"""Verification wants 15 matches that agree and a pose 30; of 100 keypoints rarely that many are seen elsewhere."""
+NO_PARALLAX = 0.026
+"""Translation as a part of the distance below which rays meet at less than 1.5 degrees; COLMAP drops such points."""
+REPEATED = 0.25
+"""Part of the match chains that disagree. Measured with learned features: 0.01 to 0.03 on a fountain, 0.04 to 0.10 in a
+street, 0.01 to 0.23 in 74 internet photographs of one building; with SIFT 0.00."""
+OFF_FOCAL = 1.4
+"""Factor between two focal lengths that counts as wrong; less is found by COLMAP's bundle adjustment."""
+SURE_FOCAL = 0.05
+"""Relative difference of an essential matrix's singular values that is noise; ten times less on exact matches."""
+POSE_INLIERS = 30
+"""Matches with 3D points that COLMAP wants for a pose (``abs_pose_min_num_inliers``)."""
+FOCAL_SPREAD = 0.05
+"""Focal lengths of one camera that were estimated image by image differ by less, as a part of their median. Measured:
+0.004 on a door, 0.01 on a fountain; 0.06 on a flat facade, 0.7 and more where some of them are wrong."""
+START_INLIERS = 100
+"""Verified matches that COLMAP wants between the first two images (``init_min_num_inliers``)."""
+
+STILL = 0.5
+"""Median distance in pixels of matches in two images that count as one."""
+OFF_SCALE = 2.0
+"""Factor between the pixels of two images at which learned features lose most matches; measured with D2D: all of 15
+pairs of a facade are verified at one size, 8 at a factor of four."""
+SMALLEST = 200
+"""Pixels of the longer side below which nothing is advised to be shrunk."""
+ENOUGH_VIEWS = 6
+"""Images with which somebody may have walked around something."""
+ONE_SIDE = 60.0
+"""Degrees between two views below which a merge of two equal facades is suspected: each is photographed from its front,
+so the merged cameras spread no wider than those of one. Wider collections of one side are ordinary."""
+MAX_KEYPOINTS = 8192
+"""Of an image, if not told otherwise."""
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why one image is not in the largest model.
+
+    Attributes:
+        cause: one of :data:`posfeat_hloc.sfm.diagnosis.diagnose.CAUSES`.
+        evidence: the numbers that speak for it.
+        remedies: options that follow from these numbers.
+    """
+
+    cause: str
+    evidence: str
+    remedies: tuple[Option, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.cause}: {self.evidence}"
+
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -119,3 +179,62 @@ def _K(camera: pycolmap.Camera, factor: float) -> Array:
     K[0, 0] *= factor
     K[1, 1] *= factor
     return K
+
+
+MASKED = 0.02
+"""Part of the image that a mask leaves, below which the mask is why there are few keypoints."""
+
+FLAT = 4.0
+"""Grey levels of 255 by which nearly all pixels differ at most from their surroundings in an image that shows
+nothing; sensor noise alone gives as much, photographs of bare walls 8 and more."""
+
+_SURROUNDINGS = 31  # pixels
+_SIZE = 800  # pixels of the longer side at which contrast is measured
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Where the images of a reconstruction are.
+
+    Attributes:
+        images, masks: their folders; None where they are not known, or there are none.
+    """
+
+    images: Path | None = None
+    masks: Path | None = None
+
+    @classmethod
+    def of(cls, command: Mapping[str, Any]) -> Pictures:
+        """The folders that the recorded options name."""
+        folders = [command.get("images"), command.get("masks")]
+        return cls(*(None if folder is None else Path(folder) for folder in folders))
+
+    def mask_share(self, name: str) -> tuple[Path, float] | None:
+        """The mask of an image, and which part of the picture it leaves; None where there is none."""
+        image = self._read(name)
+        if self.masks is None or image is None:
+            return None
+        masks = Masks(self.masks)
+        path = masks.path(name)
+        try:
+            mask = masks.read(name, image)
+        except PosfeatError:
+            return None
+        return None if path is None or mask is None else (path, float(mask.mean()))
+
+    def contrast(self, name: str) -> float | None:
+        """How far grey values, 0 to 255, lie from those around them: what 99 % of the pixels stay below."""
+        image = self._read(name)
+        if image is None:
+            return None
+        grey = resize(image.pixels, _SIZE).astype(np.float32)
+        around = cv2.blur(grey, (_SURROUNDINGS, _SURROUNDINGS))
+        return float(np.percentile(np.abs(grey - around), 99))
+
+    def _read(self, name: str) -> DecodedImage | None:
+        if self.images is None:
+            return None
+        try:
+            return read_image(self.images / name, grayscale=True)
+        except PosfeatError:
+            return None

@@ -8,10 +8,10 @@ import pytest
 
 from posfeat_hloc.detection.spread import spread
 from posfeat_hloc.features import Features
-from posfeat_hloc.sfm import coarse_to_fine
-from posfeat_hloc.sfm.coarse_to_fine import fine_pairs, is_worthwhile, left_over_pairs, write_coarse_features
+from posfeat_hloc.sfm import stages
 from posfeat_hloc.sfm.reconstruction import MapperOptions
 from posfeat_hloc.sfm.refinement import refine
+from posfeat_hloc.sfm.stages import fine_pairs, is_worthwhile, left_over_pairs, write_coarse_features
 from posfeat_hloc.stores import FeatureStore
 from tests.sfm.worlds import World, turned
 
@@ -99,8 +99,8 @@ def test_refinement_mends_poses_and_keeps_known_intrinsics(world) -> None:
 
 def test_images_are_paired_with_those_that_see_the_same(world, monkeypatch: pytest.MonkeyPatch) -> None:
     _, model, _ = world
-    monkeypatch.setattr(coarse_to_fine, "NEIGHBORS", 2)
-    monkeypatch.setattr(coarse_to_fine, "MOST_NEIGHBORS", 4)
+    monkeypatch.setattr(stages, "NEIGHBORS", 2)
+    monkeypatch.setattr(stages, "MOST_NEIGHBORS", 4)
     few = fine_pairs([model], [])[0]
     assert ("0.jpg", "1.jpg") in few
     assert ("0.jpg", "6.jpg") not in few
