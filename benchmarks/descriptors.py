@@ -31,7 +31,7 @@ from posfeat_hloc.extractors.choice import choose_features
 from posfeat_hloc.features import Features
 from posfeat_hloc.images.decoding import list_images, read_image
 from posfeat_hloc.images.loader import picture_tensor
-from posfeat_hloc.runtime.devices import choose_device
+from posfeat_hloc.runtime.computation import choose_device
 
 LIGHT_STEPS = (1, 7, 13)
 MATCHER = matchers.create(confs.matchers["NN-mutual"]["model"])

@@ -25,9 +25,10 @@ from torch import Tensor
 
 from posfeat_hloc import confs, extractors
 from posfeat_hloc.evaluation.extraction_time import take_turns
-from posfeat_hloc.images.decoding import read_image, resize
+from posfeat_hloc.images.decoding import read_image
+from posfeat_hloc.images.resampling import resize
+from posfeat_hloc.networks.inference import inference_precision
 from posfeat_hloc.networks.posfeat import BACKBONES, PoSFeat
-from posfeat_hloc.networks.precision import inference_precision
 from posfeat_hloc.weights.loading import save_posfeat
 
 Run = Callable[[Tensor], object]

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from posfeat_hloc import confs, extractors, matchers
 from posfeat_hloc.features import Features
-from posfeat_hloc.runtime.devices import choose_device
+from posfeat_hloc.runtime.computation import choose_device
 
 
 def seconds(action: Callable[[], object], device: str, repeats: int) -> float:

@@ -20,7 +20,7 @@ import torch
 
 from posfeat_hloc import confs, extractors, matchers
 from posfeat_hloc.features import Features
-from posfeat_hloc.runtime.devices import choose_device
+from posfeat_hloc.runtime.computation import choose_device
 from posfeat_hloc.training.view_pack import Pack, PackedPair, join, read_pack
 
 LIMITS = (1, 3, 5)

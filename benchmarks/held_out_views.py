@@ -24,7 +24,7 @@ from posfeat_hloc import confs, extractors, matchers
 from posfeat_hloc.evaluation.homography import match_errors
 from posfeat_hloc.features import Features
 from posfeat_hloc.images.loader import picture_tensor
-from posfeat_hloc.runtime.devices import choose_device
+from posfeat_hloc.runtime.computation import choose_device
 from posfeat_hloc.training.view_pack import Pack, read_pack
 
 MATCHER = matchers.create(confs.matchers["NN-mutual"]["model"])

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posfeat_hloc import confs, extractors, matchers
-from posfeat_hloc.detection.spread import spread, strongest
+from posfeat_hloc.detection.selection import spread, strongest
 from posfeat_hloc.evaluation.posed_lists import PosedImagePair
 from posfeat_hloc.evaluation.relative_pose import EstimatorOptions, estimate_pose, pose_auc, pose_error, precision
 from posfeat_hloc.features import Features

@@ -13,8 +13,9 @@ import numpy as np
 import torch
 
 from posfeat_hloc import confs, extractors
-from posfeat_hloc.export.onnx_file import FEATURES, write_onnx
-from posfeat_hloc.images.decoding import read_image, resize
+from posfeat_hloc.export.onnx import FEATURES, write_onnx
+from posfeat_hloc.images.decoding import read_image
+from posfeat_hloc.images.resampling import resize
 from posfeat_hloc.networks.small import to_grey
 
 

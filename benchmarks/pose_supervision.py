@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from held_out_scenes import evaluate
 
 from posfeat_hloc import confs, extractors
-from posfeat_hloc.runtime.devices import choose_device
+from posfeat_hloc.runtime.computation import choose_device
 from posfeat_hloc.training.descriptor_pipeline import open_network, save
 from posfeat_hloc.training.descriptors import DescriptorOptions, DescriptorTrainer
 from posfeat_hloc.training.view_pack import join, read_pack

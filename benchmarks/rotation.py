@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from posfeat_hloc import confs
 from posfeat_hloc.errors import MappingError, PosfeatError
 from posfeat_hloc.evaluation.poses import TrueCamera, pose_errors
-from posfeat_hloc.images.decoding import list_images, read_image, resize
+from posfeat_hloc.images.decoding import list_images, read_image
+from posfeat_hloc.images.resampling import resize
 from posfeat_hloc.orientation import MODES, choose_views
 from posfeat_hloc.orientation.looks import clockwise
 from posfeat_hloc.orientation.votes import wrapped

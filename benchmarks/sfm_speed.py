@@ -27,7 +27,7 @@ from posfeat_hloc import confs, hloc_plugin
 from posfeat_hloc.cli.arguments import positive
 from posfeat_hloc.errors import PosfeatError
 from posfeat_hloc.hloc_plugin.installation import load
-from posfeat_hloc.runtime.timing import timed
+from posfeat_hloc.runtime.progress import timed
 from posfeat_hloc.sfm.models import summarize
 
 REPOSITORY = Path(__file__).parents[1]

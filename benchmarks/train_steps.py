@@ -17,8 +17,8 @@ from pathlib import Path
 import torch
 
 from pipelines import train
+from posfeat_hloc.networks.inference import has_fast_bf16
 from posfeat_hloc.networks.posfeat import BACKBONES, PoSFeat
-from posfeat_hloc.networks.precision import has_fast_bf16
 from posfeat_hloc.training.stages import STAGES
 from posfeat_hloc.weights.loading import save_posfeat
 

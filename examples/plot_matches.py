@@ -12,7 +12,8 @@ import torch
 
 from posfeat_hloc import confs, extractors, matchers
 from posfeat_hloc.evaluation import drawing
-from posfeat_hloc.images.decoding import read_image, resize
+from posfeat_hloc.images.decoding import read_image
+from posfeat_hloc.images.resampling import resize
 
 
 def main() -> None:

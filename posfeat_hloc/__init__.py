@@ -18,8 +18,8 @@ if "pycolmap" in sys.modules and "PIL._imaging" not in sys.modules:
 import PIL.Image  # noqa: F401  loaded before pycolmap: the other way round, writing a PNG mixes two zlibs and aborts
 
 from posfeat_hloc.hloc_plugin import model_finder
+from posfeat_hloc.runtime.computation import sleep_while_waiting
 from posfeat_hloc.runtime.memory import use_huge_pages
-from posfeat_hloc.runtime.openmp import sleep_while_waiting
 
 if TYPE_CHECKING:
     from posfeat_hloc.aachen.options import AachenOptions as AachenOptions

@@ -26,7 +26,7 @@ from posfeat_hloc.images.loader import (
     shown,
 )
 from posfeat_hloc.images.masks import Masks
-from posfeat_hloc.runtime.devices import choose_device
+from posfeat_hloc.runtime.computation import choose_device
 from posfeat_hloc.runtime.progress import Bar
 from posfeat_hloc.stores import FeatureStore
 

@@ -20,10 +20,9 @@ from posfeat_hloc.errors import StoreError
 from posfeat_hloc.extractors.extraction import batch_size_on
 from posfeat_hloc.features import Matches
 from posfeat_hloc.matchers.descriptor_cache import CACHE_BYTES, DescriptorCache, blocks_for_reuse
-from posfeat_hloc.runtime.devices import choose_device
+from posfeat_hloc.runtime.computation import choose_device, computing_threads, in_order
 from posfeat_hloc.runtime.memory import return_large_blocks
 from posfeat_hloc.runtime.progress import Bar
-from posfeat_hloc.runtime.threads import computing_threads, in_order
 from posfeat_hloc.stores import FeatureStore, MatchStore
 from posfeat_hloc.stores.matches import DIRECTED
 from posfeat_hloc.stores.pairs import Pair, read_pairs, unique_pairs

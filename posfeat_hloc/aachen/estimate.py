@@ -14,8 +14,9 @@ from posfeat_hloc.aachen.layout import Dataset
 from posfeat_hloc.aachen.protocols import ProtocolOptions
 from posfeat_hloc.extractors import Extractor
 from posfeat_hloc.features import Features
-from posfeat_hloc.images.decoding import read_image, resize
-from posfeat_hloc.runtime.devices import choose_device
+from posfeat_hloc.images.decoding import read_image
+from posfeat_hloc.images.resampling import resize
+from posfeat_hloc.runtime.computation import choose_device
 from posfeat_hloc.stores.pairs import read_pairs
 
 # seconds on one core of a desktop computer, where nothing is tried

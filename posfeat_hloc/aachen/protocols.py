@@ -31,8 +31,8 @@ from posfeat_hloc.localization.queries import Query, read_queries
 from posfeat_hloc.localization.submission import read_results, result_names, write_results
 from posfeat_hloc.match_features import match
 from posfeat_hloc.orientation import choose_views
+from posfeat_hloc.runtime.progress import timed
 from posfeat_hloc.runtime.resume import CacheKey, hash_of
-from posfeat_hloc.runtime.timing import timed
 from posfeat_hloc.sfm.database import MADE_BY
 from posfeat_hloc.sfm.models import ModelSummary, read_model, summarize
 from posfeat_hloc.sfm.triangulation import TriangulationOptions, triangulate

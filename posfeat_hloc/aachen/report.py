@@ -17,7 +17,7 @@ from posfeat_hloc.aachen.layout import Dataset
 from posfeat_hloc.evaluation.options import Threshold
 from posfeat_hloc.evaluation.poses import PoseErrors, recall
 from posfeat_hloc.extract_features import ExtractionReport
-from posfeat_hloc.runtime.timing import timed
+from posfeat_hloc.runtime.progress import timed
 from posfeat_hloc.sfm.models import ModelSummary
 
 _LISTED = 10

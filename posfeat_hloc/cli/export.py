@@ -39,8 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> bool:
     """Write a model in other formats, and print what was written."""
-    from posfeat_hloc.export import ExportOptions, export
-    from posfeat_hloc.export.recorded import model_and_folders
+    from posfeat_hloc.export import ExportOptions, export, model_and_folders
 
     model, images, masks = model_and_folders(args.model, args.images, args.masks)
     options = ExportOptions(masks, args.keep_frame, args.max_size, not args.quiet)

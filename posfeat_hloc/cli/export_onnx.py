@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> bool:
     """Write the file, and print the commands of COLMAP that use it."""
-    from posfeat_hloc.export.onnx_file import write_onnx
+    from posfeat_hloc.export.onnx import write_onnx
 
     write_onnx(args.feature, args.output, args.weights)
     print(f"{args.output}: {args.feature}, {args.output.stat().st_size / 1e6:.1f} MB\n")

@@ -16,7 +16,7 @@ from posfeat_hloc.cli.arguments import add_options, add_quiet, chosen, flag, rep
 from posfeat_hloc.cli.page import add_report_option, write_page
 from posfeat_hloc.errors import Option
 from posfeat_hloc.localization.options import LocalizationOptions
-from posfeat_hloc.runtime.skipped import listing
+from posfeat_hloc.runtime.reporter import listing
 
 if TYPE_CHECKING:
     from posfeat_hloc.evaluation.options import Threshold

@@ -6,7 +6,7 @@ import shlex
 import textwrap
 from pathlib import Path
 
-from posfeat_hloc.runtime.skipped import listing
+from posfeat_hloc.runtime.reporter import listing
 from posfeat_hloc.sfm.summary import SfmResult, unregistered
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from posfeat_hloc.cli.arguments import add_options, add_quiet, chosen, reporter_of
 from posfeat_hloc.cli.map_text import described
-from posfeat_hloc.runtime.skipped import listing
+from posfeat_hloc.runtime.reporter import listing
 from posfeat_hloc.sfm.options import TriangulateOptions
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from posfeat_hloc.errors import WeightsError
 
 if TYPE_CHECKING:
-    from posfeat_hloc.weights.identification import Identity
+    from posfeat_hloc.weights.conversion import Identity
 
 POSFEAT = (
     "PoSFeat                           none released by its authors\n"
@@ -82,7 +82,7 @@ def list_weights(_: argparse.Namespace) -> bool:
 
 
 def _print_entry(name: str, origin: str, digest: str, where: str) -> None:
-    from posfeat_hloc.weights.identification import LOADERS, architecture_of
+    from posfeat_hloc.weights.conversion import LOADERS, architecture_of
 
     head = f"{name:<22}{LOADERS[architecture_of(name)][0]:<12}"
     print(f"{textwrap.fill(head + origin, 80, subsequent_indent=' ' * len(head))}\n  {digest}\n  {where}")
@@ -122,8 +122,7 @@ def describe(identity: Identity) -> str:
 
 def convert_weights(args: argparse.Namespace) -> bool:
     """Write one safetensors file."""
-    from posfeat_hloc.weights.conversion import convert
-    from posfeat_hloc.weights.identification import identify
+    from posfeat_hloc.weights.conversion import convert, identify
 
     digest, count = convert(args.source, args.file)
     print(f"{args.file}\n  {describe(identify(str(args.file)))}{_size(args.file)}")

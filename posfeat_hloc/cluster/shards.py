@@ -18,7 +18,7 @@ from posfeat_hloc.images.decoding import read_image
 from posfeat_hloc.images.loader import ImageInputs
 from posfeat_hloc.images.masks import Masks
 from posfeat_hloc.match_features import Batch, Matched, matched
-from posfeat_hloc.runtime.devices import choose_device
+from posfeat_hloc.runtime.computation import choose_device
 from posfeat_hloc.stores.pairs import Pair
 
 

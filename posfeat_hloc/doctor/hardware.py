@@ -12,8 +12,8 @@ import torch
 
 from posfeat_hloc.doctor.findings import Finding
 from posfeat_hloc.errors import Option
-from posfeat_hloc.networks.precision import has_fast_bf16
-from posfeat_hloc.runtime.openmp import POLICY, usable_cores
+from posfeat_hloc.networks.inference import has_fast_bf16
+from posfeat_hloc.runtime.computation import POLICY, usable_cores
 
 
 def check_threads() -> Finding:

@@ -20,7 +20,7 @@ from posfeat_hloc.errors import MappingError
 from posfeat_hloc.evaluation.poses import PoseErrors, TrueCamera, pose_errors
 from posfeat_hloc.extract_features import extract
 from posfeat_hloc.geometry.rotations import look_at
-from posfeat_hloc.images.fitting import Photograph
+from posfeat_hloc.images.resampling import Photograph
 from posfeat_hloc.match_features import match
 from posfeat_hloc.rendering.random_scenes import random_scene
 from posfeat_hloc.rendering.textured_planes import Camera, TexturedPlane, render

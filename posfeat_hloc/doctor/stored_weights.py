@@ -8,7 +8,7 @@ from functools import partial
 from posfeat_hloc import weights
 from posfeat_hloc.doctor.findings import Finding
 from posfeat_hloc.errors import WeightsError
-from posfeat_hloc.weights.identification import architecture_of, load_as
+from posfeat_hloc.weights.conversion import architecture_of, load_as
 
 _GET = "posfeat-hloc weights get"
 

@@ -14,7 +14,7 @@ from posfeat_hloc.evaluation.poses import pose_errors, read_strecha_cameras
 from posfeat_hloc.evaluation.published import published_models
 from posfeat_hloc.evaluation.reconstruction_sets import ReconstructionSet, find_reconstruction_sets
 from posfeat_hloc.evaluation.tables import Column, Table, Value
-from posfeat_hloc.export.readable import readable_by_colmap
+from posfeat_hloc.export import readable_by_colmap
 from posfeat_hloc.extractors.choice import choose_features, read_weights
 from posfeat_hloc.runtime.reporter import QUIET, Reporter
 from posfeat_hloc.sfm.dense_stereo import NO_CUDA, dense_points, has_stereo

@@ -18,7 +18,7 @@ from posfeat_hloc.evaluation.tables import Column, Table
 from posfeat_hloc.extractors.choice import FeatureChoice, choose_features
 from posfeat_hloc.images.decoding import list_images
 from posfeat_hloc.images.loader import ImageInputs, Loaded
-from posfeat_hloc.runtime.devices import choose_device
+from posfeat_hloc.runtime.computation import choose_device
 
 
 @dataclass(frozen=True)

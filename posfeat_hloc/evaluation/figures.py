@@ -20,7 +20,8 @@ from posfeat_hloc.evaluation.saliency_maps import on_pixels, saliency_maps
 from posfeat_hloc.evaluation.sequences import read_homography
 from posfeat_hloc.extract_features import extract_pixels
 from posfeat_hloc.extractors.choice import choose_features
-from posfeat_hloc.images.decoding import DecodedImage, read_image, resize
+from posfeat_hloc.images.decoding import DecodedImage, read_image
+from posfeat_hloc.images.resampling import resize
 from posfeat_hloc.networks.l2net import MIN_SIZE
 from posfeat_hloc.runtime.reporter import QUIET, Reporter
 from posfeat_hloc.sfm.models import epipolar_distances, landmarks, read_model, registered_names

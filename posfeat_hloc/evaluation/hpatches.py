@@ -22,8 +22,7 @@ from posfeat_hloc.evaluation.tables import Column, Table, Value
 from posfeat_hloc.extractors.choice import FeatureChoice, choose_features
 from posfeat_hloc.runtime.options import recorded
 from posfeat_hloc.runtime.output import write_atomically
-from posfeat_hloc.runtime.reporter import QUIET, Reporter, reporting
-from posfeat_hloc.runtime.skipped import counted
+from posfeat_hloc.runtime.reporter import QUIET, Reporter, counted, reporting
 
 HERE = "measured here"
 

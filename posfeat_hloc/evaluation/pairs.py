@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from posfeat_hloc.detection.spread import strongest
+from posfeat_hloc.detection.selection import strongest
 from posfeat_hloc.features import Features, Matches
 from posfeat_hloc.images.loader import fingerprint
 from posfeat_hloc.matchers import check_suits, create, match, trained_for
-from posfeat_hloc.runtime.devices import choose_device
-from posfeat_hloc.runtime.json_lines import JsonLines
+from posfeat_hloc.runtime.computation import choose_device
 from posfeat_hloc.runtime.progress import Bar
+from posfeat_hloc.runtime.resume import JsonLines
 from posfeat_hloc.stores import FeatureStore
 from posfeat_hloc.stores.pairs import Pair
 
@@ -85,7 +85,7 @@ def strongest_features(features: Features, count: int | None) -> Features:
     """The ``count`` keypoints with the highest scores, in their order; all of them when ``count`` is None."""
     if count is None or len(features) <= count:
         return features
-    kept = np.sort(strongest(features.keypoints, features.scores, count))
+    kept = np.sort(strongest(features.scores, count))
     return Features(features.keypoints[kept], features.scores[kept], features.descriptors[kept])
 
 

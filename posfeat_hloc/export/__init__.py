@@ -15,13 +15,16 @@ import pycolmap
 from posfeat_hloc.errors import ConfigurationError, Option
 from posfeat_hloc.export.transforms import CAMERA_MODELS, write_transforms
 from posfeat_hloc.export.undistorted import UndistortOptions, write_undistorted
-from posfeat_hloc.export.upright import Array, rotation_between, up_direction
+from posfeat_hloc.export.upright import Array, up_direction
+from posfeat_hloc.geometry.rotations import rotation_between
 from posfeat_hloc.images.decoding import read_orientation
+from posfeat_hloc.images.formats import colmap_reads
 from posfeat_hloc.images.loader import fingerprint
 from posfeat_hloc.images.masks import Masks
 from posfeat_hloc.runtime.resume import CacheKey
-from posfeat_hloc.sfm.models import read_model, registered_names
+from posfeat_hloc.sfm.models import find_model, read_model, registered_names
 from posfeat_hloc.sfm.options import ExportFormat
+from posfeat_hloc.sfm.summary import recorded_command
 
 FORMATS = get_args(ExportFormat)
 """``text``: COLMAP's model as text. ``ply``: its points with their colors, for viewers. ``transforms``: cameras and
@@ -160,3 +163,50 @@ def _undistort(
             undistortion = UndistortOptions(options.max_size, options.progress)
             write_undistorted(model, images, output, options.masks, turn, undistortion)
     return output
+
+
+def model_and_folders(
+    path: Path, images: Path | None = None, masks: Path | None = None
+) -> tuple[Path, Path | None, Path | None]:
+    """The model of an output folder, and the folders of its photographs and masks.
+
+    Args:
+        path: output folder of a reconstruction, or a COLMAP model in one or elsewhere.
+        images, masks: where the run had them when None; None where that is unknown.
+
+    Raises:
+        ConfigurationError: no model there.
+    """
+    model = find_model(path)
+    if model is None:
+        raise ConfigurationError(f"{path}: no COLMAP model here or in sparse/0")
+    folders = (path, *path.resolve().parents[:2])  # the model itself, sparse/, or the output folder
+    known = next((found for folder in folders if (found := recorded_command(folder)).get("images")), {})
+    images, masks = (
+        given or (Path(known[name]) if known.get(name) else None)
+        for name, given in (("images", images), ("masks", masks))
+    )
+    return model, images, masks
+
+
+def readable_by_colmap(model: Path, images: Path, folder: Path) -> tuple[Path, Path]:
+    """A model and the folder of its photographs that COLMAP can decode.
+
+    Args:
+        model: folder of a COLMAP model.
+        images: folder of its photographs.
+        folder: is made where COLMAP cannot decode some of them: all of them undistorted by our own reader, as JPEG and
+            PNG, and the model that belongs to them.
+
+    Returns:
+        ``model`` and ``images``, or those in ``folder``.
+
+    Raises:
+        MappingError: no model there, or a camera that cannot be undistorted.
+        ImageError: a photograph cannot be read.
+    """
+    reconstruction = read_model(model)
+    if all(colmap_reads(images / image.name) for image in reconstruction.images.values() if image.has_pose):
+        return model, images
+    write_undistorted(reconstruction, images, folder, options=UndistortOptions(progress=False))
+    return folder / "sparse" / "0", folder / "images"

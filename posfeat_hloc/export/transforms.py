@@ -7,7 +7,6 @@ turned so that z is up, which ``applied_transform`` records. Pixels are COLMAP's
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from posfeat_hloc.export.upright import Array
 from posfeat_hloc.images.decoding import read_orientation
 from posfeat_hloc.images.listing import natural_order
 from posfeat_hloc.images.masks import Masks
-from posfeat_hloc.runtime.output import write_atomically
+from posfeat_hloc.runtime.output import write_json
 
 _PERSPECTIVE = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV")
 _FISHEYE = ("SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE", "OPENCV_FISHEYE")
@@ -85,7 +84,7 @@ def write_transforms(
     model.export_PLY(output / f"{_POINTS}.partial")
     os.replace(output / f"{_POINTS}.partial", output / _POINTS)
     path_of_json = output / "transforms.json"
-    write_atomically(path_of_json, json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+    write_json(path_of_json, result)
     return path_of_json
 
 

@@ -24,9 +24,8 @@ from PIL import Image
 from posfeat_hloc.errors import MappingError, Option
 from posfeat_hloc.export.upright import Array
 from posfeat_hloc.images.decoding import read_image
-from posfeat_hloc.images.high_bit_depth import ranges_of
+from posfeat_hloc.images.high_bit_depth import ValueRange, ranges_of
 from posfeat_hloc.images.masks import Masks
-from posfeat_hloc.images.value_range import ValueRange
 from posfeat_hloc.runtime.progress import Bar
 from posfeat_hloc.sfm.models import write_model
 

@@ -44,19 +44,6 @@ def up_direction(images: Sequence[pycolmap.Image], orientations: Mapping[str, in
     return vertical if sign >= 0 else -vertical
 
 
-def rotation_between(start: Array, end: Array) -> Array:
-    """The smallest rotation ``(3, 3)`` that brings one unit vector ``(3,)`` to another (Rodrigues)."""
-    cosine, axis = float(start @ end), np.cross(start, end)
-    if cosine < -1 + 1e-12:  # half a turn, about any axis across
-        across = np.eye(3)[np.argmin(np.abs(start))]
-        axis = np.cross(start, across)
-        axis /= np.linalg.norm(axis)
-        return np.asarray(2 * np.outer(axis, axis) - np.eye(3))
-    x, y, z = axis
-    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    return np.asarray(np.eye(3) + cross + cross @ cross / (1 + cosine))
-
-
 def _picture_axes(image: pycolmap.Image, orientation: int) -> tuple[Array, Array, Array]:
     """To the right and to the top of the upright image, and where the camera looks; ``(3,)`` in the world."""
     shown = DecodedImage(np.zeros((2, 2), np.uint8), orientation)

@@ -7,6 +7,7 @@ feature type is one new module here and one entry in ``confs.py``.
 from __future__ import annotations
 
 import warnings
+from abc import ABC, abstractmethod
 from dataclasses import fields
 from importlib import import_module
 from types import ModuleType
@@ -18,7 +19,7 @@ from torch import Tensor
 from posfeat_hloc.confs import OWN_PREFIX, RENAMED, current_names
 from posfeat_hloc.errors import ConfigurationError, ImageError
 from posfeat_hloc.features import Features
-from posfeat_hloc.runtime.openmp import spin_shortly
+from posfeat_hloc.runtime.computation import spin_shortly
 
 ALL_KEYPOINTS = 2**31 - 1
 """A ``max_keypoints`` that no image reaches, which every extractor takes."""
@@ -32,7 +33,7 @@ class Extractor(Protocol):
 
     One with an attribute ``concurrent = True`` takes less than 1 GB for an image of 2048 px and may be called from
     several threads at once; others extract one image at a time. One with ``spread = True`` chooses among its keypoints
-    by :mod:`posfeat_hloc.detection.spread` rather than by their scores alone.
+    by :mod:`posfeat_hloc.detection.selection` rather than by their scores alone.
     """
 
     grayscale: bool
@@ -128,3 +129,41 @@ def _module(package: str, name: str) -> ModuleType:
         if error.name and not error.name.startswith(package):
             raise
         raise ConfigurationError(f"no {package.split('.')[-1]} module is called {name!r}") from error
+
+
+class SingleImageExtractor(ABC):
+    """The loop over images; a feature type says how one image is extracted.
+
+    Attributes:
+        device: where its networks are.
+        min_size: shortest side in pixels of an image that can be extracted; smaller ones have no keypoints.
+        dimension: length of a descriptor.
+    """
+
+    grayscale = False
+    detection_noise = 1.0
+    min_size = 1
+    dimension: int
+    device: torch.device
+
+    def __call__(self, images: Tensor) -> list[Features]:
+        """Extract features of ``(B, C, H, W)`` images in [0, 1], one after the other.
+
+        Raises:
+            ImageError: see :func:`posfeat_hloc.extractors.check_images`.
+        """
+        check_images(images, self.grayscale)
+        if min(images.shape[-2:]) < self.min_size:
+            return [Features.empty(self.dimension) for _ in images]
+        with torch.inference_mode():
+            return [self._extract(image[None].to(self.device)) for image in images]
+
+    @abstractmethod
+    def _extract(self, image: Tensor) -> Features:
+        """Features of a ``(1, C, H, W)`` image on the device, in inference mode."""
+
+
+def features_by_score(keypoints: Tensor, scores: Tensor, descriptors: Tensor, limit: int | None = None) -> Features:
+    """``(N, 2)``, ``(N,)`` and ``(N, D)``, the highest scores first; at most ``limit`` of them."""
+    order = scores.argsort(descending=True, stable=True)[:limit]
+    return Features(*(column[order].float().cpu().numpy() for column in (keypoints, scores, descriptors)))

@@ -10,17 +10,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from posfeat_hloc.detection.contrast import VISIBLE, textured
 from posfeat_hloc.detection.d2d import TERMS, score_map, top_k
 from posfeat_hloc.detection.hessian import hessian_determinant, peaks_of_all
-from posfeat_hloc.detection.spread import candidates, spread
+from posfeat_hloc.detection.selection import VISIBLE, candidates, spread_best, textured
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.extractors import check_images
 from posfeat_hloc.features import Features
 from posfeat_hloc.networks import l2net
-from posfeat_hloc.networks.fuse_conv_bn import fuse_batch_norms
+from posfeat_hloc.networks.inference import fuse_batch_norms, inference_precision
 from posfeat_hloc.networks.l2net import interpolate, map_to_pixels, pixels_to_map, read_map
-from posfeat_hloc.networks.precision import inference_precision
 from posfeat_hloc.weights.loading import load_l2net
 
 POSITIONS = ("grid", "hessian")
@@ -57,11 +55,11 @@ class Options:
     peak_power: float = 0.5
     """``hessian``: places are ranked by S_D2D times the determinant to this power."""
     min_contrast: float = VISIBLE
-    """Keypoints lie where the image has at least this contrast nearby, see :mod:`posfeat_hloc.detection.contrast`; the
+    """Keypoints lie where the image has at least this contrast nearby, see :mod:`posfeat_hloc.detection.selection`; the
     default leaves out what is all one color."""
     spread: bool = False
     """``hessian``: of more peaks than ``max_keypoints``, keep those that no stronger one is near, see
-    :mod:`posfeat_hloc.detection.spread`; False keeps the strongest."""
+    :mod:`posfeat_hloc.detection.selection`; False keeps the strongest."""
     scales: Sequence[float] = (1.0,)
     """The image is described at each of these scales, and the best K of all their places are kept; the paper: one."""
     window: int | None = None
@@ -177,9 +175,8 @@ def detect_peaks(raw: Tensor, images: Tensor, options: Options) -> list[Features
         wanted = candidates(options.max_keypoints, allowed.numel()) if options.spread else options.max_keypoints
         values, best = saliency.topk(min(wanted, len(saliency)))
         keypoints = pixels[best]
-        if options.spread and len(values) > options.max_keypoints:
-            kept = torch.from_numpy(spread(keypoints.cpu().numpy(), values.cpu().numpy(), options.max_keypoints))
-            keypoints, values = keypoints[kept.to(keypoints.device)], values[kept.to(values.device)]
+        if options.spread:
+            keypoints, values = spread_best(keypoints, values, options.max_keypoints)
         descriptors = read_map(image_map[None], [keypoints])
         result.append(Features(keypoints.cpu().numpy(), values.cpu().numpy(), descriptors.cpu().numpy()))
     return result

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from posfeat_hloc.detection.channel_maxima import channel_maxima
 from posfeat_hloc.detection.d2d import TERMS, score_map
+from posfeat_hloc.detection.peaks import channel_maxima
 from posfeat_hloc.errors import ConfigurationError
-from posfeat_hloc.extractors.single_image import SingleImageExtractor, features_by_score
+from posfeat_hloc.extractors import SingleImageExtractor, features_by_score
 from posfeat_hloc.features import Features
 from posfeat_hloc.networks.d2net import DIMENSION, MIN_SIZE, map_to_pixels, resize_map
+from posfeat_hloc.networks.inference import inference_precision
 from posfeat_hloc.networks.interpolation import interpolate_cells
-from posfeat_hloc.networks.precision import inference_precision
 from posfeat_hloc.weights.loading import load_d2net
 
 

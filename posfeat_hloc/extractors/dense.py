@@ -19,9 +19,8 @@ from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.extractors import disk
 from posfeat_hloc.extractors.posfeat import pad
 from posfeat_hloc.networks import d2net, l2net, resunet, superpoint
-from posfeat_hloc.networks.fuse_conv_bn import fuse_batch_norms
+from posfeat_hloc.networks.inference import fuse_batch_norms, inference_precision
 from posfeat_hloc.networks.interpolation import interpolate_cells
-from posfeat_hloc.networks.precision import inference_precision
 from posfeat_hloc.networks.tiled_inference import describe
 from posfeat_hloc.weights.loading import load_caps, load_d2net, load_disk, load_l2net, load_posfeat, load_superpoint
 

@@ -14,7 +14,7 @@ from posfeat_hloc import confs, extractors
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.features import Features
 from posfeat_hloc.networks.small import to_grey
-from posfeat_hloc.runtime.devices import choose_device
+from posfeat_hloc.runtime.computation import choose_device
 
 KEYPOINT_SIZE = 8.0
 """Diameter in pixels that OpenCV's keypoints are given: these features have one scale."""

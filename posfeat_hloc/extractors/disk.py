@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from posfeat_hloc.errors import ConfigurationError
-from posfeat_hloc.extractors.single_image import SingleImageExtractor, features_by_score
+from posfeat_hloc.extractors import SingleImageExtractor, features_by_score
 from posfeat_hloc.features import Features
-from posfeat_hloc.networks.precision import inference_precision
+from posfeat_hloc.networks.inference import inference_precision
 from posfeat_hloc.weights.loading import load_disk
 
 DIMENSION = 128

@@ -16,8 +16,8 @@ from posfeat_hloc.errors import ImageError
 from posfeat_hloc.extractors import Extractor
 from posfeat_hloc.features import UPRIGHT, Features, View
 from posfeat_hloc.images.loader import ImageInputs, Loaded, Picture, prefetch
+from posfeat_hloc.runtime.computation import computing_threads, in_order
 from posfeat_hloc.runtime.memory import keep_large_blocks, return_unused
-from posfeat_hloc.runtime.threads import computing_threads, in_order
 
 LARGE_IMAGE = 2048
 """Pixels of the longer side above which a CPU extracts one image at a time, for the sake of memory."""

@@ -8,16 +8,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from posfeat_hloc.detection.contrast import VISIBLE, textured
 from posfeat_hloc.detection.peaks import SUBPIXEL, find_peaks, refine
 from posfeat_hloc.detection.sampling import read_descriptors
-from posfeat_hloc.detection.spread import candidates, spread
+from posfeat_hloc.detection.selection import VISIBLE, candidates, spread_best, textured
 from posfeat_hloc.errors import ConfigurationError
-from posfeat_hloc.extractors.single_image import SingleImageExtractor
+from posfeat_hloc.extractors import SingleImageExtractor
 from posfeat_hloc.features import Features
-from posfeat_hloc.networks.fuse_conv_bn import fuse_batch_norms
+from posfeat_hloc.networks.inference import fuse_batch_norms, inference_precision
 from posfeat_hloc.networks.posfeat import GRID_ALIGNMENTS
-from posfeat_hloc.networks.precision import inference_precision
 from posfeat_hloc.networks.resunet import DIMENSION, MULTIPLE
 from posfeat_hloc.networks.tiled_inference import describe, score
 from posfeat_hloc.weights.loading import load_posfeat
@@ -51,11 +49,11 @@ class Options:
     subpixel: str = "mean"
     """Of a keypoint's place: ``mean`` of the scores around it, as published, or ``quadratic``, their summit."""
     min_contrast: float = VISIBLE
-    """Keypoints lie where the image has at least this contrast nearby, see :mod:`posfeat_hloc.detection.contrast`; the
+    """Keypoints lie where the image has at least this contrast nearby, see :mod:`posfeat_hloc.detection.selection`; the
     default leaves out what is all one color. The paper, which has no such thing, finds keypoints there, too."""
     spread: bool = False
     """Of more peaks than ``max_keypoints``, keep those that no stronger one is near, see
-    :mod:`posfeat_hloc.detection.spread`; False keeps the strongest, as published."""
+    :mod:`posfeat_hloc.detection.selection`; False keeps the strongest, as published."""
     precision: str = "auto"
     """Of both networks: ``fp32``, ``bf16``, or ``auto``: bf16 where the hardware computes it. bf16 is faster and
     moves or exchanges some keypoints where scores are nearly equal."""
@@ -103,9 +101,8 @@ class Extractor(SingleImageExtractor):
         peaks = candidates(opt.max_keypoints, height * width) if opt.spread else opt.max_keypoints
         pixels = find_peaks(scores, opt.radius, opt.threshold, peaks, opt.reproduce_official, allowed)
         keypoints, values = refine(scores, pixels, opt.subpixel)
-        if opt.spread and len(values) > opt.max_keypoints:
-            kept = torch.from_numpy(spread(keypoints.cpu().numpy(), values.cpu().numpy(), opt.max_keypoints))
-            keypoints, values = keypoints[kept.to(keypoints.device)], values[kept.to(values.device)]
+        if opt.spread:
+            keypoints, values = spread_best(keypoints, values, opt.max_keypoints)
         descriptors = read_descriptors(local_map[0], keypoints, self.grid_alignment)
         return Features(keypoints.cpu().numpy(), values.cpu().numpy(), descriptors.cpu().numpy())
 

@@ -16,7 +16,7 @@ from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.extractors import check_images, dense
 from posfeat_hloc.extractors.posfeat import crop
 from posfeat_hloc.features import Features
-from posfeat_hloc.networks.precision import inference_precision
+from posfeat_hloc.networks.inference import inference_precision
 from posfeat_hloc.weights.loading import load_l2net
 
 

@@ -11,9 +11,9 @@ from torch.nn import functional as F
 from posfeat_hloc.detection.d2d import TERMS, adapted_threshold, score_map
 from posfeat_hloc.detection.peaks import greedy_peaks
 from posfeat_hloc.errors import ConfigurationError
-from posfeat_hloc.extractors.single_image import SingleImageExtractor
+from posfeat_hloc.extractors import SingleImageExtractor
 from posfeat_hloc.features import Features
-from posfeat_hloc.networks.precision import inference_precision
+from posfeat_hloc.networks.inference import inference_precision
 from posfeat_hloc.networks.superpoint import DIMENSION, MIN_SIZE, SAMPLING, STRIDE, read_map
 from posfeat_hloc.weights.loading import load_superpoint
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from posfeat_hloc.extractors import ALL_KEYPOINTS
-from posfeat_hloc.extractors.single_image import SingleImageExtractor, features_by_score
+from posfeat_hloc.extractors import ALL_KEYPOINTS, SingleImageExtractor, features_by_score
 from posfeat_hloc.features import Features
 from posfeat_hloc.weights.kornia_networks import load_xfeat
 

@@ -36,3 +36,16 @@ def look_at(centre: Array, target: Array, down: tuple[float, float, float] = (0.
 def about_axis(angle: float) -> Array:
     """Rotation ``(3, 3)`` about the optical axis; positive radians turn what the camera sees clockwise."""
     return np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
+
+
+def rotation_between(start: Array, end: Array) -> Array:
+    """The smallest rotation ``(3, 3)`` that brings one unit vector ``(3,)`` to another (Rodrigues)."""
+    cosine, axis = float(start @ end), np.cross(start, end)
+    if cosine < -1 + 1e-12:  # half a turn, about any axis across
+        across = np.eye(3)[np.argmin(np.abs(start))]
+        axis = np.cross(start, across)
+        axis /= np.linalg.norm(axis)
+        return np.asarray(2 * np.outer(axis, axis) - np.eye(3))
+    x, y, z = axis
+    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    return np.asarray(np.eye(3) + cross + cross @ cross / (1 + cosine))

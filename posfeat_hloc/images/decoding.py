@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import PIL
 from numpy.typing import NDArray
@@ -21,9 +20,8 @@ from PIL import Image, ImageOps
 from posfeat_hloc.errors import ImageError
 from posfeat_hloc.images.formats import EXTENSIONS as EXTENSIONS
 from posfeat_hloc.images.formats import open_image
-from posfeat_hloc.images.high_bit_depth import is_deep, read_deep
+from posfeat_hloc.images.high_bit_depth import Usage, ValueRange, is_deep, read_deep
 from posfeat_hloc.images.listing import survey
-from posfeat_hloc.images.value_range import Usage, ValueRange
 
 _TURN = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -105,42 +103,6 @@ class DecodedImage:
         pixels = np.ascontiguousarray(np.rot90(self.pixels, -quarters))
         opaque = None if self.opaque is None else np.rot90(self.opaque, -quarters)
         return replace(self, pixels=pixels, orientation=orientation, opaque=opaque)
-
-
-@dataclass(frozen=True)
-class Tilt:
-    """Where an image lies after an eighth of a turn clockwise, on a canvas that holds all of it.
-
-    Attributes:
-        size: (width, height) of the image before.
-        matrix: ``(2, 3)``, its pixels to those of the canvas.
-    """
-
-    size: tuple[int, int]
-    matrix: NDArray[np.float64]
-
-    def back(self, keypoints: NDArray[np.float32]) -> NDArray[np.float32]:
-        """``(N, 2)`` keypoints of the canvas in pixels of the picture."""
-        moved: NDArray[np.float64] = (keypoints - self.matrix[:, 2]) @ self.matrix[:, :2]  # of a rotation
-        return moved.astype(np.float32)
-
-    def inside(self, keypoints: NDArray[np.float32], margin: float) -> NDArray[np.bool_]:
-        """Which ``(N, 2)`` keypoints of the image lie at least so many pixels within it."""
-        last = np.array(self.size) - 1 - margin
-        return np.asarray(((keypoints >= margin) & (keypoints <= last)).all(axis=1))
-
-
-def tilted(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], Tilt]:
-    """``(H, W)`` or ``(H, W, 3)`` pixels after an eighth of a turn clockwise.
-
-    What is outside repeats the border, which gives hardly a keypoint: streaks have no corners, black would have edges.
-    """
-    height, width = pixels.shape[:2]
-    side = int(np.ceil((width + height) / np.sqrt(2)))
-    matrix = np.array([[1, -1, 0], [1, 1, 0]]) / np.sqrt(2)
-    matrix[:, 2] = (side - 1) / 2 - matrix[:, :2] @ [(width - 1) / 2, (height - 1) / 2]
-    canvas = cv2.warpAffine(pixels, matrix, (side, side), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-    return np.asarray(canvas, np.uint8), Tilt((width, height), matrix)
 
 
 _AFTER_A_QUARTER = {1: 6, 6: 3, 3: 8, 8: 1, 2: 7, 7: 4, 4: 5, 5: 2}
@@ -270,16 +232,3 @@ def _to_8_bit(
     elif picture.mode == "CMYK":
         notes.append("CMYK was converted to RGB")
     return np.asarray(picture.convert("L" if grayscale else "RGB"), dtype=np.uint8), opaque
-
-
-def resize(pixels: NDArray[np.uint8], max_size: int | None) -> NDArray[np.uint8]:
-    """Shrink so that the longer side is at most ``max_size``; smaller images stay as they are.
-
-    Area averaging, as hloc's ``cv2_area``. No side becomes shorter than one pixel.
-    """
-    height, width = pixels.shape[:2]
-    if max_size is None or max(height, width) <= max_size:
-        return pixels
-    scale = max_size / max(height, width)
-    new_size = max(1, round(width * scale)), max(1, round(height * scale))
-    return np.asarray(cv2.resize(pixels, new_size, interpolation=cv2.INTER_AREA), np.uint8)

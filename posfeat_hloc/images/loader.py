@@ -16,10 +16,11 @@ from PIL import Image
 from posfeat_hloc.confs import Conf
 from posfeat_hloc.errors import ImageError
 from posfeat_hloc.features import UPRIGHT, View
-from posfeat_hloc.images.decoding import DecodedImage, Tilt, read_image, resize, tilted
+from posfeat_hloc.images.decoding import DecodedImage, read_image
+from posfeat_hloc.images.high_bit_depth import ValueRange
 from posfeat_hloc.images.masks import Masks, opaque_pixels
-from posfeat_hloc.images.value_range import ValueRange
-from posfeat_hloc.runtime.threads import in_order
+from posfeat_hloc.images.resampling import Tilt, resize, tilted
+from posfeat_hloc.runtime.computation import in_order
 
 
 def fingerprint(path: Path) -> str:

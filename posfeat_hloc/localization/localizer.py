@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 import pycolmap
@@ -28,9 +27,9 @@ from posfeat_hloc.match_features import read_descriptors
 from posfeat_hloc.matchers.descriptor_cache import CACHE_BYTES, DescriptorCache
 from posfeat_hloc.orientation.choice import stands_every_turn
 from posfeat_hloc.orientation.looks import has_these_weights
-from posfeat_hloc.orientation.upright import Upright
-from posfeat_hloc.runtime.devices import choose_device
-from posfeat_hloc.runtime.timing import timed
+from posfeat_hloc.orientation.queries import Upright
+from posfeat_hloc.runtime.computation import choose_device
+from posfeat_hloc.runtime.progress import timed
 from posfeat_hloc.stores import FeatureStore
 
 _SHOWN = {1: 0, 6: 90, 3: 180, 8: 270}  # orientation of an image without mirrors -> degrees clockwise
@@ -199,7 +198,5 @@ class Localizer:
     def __enter__(self) -> Localizer:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,10 +23,9 @@ from posfeat_hloc.localization.summary import LocalizationResult, as_json
 from posfeat_hloc.localization.true_poses import read_true_poses
 from posfeat_hloc.match_features import match
 from posfeat_hloc.runtime.options import plain, recorded
-from posfeat_hloc.runtime.output import only_writer, write_atomically
-from posfeat_hloc.runtime.output_inputs import claim
+from posfeat_hloc.runtime.output import claim, only_writer, write_json
+from posfeat_hloc.runtime.progress import timed
 from posfeat_hloc.runtime.reporter import QUIET, Reporter, reporting
-from posfeat_hloc.runtime.timing import timed
 from posfeat_hloc.stores import FeatureStore
 from posfeat_hloc.stores.pairs import write_pairs
 
@@ -131,5 +129,4 @@ def _write(
     write_results(output / "poses.txt", poses, options.names)
     if truth is not None:
         done.errors = localization_errors({n: p for n, p in poses.items() if not done.results[n].fallback}, truth)
-    summary = as_json(done, options.thresholds, record)
-    write_atomically(output / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+    write_json(output / "summary.json", as_json(done, options.thresholds, record))

@@ -19,8 +19,7 @@ from posfeat_hloc.match_features import match
 from posfeat_hloc.retrieval import describe_images, retrieve
 from posfeat_hloc.runtime.colmap_log import send_colmap_log_to
 from posfeat_hloc.runtime.options import recorded
-from posfeat_hloc.runtime.output import only_writer
-from posfeat_hloc.runtime.output_inputs import claim
+from posfeat_hloc.runtime.output import claim, only_writer
 from posfeat_hloc.runtime.reporter import QUIET, Reporter, reporting
 from posfeat_hloc.sfm.cameras import CameraOptions
 from posfeat_hloc.sfm.extension import ExtensionOptions, Stores, build_extended_database, extend_model, moved

@@ -6,14 +6,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 import pycolmap
 
 from posfeat_hloc.errors import ConfigurationError
-from posfeat_hloc.runtime.json_lines import JsonLines, complete_lines, write_lines
+from posfeat_hloc.runtime.resume import JsonLines, complete_lines, write_lines
 
 
 @dataclass(frozen=True)
@@ -124,9 +123,7 @@ class Log:
     def __enter__(self) -> Log:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -10,13 +9,12 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-import pycolmap
 
-from posfeat_hloc import __version__
 from posfeat_hloc.evaluation.poses import PoseErrors, recall
 from posfeat_hloc.localization.results_log import Localized
 from posfeat_hloc.localization.sparse_map import SparseMap
-from posfeat_hloc.runtime.timing import timed
+from posfeat_hloc.runtime.progress import timed
+from posfeat_hloc.sfm.summary import versions
 
 Thresholds = Sequence[tuple[float, float]]
 
@@ -81,11 +79,7 @@ def as_json(run: LocalizationResult, thresholds: Thresholds, command: dict[str, 
         "fallback": {name: result.fallback for name, result in run.results.items() if result.fallback},
         "seconds": {stage: round(seconds, 3) for stage, seconds in run.seconds.items()},
         "command": command,
-        "versions": {
-            "posfeat_hloc": __version__,
-            "pycolmap": pycolmap.__version__,
-            "python": platform.python_version(),
-        },
+        "versions": versions(),
     }
 
 

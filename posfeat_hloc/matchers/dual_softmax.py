@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from posfeat_hloc.matchers.similarity import keep_mutual, similarity_blocks
+from posfeat_hloc.matchers.nearest import keep_mutual, similarity_blocks
 
 
 @dataclass(frozen=True)

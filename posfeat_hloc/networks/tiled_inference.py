@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from posfeat_hloc.networks.fused_upsample_conv import UpsampledConvolution
-from posfeat_hloc.networks.keypoint_head import KeypointHead
+from posfeat_hloc.networks.interpolation import UpsampledConvolution
+from posfeat_hloc.networks.posfeat import KeypointHead
 from posfeat_hloc.networks.resunet import MULTIPLE, STRIDE, Block, ResUNet, UpConv
 from posfeat_hloc.networks.small import (
     HALO,
@@ -26,8 +26,7 @@ from posfeat_hloc.networks.small import (
     standardise,
     to_grey,
 )
-from posfeat_hloc.networks.tiled_head import score_in_tiles
-from posfeat_hloc.networks.tiles import Compute, in_tiles, rows_within
+from posfeat_hloc.networks.tiled_head import Compute, in_tiles, rows_within, score_in_tiles
 
 
 def describe(network: ResUNet | SmallUNet, image: Tensor, memory: int) -> tuple[Tensor, Tensor]:

@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from posfeat_hloc import extractors
+from posfeat_hloc.extract_features import extract_shown
 from posfeat_hloc.features import UPRIGHT, View
-from posfeat_hloc.orientation.election import EIGHTHS, HALF, NEAR, PARTNERS, QUARTERS, TURNED_PARTNERS
-from posfeat_hloc.orientation.looks import AS_IT_IS, Look, read_frame, read_small
-from posfeat_hloc.orientation.similarity import Similarity
+from posfeat_hloc.images.decoding import DecodedImage
+from posfeat_hloc.orientation.election import EIGHTHS, HALF, NEAR, PARTNERS, QUARTERS, TURNED_PARTNERS, Similarity
+from posfeat_hloc.orientation.looks import AS_IT_IS, Look, read_frame, read_small, small_conf, upright_frame
 from posfeat_hloc.orientation.synchronisation import Rules, best_turn
 from posfeat_hloc.orientation.votes import AGREES, SmallFeatures, Vote, vote
-from posfeat_hloc.runtime.threads import computing_threads, in_order
+from posfeat_hloc.runtime.computation import computing_threads, in_order
 from posfeat_hloc.stores import FeatureStore
 
 LookAt = Callable[[Sequence[str], Look], Mapping[str, SmallFeatures]]
@@ -58,9 +59,7 @@ class Gallery:
     def __enter__(self) -> Gallery:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
@@ -109,3 +108,42 @@ def _votes(
 
     with computing_threads(torch.get_num_threads()) as pool:
         return dict(in_order(pool, work, list(found), ahead=4))
+
+
+class Upright:
+    """Tells how images are to be turned so that they lie as those of a map.
+
+    Args:
+        path: small features of the map's images.
+        names: of these images.
+        device: a torch device.
+
+    Raises:
+        StoreError: the file is damaged.
+    """
+
+    def __init__(self, path: Path, names: Sequence[str], device: str) -> None:
+        self._gallery = Gallery(path, names)
+        self._extractor = extractors.create(small_conf()["model"], device)
+
+    def view(self, image: DecodedImage) -> View:
+        """How to show an image, beyond what its EXIF tag says."""
+
+        def look_at(names: Sequence[str], look: Look) -> Mapping[str, SmallFeatures]:
+            conf = small_conf(look.size)["preprocessing"]
+            found = extract_shown(self._extractor, image, conf, View(look.turn))
+            width, height = image.stored_size
+            scale = min(1.0, conf["resize_max"] / max(width, height))
+            points = found.keypoints.astype(np.float64) * scale
+            small = SmallFeatures(points, found.descriptors, (width * scale, height * scale))
+            return dict.fromkeys(names, small)
+
+        if not self._gallery.names:
+            return UPRIGHT
+        return query_views(self._gallery, ["image"], look_at, lambda _: upright_frame(image.orientation)).get(
+            "image", UPRIGHT
+        )
+
+    def close(self) -> None:
+        """Close the map's file."""
+        self._gallery.close()

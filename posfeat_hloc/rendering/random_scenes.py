@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from posfeat_hloc.geometry.rotations import about_axis
-from posfeat_hloc.images.fitting import Array, Photograph
+from posfeat_hloc.images.resampling import Array, Photograph
 from posfeat_hloc.rendering.textured_planes import Camera, TexturedPlane
 
 

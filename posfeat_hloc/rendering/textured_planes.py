@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from posfeat_hloc.images.fitting import Array, Photograph, fit_calibration
+from posfeat_hloc.images.resampling import Array, Photograph, fit_calibration
 
 _NEAR = 1e-3
 

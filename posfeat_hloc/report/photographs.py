@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from posfeat_hloc.errors import ImageError
-from posfeat_hloc.images.decoding import read_image, resize
+from posfeat_hloc.images.decoding import read_image
 from posfeat_hloc.images.formats import open_image
+from posfeat_hloc.images.resampling import resize
 
 Pixels = NDArray[np.uint8]
 Array = NDArray[np.float64]

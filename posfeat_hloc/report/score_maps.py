@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from posfeat_hloc.detection.d2d import score_map
 from posfeat_hloc.extractors import Extractor, d2d, posfeat, superpoint
-from posfeat_hloc.networks.precision import inference_precision
+from posfeat_hloc.networks.inference import inference_precision
 from posfeat_hloc.networks.tiled_inference import describe, score
 
 

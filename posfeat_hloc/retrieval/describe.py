@@ -19,7 +19,7 @@ from posfeat_hloc.features import View
 from posfeat_hloc.images.decoding import list_images
 from posfeat_hloc.images.high_bit_depth import ranges_of
 from posfeat_hloc.images.loader import ImageInputs, Loaded, prefetch
-from posfeat_hloc.runtime.devices import choose_device
+from posfeat_hloc.runtime.computation import choose_device
 from posfeat_hloc.runtime.memory import return_large_blocks
 from posfeat_hloc.runtime.progress import Bar
 from posfeat_hloc.stores import GlobalDescriptorStore

@@ -12,12 +12,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.networks.normalization import normalize_imagenet
 
 MIN_SIZE = 32
 """Shortest side of an image that still gives one cell."""
-
-_MEAN = (0.485, 0.456, 0.406)  # of ImageNet
-_DEVIATION = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -61,9 +59,8 @@ class Extractor:
         """The descriptor ``(1280,)``, L2-normalised, of an RGB image ``(3, H, W)`` in [0, 1]; None below 32 pixels."""
         if min(image.shape[-2:]) < MIN_SIZE:
             return None
-        mean, deviation = (torch.tensor(values)[:, None, None] for values in (_MEAN, _DEVIATION))
-        normalized = ((image - mean) / deviation)[None].to(self.device)
-        pooled = generalized_mean(self.network.extract_features(normalized)[0], self.options.power)
+        normalized = normalize_imagenet(image[None])
+        pooled = generalized_mean(self.network.extract_features(normalized.to(self.device))[0], self.options.power)
         return F.normalize(pooled, dim=0).cpu()
 
 

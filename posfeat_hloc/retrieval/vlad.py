@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.networks import l2net
-from posfeat_hloc.networks.precision import inference_precision
+from posfeat_hloc.networks.inference import inference_precision
 from posfeat_hloc.weights.loading import load_l2net
 
 MAX_CLUSTERS = 120

@@ -1,18 +1,65 @@
-"""Output folders: one run at a time writes to them, and their text files are whole at every moment."""
+"""Output folders: of which inputs they hold the results, one run at a time writes to them, and their text files are
+whole at every moment."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from posfeat_hloc.errors import ConfigurationError
-from posfeat_hloc.runtime.locks import HeldLock, LockedError
+from filelock import FileLock, Timeout
+
+from posfeat_hloc.errors import ConfigurationError, Option
+
+
+class LockedError(Exception):
+    """Another process, or another object of this one, holds the lock."""
+
+
+class HeldLock:
+    """A lock file that is held from its creation until :meth:`release`, or until the process ends.
+
+    File systems without locks (some of networks) are used without one.
+
+    Args:
+        path: of the lock file, made where it is missing; its folder must exist. A killed process leaves the file
+            behind, which is no lock by itself.
+        wait: until the lock is free; otherwise a lock that is held is an error.
+
+    Raises:
+        LockedError: it is held, and ``wait`` is False.
+    """
+
+    def __init__(self, path: Path, wait: bool = False) -> None:
+        self.path = path
+        self._lock = FileLock(path, timeout=-1 if wait else 0, thread_local=False)
+        try:
+            self._lock.acquire()
+        except Timeout as error:
+            raise LockedError(str(path)) from error
+        except (OSError, NotImplementedError):
+            return
+
+    def release(self, remove: bool = True) -> None:
+        """Let others have it.
+
+        Args:
+            remove: also the file. Whoever opened it before notices that it is gone, and makes a new one.
+        """
+        if not self._lock.is_locked:
+            return
+        if remove:
+            with contextlib.suppress(OSError):  # Windows removes no open file, but the lock does after its release
+                self.path.unlink()
+        self._lock.release()
+
 
 _FULL = 16 << 20
 """Bytes; with less free space than this a disk is called full whatever the error says."""
@@ -91,3 +138,49 @@ def write_atomically(path: Path, text: str) -> None:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
         raise
+
+
+_FILE = "inputs.json"
+_RESULTS = ("features.h5", "matches.h5", "sparse", "summary.json")
+
+
+def claim(folder: Path, inputs: Sequence[Path | str]) -> None:
+    """Record what an output folder is made from, or refuse it where that is something else.
+
+    Inputs that were recorded and are no longer there have been moved, and do not count; neither do those of a run
+    that ended before it had results.
+
+    Args:
+        folder: of results; exists.
+        inputs: paths, or words for what is no path. One that was there before is enough, so that videos can be added.
+
+    Raises:
+        ConfigurationError: the folder holds results of other inputs; the message names both.
+    """
+    path = folder / _FILE
+    given = [str(item.resolve()) if isinstance(item, Path) else item for item in inputs]
+    recorded = _read(path)
+    there = [item for item in recorded if not Path(item).is_absolute() or Path(item).exists()]
+    if there and not set(there) & set(given) and any((folder / name).exists() for name in _RESULTS):
+        first = Path(given[0])
+        better = folder.with_name(f"{first.parent.name}-{first.stem}" if first.is_absolute() else f"{folder.name}-2")
+        raise ConfigurationError(
+            f"{folder}: holds results of {there[0]}, and this run is of {given[0]}; choose another folder, such as ",
+            Option("output", better),
+            ", or delete this one",
+        )
+    if recorded != given:
+        write_json(path, given)
+
+
+def _read(path: Path) -> list[str]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    return [str(item).removeprefix("--") for item in found] if isinstance(found, list) else []  # "--demo" before
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace a JSON file by a complete new one; see :func:`write_atomically`."""
+    write_atomically(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")

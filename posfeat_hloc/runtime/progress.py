@@ -1,4 +1,4 @@
-"""Progress that a user sees: bars that say how long the rest takes, and signs of life of steps that count nothing."""
+"""Progress that a user sees: bars that say how long the rest takes, signs of life, and times of stages."""
 
 from __future__ import annotations
 
@@ -110,3 +110,13 @@ def waiting(
         finally:
             done.set()
             thread.join()
+
+
+@contextmanager
+def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    """Add the time of a block to ``seconds[stage]``, also when the block ends with an error."""
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - start

@@ -12,7 +12,7 @@ from posfeat_hloc.images.formats import open_image
 from posfeat_hloc.images.panoramas import are_panoramas
 from posfeat_hloc.retrieval import describe_images, retrieve
 from posfeat_hloc.runtime.progress import waiting
-from posfeat_hloc.runtime.skipped import counted
+from posfeat_hloc.runtime.reporter import counted
 from posfeat_hloc.sfm.cameras import PANORAMA, check_cameras, sizes_of_files
 from posfeat_hloc.sfm.diagnosis.camera_check import doubtful_cameras, told
 from posfeat_hloc.sfm.gps import position_pairs

@@ -11,6 +11,7 @@ import pycolmap
 from numpy.typing import NDArray
 
 from posfeat_hloc.errors import MappingError
+from posfeat_hloc.runtime.output import write_json
 from posfeat_hloc.sfm.alignment import extent_of
 from posfeat_hloc.sfm.gps import LocalPositions
 from posfeat_hloc.sfm.models import model_folders, read_model, write_model
@@ -79,7 +80,7 @@ def georeference(sparse: Path, positions: LocalPositions, seed: int = 0) -> Geor
         MappingError: a model cannot be read.
     """
     found = Georeference(positions.origin, [_align(folder, positions, seed) for folder in model_folders(sparse)])
-    (sparse / _FILE).write_text(json.dumps(asdict(found), indent=2) + "\n", encoding="utf-8")
+    write_json(sparse / _FILE, asdict(found))
     return found
 
 

@@ -20,8 +20,8 @@ from posfeat_hloc.features import Matches
 from posfeat_hloc.match_features import COMMIT_SECONDS, Batch, MatchingReport, StoredImages, read_in_order
 from posfeat_hloc.matchers.descriptor_cache import CACHE_BYTES
 from posfeat_hloc.matchers.guided import Planes, match_in_bands
+from posfeat_hloc.runtime.computation import computing_threads, in_order
 from posfeat_hloc.runtime.progress import Bar
-from posfeat_hloc.runtime.threads import computing_threads, in_order
 from posfeat_hloc.stores import FeatureStore, MatchStore
 from posfeat_hloc.stores.pairs import Pair
 

@@ -8,13 +8,11 @@ from pathlib import Path
 from posfeat_hloc.errors import ConfigurationError, Option
 from posfeat_hloc.evaluation.poses import TrueCamera
 from posfeat_hloc.extract_features import read_names
-from posfeat_hloc.images.copies import check_copies
-from posfeat_hloc.images.listing import Listing, survey
-from posfeat_hloc.images.video import extract_frames
-from posfeat_hloc.images.video.frames import COUNT, STEP
+from posfeat_hloc.images.listing import Listing, check_copies, survey
+from posfeat_hloc.images.video import COUNT, STEP, extract_frames
 from posfeat_hloc.orientation import Orientation, choose_views
 from posfeat_hloc.rendering.demo import write_photographs
-from posfeat_hloc.runtime.timing import timed
+from posfeat_hloc.runtime.progress import timed
 from posfeat_hloc.sfm.georeference import Georeference
 from posfeat_hloc.sfm.gps import Position, read_positions
 from posfeat_hloc.sfm.job import Job

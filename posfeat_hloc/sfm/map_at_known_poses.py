@@ -13,8 +13,7 @@ from posfeat_hloc.errors import ConfigurationError, MappingError, Option
 from posfeat_hloc.extract_features import ExtractionReport, extract
 from posfeat_hloc.match_features import match
 from posfeat_hloc.runtime.options import recorded
-from posfeat_hloc.runtime.output import only_writer
-from posfeat_hloc.runtime.output_inputs import claim
+from posfeat_hloc.runtime.output import claim, only_writer
 from posfeat_hloc.runtime.reporter import QUIET, Reporter, reporting
 from posfeat_hloc.sfm.alignment import aligned_to, positions_of
 from posfeat_hloc.sfm.job import configurations

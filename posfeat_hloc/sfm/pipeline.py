@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from posfeat_hloc.cluster import connect
@@ -12,11 +11,9 @@ from posfeat_hloc.export import ExportOptions, check_formats, export
 from posfeat_hloc.extract_features import extract
 from posfeat_hloc.rendering import demo
 from posfeat_hloc.runtime.colmap_log import send_colmap_log_to
-from posfeat_hloc.runtime.output import only_writer, write_atomically
-from posfeat_hloc.runtime.output_inputs import claim
+from posfeat_hloc.runtime.output import claim, only_writer, write_json
 from posfeat_hloc.runtime.progress import waiting
-from posfeat_hloc.runtime.reporter import QUIET, Reporter, reporting
-from posfeat_hloc.runtime.skipped import counted
+from posfeat_hloc.runtime.reporter import QUIET, Reporter, counted, reporting
 from posfeat_hloc.sfm.choices import add_frame_pairs, choose_cameras, choose_default_pairs, choose_pairs, judge_cameras
 from posfeat_hloc.sfm.diagnosis.diagnose import diagnose
 from posfeat_hloc.sfm.georeference import read_georeference
@@ -114,8 +111,7 @@ def _stages(job: Job) -> None:
         _use_model(job, truth)
     with waiting("diagnose", job.progress):
         run.diagnosis = diagnose(output / "database.db", [Path(model.path) for model in run.models], job.record)
-    summary = json.dumps(as_json(run, job.record), indent=2, ensure_ascii=False) + "\n"
-    write_atomically(output / "summary.json", summary)
+    write_json(output / "summary.json", as_json(run, job.record))
 
 
 def _extract(job: Job, names: list[str]) -> None:

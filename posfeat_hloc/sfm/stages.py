@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pycolmap
 
-from posfeat_hloc.detection.spread import spread
+from posfeat_hloc.detection.selection import spread
 from posfeat_hloc.match_features import configuration
 from posfeat_hloc.runtime.resume import CacheKey, hash_of
 from posfeat_hloc.sfm.database import describe_database, verified_pairs

@@ -14,8 +14,8 @@ import pycolmap
 from posfeat_hloc import __version__
 from posfeat_hloc.extract_features import ExtractionReport
 from posfeat_hloc.orientation import Orientation
-from posfeat_hloc.runtime.output import write_atomically
-from posfeat_hloc.runtime.timing import timed
+from posfeat_hloc.runtime.output import write_json
+from posfeat_hloc.runtime.progress import timed
 from posfeat_hloc.sfm.database import DatabaseReport
 from posfeat_hloc.sfm.diagnosis.diagnose import Diagnosis
 from posfeat_hloc.sfm.models import ModelSummary
@@ -97,11 +97,16 @@ def as_json(run: SfmResult, command: dict[str, Any]) -> dict[str, Any]:
         "remarks": run.remarks,
         "told": run.told,
         "command": command,
-        "versions": {
-            "posfeat_hloc": __version__,
-            "pycolmap": pycolmap.__version__,
-            "python": platform.python_version(),
-        },
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of what made a result, for its summary."""
+    return {
+        "posfeat_hloc": __version__,
+        "pycolmap": pycolmap.__version__,
+        "python": platform.python_version(),
     }
 
 
@@ -141,4 +146,4 @@ def write_summary(
     if command.get("weights") is None:
         command["weights"] = recorded_command(origin or output).get("weights")
     found = {"registered": model.registered, "model": asdict(model), "command": command}
-    write_atomically(output / "summary.json", json.dumps(found, indent=2, ensure_ascii=False) + "\n")
+    write_json(output / "summary.json", found)

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from posfeat_hloc.errors import StoreError
 from posfeat_hloc.features import UPRIGHT, Features, View
 from posfeat_hloc.stores import foreign
-from posfeat_hloc.stores.hdf5 import content_digest, read_text, write_text
-from posfeat_hloc.stores.image_groups import ImageStore
+from posfeat_hloc.stores.hdf5 import ImageStore, content_digest, read_text, write_text
 
 _SCORES = ("scores", "keypoint_scores")  # files of some hloc extractors use the second name, or have none
 

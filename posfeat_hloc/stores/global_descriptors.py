@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posfeat_hloc.errors import StoreError
-from posfeat_hloc.stores.hdf5 import CHECKSUM, content_digest, write_text
-from posfeat_hloc.stores.image_groups import ImageStore
+from posfeat_hloc.stores.hdf5 import CHECKSUM, ImageStore, content_digest, write_text
 
 _KEY = "global_descriptor"
 _VOCABULARY = "vocabulary"  # an attribute, because hloc takes every dataset of a file for part of an image

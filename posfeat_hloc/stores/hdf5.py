@@ -1,14 +1,16 @@
-"""What feature and match files have in common: opening, the configuration they belong to, commits."""
+"""What stores have in common: opening, the configuration they belong to, commits, groups by image names."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import json
+import signal
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from types import TracebackType
+from types import FrameType
 from typing import Any
 
 import h5py
@@ -17,8 +19,29 @@ from numpy.typing import NDArray
 
 from posfeat_hloc.confs import current_names
 from posfeat_hloc.errors import StoreError
-from posfeat_hloc.stores.interrupts import interrupts_deferred
 from posfeat_hloc.stores.journal import JournaledFile, recover
+
+
+@contextmanager
+def interrupts_deferred() -> Iterator[None]:
+    """Let Ctrl-C take effect at the end of the block.
+
+    HDF5 calls back into Python to read and write a journaled file. A KeyboardInterrupt raised there is swallowed, and
+    what was to be written may be lost with it.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(handler):
+        yield
+        return
+    caught: list[tuple[int, FrameType | None]] = []
+    signal.signal(signal.SIGINT, lambda number, frame: caught.append((number, frame)))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        if caught:
+            handler(*caught[-1])
+
 
 CONFIGURATION = "posfeat_hloc"
 """Attribute of the root group: the configuration that all of the file was made with, as JSON."""
@@ -133,9 +156,7 @@ class Hdf5Store:
     def __enter__(self):  # type: ignore[no-untyped-def]
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
@@ -184,3 +205,34 @@ def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
     if isinstance(value, dict):
         return {k: v for key in value for k, v in _flatten(value[key], f"{prefix}{key}.").items()}
     return {prefix.rstrip("."): value}
+
+
+class ImageStore(Hdf5Store):
+    """A file with a group ``<image name>`` for each image; a name with ``/`` is nested groups."""
+
+    def is_current(self, name: str, source: str) -> bool:
+        """Whether what belongs to this very image file is stored, and complete."""
+        with self._damage(f"the source of {name!r}"):
+            return name in self and read_text(self.file[name], "source") == source
+
+    def names(self) -> list[str]:
+        """Names of all complete images, sorted."""
+        with self._damage("the list of images"):
+            return sorted(self._walk(self.file, ""))
+
+    def __contains__(self, name: str) -> bool:
+        with self._damage(f"the group of {name!r}"):
+            item = self.file.get(name)
+            return isinstance(item, h5py.Group) and self._is_complete(item)
+
+    def _walk(self, group: h5py.Group, prefix: str) -> Iterator[str]:
+        for key, item in group.items():
+            if isinstance(item, h5py.Group):
+                if self._is_complete(item):
+                    yield prefix + key
+                yield from self._walk(item, f"{prefix}{key}/")
+
+    @staticmethod
+    def _is_complete(group: h5py.Group) -> bool:
+        """Whether a group holds all of an image; groups on the way to one do not."""
+        raise NotImplementedError

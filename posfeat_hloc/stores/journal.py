@@ -16,8 +16,7 @@ import struct
 from pathlib import Path
 
 from posfeat_hloc.errors import StoreError
-from posfeat_hloc.runtime.locks import HeldLock, LockedError
-from posfeat_hloc.runtime.output import writing_remedy
+from posfeat_hloc.runtime.output import HeldLock, LockedError, writing_remedy
 
 try:
     import fcntl

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posfeat_hloc.errors import ConfigurationError
-from posfeat_hloc.images.fitting import Photograph
+from posfeat_hloc.images.resampling import Photograph
 
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R 601, as everywhere for 8-bit RGB
 

@@ -13,11 +13,11 @@ from torch.nn import functional as F
 
 from posfeat_hloc import weights
 from posfeat_hloc.errors import ConfigurationError, Option
+from posfeat_hloc.networks.inference import inference_precision
 from posfeat_hloc.networks.l2net import L2Net
 from posfeat_hloc.networks.posfeat import PoSFeat
-from posfeat_hloc.networks.precision import inference_precision
 from posfeat_hloc.networks.small import SMALL, SmallHead
-from posfeat_hloc.runtime.devices import choose_device
+from posfeat_hloc.runtime.computation import choose_device
 from posfeat_hloc.runtime.output import only_writer
 from posfeat_hloc.runtime.progress import Bar
 from posfeat_hloc.runtime.reporter import QUIET, Reporter, reporting

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from posfeat_hloc.errors import ConfigurationError
-from posfeat_hloc.networks.precision import inference_precision
+from posfeat_hloc.networks.inference import inference_precision
 from posfeat_hloc.training.dense_networks import DenseNetwork
 from posfeat_hloc.training.description_loss import description_loss
 from posfeat_hloc.training.line_to_window import LineToWindowOptions, line_to_window, query_points

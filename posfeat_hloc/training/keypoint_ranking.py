@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from posfeat_hloc.networks.precision import inference_precision
+from posfeat_hloc.networks.inference import inference_precision
 from posfeat_hloc.networks.small import log_curvatures, positive, to_grey
 from posfeat_hloc.training.dense_networks import PoSFeatMaps
 from posfeat_hloc.training.loop import Trainer

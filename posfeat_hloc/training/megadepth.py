@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from posfeat_hloc.errors import ConfigurationError, DataError, ImageError
 from posfeat_hloc.geometry.rotations import relative_pose
 from posfeat_hloc.images.decoding import read_image
-from posfeat_hloc.images.fitting import Photograph, fit_calibration, fit_image
+from posfeat_hloc.images.resampling import Photograph, fit_calibration, fit_image
 from posfeat_hloc.training.posed_pairs import MAX_ROTATION, SIZE, Array, PosedPair, check_limits, usable
 
 CHALLENGE_SCENES = ("0008", "0021", "0024", "0063", "1589")

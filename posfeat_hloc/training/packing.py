@@ -21,7 +21,7 @@ from posfeat_hloc import confs, extractors, matchers
 from posfeat_hloc.errors import ConfigurationError, ImageError, Option
 from posfeat_hloc.features import Features
 from posfeat_hloc.images.decoding import list_images, read_image
-from posfeat_hloc.runtime.devices import choose_device
+from posfeat_hloc.runtime.computation import choose_device
 from posfeat_hloc.runtime.output import only_writer
 from posfeat_hloc.runtime.progress import Bar
 from posfeat_hloc.runtime.reporter import QUIET, Reporter, listener, reporting

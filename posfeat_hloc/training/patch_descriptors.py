@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.networks.inference import inference_precision
 from posfeat_hloc.networks.l2net import PATCH_SIZE, L2Net, read_map
-from posfeat_hloc.networks.precision import inference_precision
 from posfeat_hloc.training.loop import Trainer
 from posfeat_hloc.training.losses import distance_matrix, hardest_in_batch_loss, second_order_similarity
 from posfeat_hloc.training.run_folder import RunFolder

@@ -10,7 +10,8 @@ import numpy as np
 
 from posfeat_hloc import weights
 from posfeat_hloc.errors import ConfigurationError, ImageError, Option, PosfeatError
-from posfeat_hloc.images.decoding import list_images, read_image, resize
+from posfeat_hloc.images.decoding import list_images, read_image
+from posfeat_hloc.images.resampling import resize
 from posfeat_hloc.networks.l2net import OFFSET, STRIDE
 from posfeat_hloc.runtime.output import only_writer, write_atomically
 from posfeat_hloc.runtime.progress import Bar

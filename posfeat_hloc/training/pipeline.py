@@ -16,7 +16,7 @@ from torch import distributed
 from posfeat_hloc.errors import ConfigurationError, DataError, MappingError, Option
 from posfeat_hloc.networks.resunet import STRIDE
 from posfeat_hloc.networks.small import SMALL
-from posfeat_hloc.runtime.devices import choose_device
+from posfeat_hloc.runtime.computation import choose_device
 from posfeat_hloc.runtime.output import only_writer
 from posfeat_hloc.runtime.reporter import QUIET, Reporter, reporting
 from posfeat_hloc.training.coarse_to_fine import CoarseToFineOptions

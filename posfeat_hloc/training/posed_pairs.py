@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.geometry.rotations import rotation_angle
-from posfeat_hloc.images.fitting import Photograph
+from posfeat_hloc.images.resampling import Photograph
 from posfeat_hloc.training.views import Source, inside
 
 Array = NDArray[np.float64]

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from posfeat_hloc.errors import ConfigurationError, Option, TrainingError
+from posfeat_hloc.networks.inference import inference_precision
 from posfeat_hloc.networks.posfeat import PoSFeat
-from posfeat_hloc.networks.precision import inference_precision
 from posfeat_hloc.training.distillation import Teacher
 from posfeat_hloc.training.loop import Trainer
 from posfeat_hloc.training.posed_batches import Batch, PosedDataset, batches

@@ -13,8 +13,8 @@ from torch import Tensor
 from posfeat_hloc.detection.peaks import find_peaks, refine
 from posfeat_hloc.detection.sampling import cells_to_pixels
 from posfeat_hloc.geometry.epipolar import epipolar_lines, line_distances, symmetric_distances
+from posfeat_hloc.networks.inference import inference_precision
 from posfeat_hloc.networks.posfeat import PoSFeat
-from posfeat_hloc.networks.precision import inference_precision
 from posfeat_hloc.training.correspondence import cosine_volume, describe
 from posfeat_hloc.training.posed_batches import as_batch
 from posfeat_hloc.training.posed_pairs import PosedPair

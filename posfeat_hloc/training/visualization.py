@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posfeat_hloc.evaluation import drawing
-from posfeat_hloc.images.fitting import Photograph
+from posfeat_hloc.images.resampling import Photograph
 from posfeat_hloc.training.posed_pairs import PosedPair
 from posfeat_hloc.training.validation import Matched
 

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-from posfeat_hloc.runtime.locks import HeldLock
+from posfeat_hloc.runtime.output import HeldLock
 from posfeat_hloc.runtime.progress import Bar
 
 TIMEOUT = 30.0

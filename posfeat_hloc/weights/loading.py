@@ -15,9 +15,8 @@ from posfeat_hloc import weights
 from posfeat_hloc.confs import current_names
 from posfeat_hloc.errors import WeightsError
 from posfeat_hloc.networks.d2net import D2Net
-from posfeat_hloc.networks.keypoint_head import KeypointHead
 from posfeat_hloc.networks.l2net import L2Net
-from posfeat_hloc.networks.posfeat import GRID_ALIGNMENTS, PoSFeat
+from posfeat_hloc.networks.posfeat import GRID_ALIGNMENTS, KeypointHead, PoSFeat
 from posfeat_hloc.networks.resunet import ResUNet, backbone_name_of
 from posfeat_hloc.networks.small import SMALL, SmallHead, SmallUNet
 from posfeat_hloc.networks.superpoint import SuperPoint

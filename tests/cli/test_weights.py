@@ -17,7 +17,7 @@ from posfeat_hloc import weights
 from posfeat_hloc.__main__ import main
 from posfeat_hloc.networks.l2net import L2Net
 from posfeat_hloc.networks.posfeat import PoSFeat
-from posfeat_hloc.weights.identification import LOADERS, architecture_of, identify
+from posfeat_hloc.weights.conversion import LOADERS, architecture_of, identify
 from posfeat_hloc.weights.loading import load_l2net, load_posfeat
 from tests.web_server import Server, web_server
 

@@ -17,9 +17,7 @@ from torch.nn import functional as F
 from posfeat_hloc import confs, extractors, weights
 from posfeat_hloc.__main__ import main
 from posfeat_hloc.errors import ConfigurationError
-from posfeat_hloc.export import onnx_file
-from posfeat_hloc.export.onnx_file import FEATURES, INPUTS, OUTPUTS, write_onnx
-from posfeat_hloc.export.onnx_graph import graph_of
+from posfeat_hloc.export.onnx import FEATURES, INPUTS, OUTPUTS, graph_of, write_onnx
 from posfeat_hloc.features import Features
 from tests.docs.pages import REPOSITORY
 from tests.rendering import arc, render
@@ -189,4 +187,4 @@ def test_what_cannot_be_exported() -> None:
 def test_without_onnx_the_message_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(ConfigurationError, match=r"needs the package onnx: pip install .*\[onnx\]"):
-        onnx_file.write_onnx("posfeat-small", tmp_path / "x.onnx")
+        write_onnx("posfeat-small", tmp_path / "x.onnx")

@@ -13,8 +13,7 @@ from PIL import Image
 
 from posfeat_hloc.__main__ import main
 from posfeat_hloc.errors import MappingError
-from posfeat_hloc.export import FORMATS, ExportOptions, export
-from posfeat_hloc.export.readable import readable_by_colmap
+from posfeat_hloc.export import FORMATS, ExportOptions, export, readable_by_colmap
 from posfeat_hloc.sfm.models import read_model
 
 WIDTH, HEIGHT = 250, 200

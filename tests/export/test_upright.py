@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from numpy.typing import NDArray
 
-from posfeat_hloc.export.upright import rotation_between, up_direction
+from posfeat_hloc.export.upright import up_direction
+from posfeat_hloc.geometry.rotations import rotation_between
 
 Array = NDArray[np.float64]
 UP = np.array([0.0, 0, 1])

@@ -13,7 +13,7 @@ from posfeat_hloc import weights
 from posfeat_hloc.errors import ConfigurationError, WeightsError
 from posfeat_hloc.extractors.aliked import Extractor, Options
 from posfeat_hloc.weights import kornia_networks as networks
-from posfeat_hloc.weights.identification import identify
+from posfeat_hloc.weights.conversion import identify
 from tests.extractors.peers import KORNIA_HAS_PEERS, WITHOUT_PEERS, random_aliked, save_random_aliked
 from tests.networks.test_resunet import color_image
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from posfeat_hloc import confs, extractors
-from posfeat_hloc.detection.contrast import ABOVE_NOISE, REACH, VISIBLE
+from posfeat_hloc.detection.selection import ABOVE_NOISE, REACH, VISIBLE
 from posfeat_hloc.features import Features
 
 OURS = ("posfeat-small", "posfeat", "d2d-hardnet-subpixel", "d2d-sosnet-subpixel")

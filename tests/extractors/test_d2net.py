@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from posfeat_hloc import weights
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.extractors.d2net import Extractor, Options
-from tests.detection.test_channel_maxima import by_hand as maxima_by_hand
 from tests.detection.test_d2d import relative_by_hand
+from tests.detection.test_peaks import by_hand as maxima_by_hand
 from tests.networks.test_d2net import random_d2net
 from tests.networks.test_l2net import bilinear_by_hand
 from tests.networks.test_resunet import color_image

@@ -12,8 +12,8 @@ from posfeat_hloc.detection.sampling import read_descriptors
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.extractors.posfeat import Extractor, Options, crop, pad
 from posfeat_hloc.features import Features
+from posfeat_hloc.networks.inference import has_fast_bf16
 from posfeat_hloc.networks.posfeat import PoSFeat
-from posfeat_hloc.networks.precision import has_fast_bf16
 from posfeat_hloc.weights import sha256
 from posfeat_hloc.weights.loading import load_posfeat, save_posfeat
 from tests.networks.test_resunet import calibrated_posfeat, color_image

@@ -9,7 +9,7 @@ import torch
 from posfeat_hloc import weights
 from posfeat_hloc.errors import WeightsError
 from posfeat_hloc.extractors.xfeat import Extractor, Options
-from posfeat_hloc.weights.identification import identify
+from posfeat_hloc.weights.conversion import identify
 from tests.extractors.peers import KORNIA_HAS_PEERS, WITHOUT_PEERS, random_xfeat, save_random_xfeat
 from tests.networks.test_resunet import color_image
 

@@ -16,7 +16,8 @@ from PIL import Image
 
 from posfeat_hloc.errors import ConfigurationError, ImageError
 from posfeat_hloc.images import decoding, formats
-from posfeat_hloc.images.decoding import list_images, read_image, resize
+from posfeat_hloc.images.decoding import list_images, read_image
+from posfeat_hloc.images.resampling import resize
 from tests.images.test_orientation import DIFFERENT, oriented
 
 

@@ -16,9 +16,8 @@ from PIL import Image
 from posfeat_hloc import confs
 from posfeat_hloc.extract_features import extract
 from posfeat_hloc.images.decoding import read_image
-from posfeat_hloc.images.high_bit_depth import is_deep, ranges_of
+from posfeat_hloc.images.high_bit_depth import Usage, ValueRange, is_deep, ranges_of
 from posfeat_hloc.images.loader import ImageInputs
-from posfeat_hloc.images.value_range import Usage, ValueRange
 from posfeat_hloc.stores import FeatureStore
 from tests.conftest import Texture
 

@@ -12,8 +12,7 @@ from PIL import Image
 
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.extract_features import read_names
-from posfeat_hloc.images.copies import check_copies
-from posfeat_hloc.images.listing import natural_order, survey
+from posfeat_hloc.images.listing import check_copies, natural_order, survey
 
 
 def touch(folder: Path, *names: str) -> None:

@@ -17,8 +17,7 @@ from PIL import Image
 
 from posfeat_hloc import confs, extractors
 from posfeat_hloc.__main__ import main
-from posfeat_hloc.detection.selection import allowed, fewer
-from posfeat_hloc.detection.spread import candidates, spread, strongest
+from posfeat_hloc.detection.selection import allowed, candidates, fewer, spread, strongest
 from posfeat_hloc.errors import ConfigurationError, ImageError
 from posfeat_hloc.extract_features import ExtractionReport, extract
 from posfeat_hloc.features import Features
@@ -66,7 +65,7 @@ def test_the_best_keypoints_outside_of_the_mask_are_kept(scene: Path, feature: s
     right = everything.keypoints[:, 0] >= 79.5
     spreads = confs.extractors[feature]["model"].get("spread")
     keypoints, scores = everything.keypoints[right], everything.scores[right]
-    best = strongest(keypoints, scores, candidates(60, 160 * 120) if spreads else 60)
+    best = strongest(scores, candidates(60, 160 * 120) if spreads else 60)
     best = best[spread(keypoints[best], scores[best], 60)] if spreads else best
     best = np.sort(scores[best])
     assert len(masked["a.png"]) == 60

@@ -6,7 +6,7 @@ import torch
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from posfeat_hloc.matchers import similarity
+from posfeat_hloc.matchers import nearest
 from posfeat_hloc.matchers.dual_softmax import Matcher, Options
 from tests.matchers.test_nearest import descriptors, on_circle
 
@@ -60,7 +60,7 @@ def test_mutual_maxima_of_the_product(
     assume((relevant[:, 0] - relevant[:, 1] > 1e-3 * relevant[:, 0]).all())  # nothing hangs on rounding
     assume((np.abs(p.max(axis=1) - threshold) > 1e-3 * threshold).all())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(similarity, "BLOCK", block)
+        patch.setattr(nearest, "BLOCK", block)
         indices, scores = match(Options(t, threshold), descriptors0, descriptors1)
     expected, expected_scores = match_by_hand(p, threshold)
     np.testing.assert_array_equal(indices, expected)

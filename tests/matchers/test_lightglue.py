@@ -17,7 +17,7 @@ from posfeat_hloc.match_features import match
 from posfeat_hloc.matchers import lightglue
 from posfeat_hloc.matchers.lightglue import Matcher, Options
 from posfeat_hloc.stores import FeatureStore, MatchStore
-from posfeat_hloc.weights.identification import identify
+from posfeat_hloc.weights.conversion import identify
 from posfeat_hloc.weights.kornia_networks import LIGHTGLUE_FORMS
 
 SIZES = ((120, 80), (60, 90))

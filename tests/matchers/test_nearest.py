@@ -7,7 +7,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from posfeat_hloc.errors import ConfigurationError
-from posfeat_hloc.matchers import similarity
+from posfeat_hloc.matchers import nearest
 from posfeat_hloc.matchers.nearest import Matcher, Options
 
 
@@ -102,7 +102,7 @@ def test_every_option_is_what_its_docstring_says(n: int, m: int, block: int, see
     distances = distances_in_float64(descriptors0, descriptors1)
     assume(not undecided(distances, options))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(similarity, "BLOCK", block)
+        patch.setattr(nearest, "BLOCK", block)
         indices, scores = match(options, descriptors0, descriptors1)
     expected = match_by_hand(distances, options)
     np.testing.assert_array_equal(indices, expected)
@@ -112,7 +112,7 @@ def test_every_option_is_what_its_docstring_says(n: int, m: int, block: int, see
 
 @pytest.mark.parametrize("sides", ["one", "both"])
 def test_ratio_on_many_descriptors(sides: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(similarity, "BLOCK", 100)
+    monkeypatch.setattr(nearest, "BLOCK", 100)
     options = Options(ratio=0.8, ratio_sides=sides)
     descriptors0, descriptors1 = descriptors(350, 410, 128, 7)
     distances = distances_in_float64(descriptors0, descriptors1)
@@ -155,7 +155,7 @@ def test_scores_are_half_one_plus_cosine() -> None:
 
 
 def test_ties_go_to_the_lower_index(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(similarity, "BLOCK", 2)
+    monkeypatch.setattr(nearest, "BLOCK", 2)
     same = on_circle(0, 0, 0, 90, 90)
     assert match(Options(), same, same)[0].tolist() == [0, -1, -1, 3, -1]
 
@@ -180,9 +180,9 @@ def test_identical_images_match_themselves() -> None:
 def test_blocks_cover_the_similarity_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = (torch.from_numpy(x) for x in descriptors(11, 5, 8, 13))
     for block in (1, 4, 11, 50):
-        monkeypatch.setattr(similarity, "BLOCK", block)
+        monkeypatch.setattr(nearest, "BLOCK", block)
         both = torch.stack([first, first.flip(0)]), torch.stack([second, second])
-        rows = [(start, part.clone()) for start, part in similarity.similarity_blocks(*both)]
+        rows = [(start, part.clone()) for start, part in nearest.similarity_blocks(*both)]
         assert [start for start, _ in rows] == list(range(0, 11, block))
         expected = torch.stack([first @ second.T, first.flip(0) @ second.T])
         torch.testing.assert_close(torch.cat([part for _, part in rows], dim=1), expected)

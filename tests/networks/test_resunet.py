@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from posfeat_hloc.networks.keypoint_head import KeypointHead
 from posfeat_hloc.networks.normalization import normalize_imagenet
-from posfeat_hloc.networks.posfeat import PoSFeat
+from posfeat_hloc.networks.posfeat import KeypointHead, PoSFeat
 from posfeat_hloc.networks.resunet import RESNETS, Block, ResNetShape, ResUNet, backbone_name_of
 from tests.networks.test_l2net import textured_image
 

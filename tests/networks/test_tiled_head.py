@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from posfeat_hloc.networks.keypoint_head import KeypointHead
+from posfeat_hloc.networks.posfeat import KeypointHead
 from posfeat_hloc.networks.tiled_head import Tile, _BeforeStretching, _Direct, _ImagePart, _logits
 
 

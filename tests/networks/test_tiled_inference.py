@@ -12,12 +12,12 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from posfeat_hloc.networks import fused_upsample_conv
-from posfeat_hloc.networks.fused_upsample_conv import upsampled_rows
+from posfeat_hloc.networks import interpolation
+from posfeat_hloc.networks.interpolation import upsampled_rows
 from posfeat_hloc.networks.posfeat import PoSFeat
 from posfeat_hloc.networks.resunet import ResUNet
+from posfeat_hloc.networks.tiled_head import in_tiles, moments
 from posfeat_hloc.networks.tiled_inference import describe, score
-from posfeat_hloc.networks.tiles import in_tiles, moments
 from tests.networks.test_resunet import calibrated_posfeat, color_image
 
 NARROW = 1  # byte: tiles are as narrow as they get, eight rows
@@ -101,7 +101,7 @@ class PeakBytes(TorchDispatchMode):
 
 def test_memory_is_that_of_the_maps_and_one_strip(monkeypatch: pytest.MonkeyPatch) -> None:
     """110 bytes a pixel and the tile: 2.7 GB for 5472 x 3648 pixels in tiles of 512 MiB."""
-    monkeypatch.setattr(fused_upsample_conv, "TILE", (32, 128))  # fewer steps
+    monkeypatch.setattr(interpolation, "TILE", (32, 128))  # fewer steps
     height, width, tile = 64, 2048, 64 << 20
     with torch.device("meta"), torch.no_grad():
         network = PoSFeat("resnet50").eval()

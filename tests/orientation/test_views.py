@@ -12,8 +12,9 @@ from PIL import Image
 from posfeat_hloc import confs, extractors
 from posfeat_hloc.extract_features import extract, extract_pixels, extract_shown
 from posfeat_hloc.features import UPRIGHT, Features, View
-from posfeat_hloc.images.decoding import DecodedImage, read_orientation, tilted
+from posfeat_hloc.images.decoding import DecodedImage, read_orientation
 from posfeat_hloc.images.loader import ImageInputs
+from posfeat_hloc.images.resampling import tilted
 from posfeat_hloc.orientation.looks import clockwise, upright_frame
 from posfeat_hloc.stores import FeatureStore
 from tests.conftest import Texture

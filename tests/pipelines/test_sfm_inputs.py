@@ -20,7 +20,7 @@ from posfeat_hloc.sfm import choices
 from posfeat_hloc.sfm.job import Job
 from posfeat_hloc.sfm.models import read_model
 from posfeat_hloc.sfm.options import SfmOptions, complete
-from tests.images.video.scenes import write_video
+from tests.images.video_scenes import write_video
 from tests.rendering import HEIGHT, WIDTH, View, arc, render, write_scene
 
 Output = pytest.CaptureFixture[str]

@@ -17,8 +17,7 @@ from posfeat_hloc.cli.main import parsed
 from posfeat_hloc.cli.sfm import pairs_meant
 from posfeat_hloc.errors import ConfigurationError, wording
 from posfeat_hloc.report.reproducibility import command_line
-from posfeat_hloc.runtime.reporter import Terminal
-from posfeat_hloc.runtime.skipped import counted, listing
+from posfeat_hloc.runtime.reporter import Terminal, counted, listing
 from posfeat_hloc.sfm.choices import choose_cameras, choose_default_pairs, default_pairs, only_size_without_exif
 from posfeat_hloc.sfm.inputs import image_names
 from posfeat_hloc.sfm.job import Job

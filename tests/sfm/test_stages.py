@@ -6,7 +6,7 @@ import numpy as np
 import pycolmap
 import pytest
 
-from posfeat_hloc.detection.spread import spread
+from posfeat_hloc.detection.selection import spread
 from posfeat_hloc.features import Features
 from posfeat_hloc.sfm import stages
 from posfeat_hloc.sfm.reconstruction import MapperOptions

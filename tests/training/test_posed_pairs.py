@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.geometry.two_view import fundamental_matrix
-from posfeat_hloc.images.fitting import fit_calibration, fit_image
+from posfeat_hloc.images.resampling import fit_calibration, fit_image
 from posfeat_hloc.training.posed_pairs import PosedPair, check_limits, transfer, usable
 from posfeat_hloc.training.views import RandomMix
 from tests.training.cameras import epipolar_distances, marked, project, spot, turn

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from posfeat_hloc.errors import WeightsError
-from posfeat_hloc.weights.identification import identify
+from posfeat_hloc.weights.conversion import identify
 from posfeat_hloc.weights.loading import load_caps
 from tests.networks.test_resunet import calibrated_posfeat
 

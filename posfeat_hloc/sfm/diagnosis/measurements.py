@@ -13,8 +13,9 @@ import pycolmap
 from numpy.typing import NDArray
 
 from posfeat_hloc.errors import Option, PosfeatError
-from posfeat_hloc.images.decoding import DecodedImage, read_image, resize
+from posfeat_hloc.images.decoding import DecodedImage, read_image
 from posfeat_hloc.images.masks import Masks
+from posfeat_hloc.images.resampling import resize
 from posfeat_hloc.sfm.acontrario import keeps_lines_straight
 
 FEW_KEYPOINTS = 100

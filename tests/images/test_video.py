@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from posfeat_hloc.errors import ConfigurationError, ImageError
+from posfeat_hloc.images import video as module
 from posfeat_hloc.images.decoding import list_images
 from posfeat_hloc.images.video import VideoFrames, extract_frames
-from posfeat_hloc.images.video import frames as module
-from tests.images.video.scenes import slide, write_video
+from tests.images.video_scenes import slide, write_video
 
 
 def run(folder: Path, *names: str, **options: float) -> VideoFrames:

@@ -1,7 +1,10 @@
-"""Several computations at a time: results in order, bounded, with torch's threads shared out."""
+"""Which torch device is taken, and what is said of one that is not there."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -13,9 +16,25 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.extract_features import extract
-from posfeat_hloc.runtime.threads import computing_threads, in_order
+from posfeat_hloc.runtime import computation
+from posfeat_hloc.runtime.computation import computing_threads, in_order
 from tests.test_extract_features import CONF, Brightest, brightest, content, fill, run
+
+
+def test_device_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    for available, expected in ((True, "cuda"), (False, "cpu")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda available=available: available)
+        assert computation.choose_device("auto") == expected
+        assert computation.choose_device("cpu") == "cpu"
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "gpu"])
+def test_device_that_is_not_there(device: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"device '{device}' cannot be used .*; use auto or cpu"):
+        computation.choose_device(device)
+
 
 __all__ = ["brightest"]  # a fixture
 
@@ -112,3 +131,53 @@ def test_a_cpu_extracts_images_side_by_side_unless_memory_forbids(
         torch.set_num_threads(before)
     assert max(most) == at_a_time
     assert content(tmp_path / "f.h5") == content(tmp_path / "alone.h5")
+
+
+WAITING = """
+import os, sys, time
+{before}
+import torch
+torch.set_num_threads(2)
+{after}
+x = torch.zeros(1 << 18)
+x.add_(1)
+start = time.process_time()
+for _ in range(30):
+    x.add_(1)
+    time.sleep(0.003)
+print(time.process_time() - start, torch.get_num_threads(), os.environ.get("OMP_WAIT_POLICY"))
+"""
+SPIN = (
+    "from posfeat_hloc.runtime.computation import spin_shortly, waits_asleep\nspin_shortly()\nspin_shortly()\n"
+    "assert waits_asleep()"
+)
+
+
+def run_python(before: str = "", after: str = "", **environment: str) -> tuple[float, int, str]:
+    """Seconds of CPU, threads, and the policy in the environment."""
+    clean = {k: v for k, v in os.environ.items() if k not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")}
+    # -S -E: nothing that the interpreter's own folder sets before the code runs
+    code = f"import sys; sys.path[:0] = {sys.path!r}\n" + WAITING.format(before=before, after=after)
+    command = [sys.executable, "-S", "-c", code]
+    done = subprocess.run(command, env=clean | environment, capture_output=True, text=True, timeout=300, check=True)
+    seconds, threads, policy = done.stdout.split()
+    return float(seconds), int(threads), policy
+
+
+def test_the_policy_is_set_before_torch_is_loaded_unless_the_user_has_one() -> None:
+    assert run_python("import posfeat_hloc.runtime.computation")[2] == "PASSIVE"
+    assert run_python("import posfeat_hloc.runtime.computation", OMP_WAIT_POLICY="ACTIVE")[2] == "ACTIVE"
+    assert (
+        run_python("import torch, posfeat_hloc.runtime.computation")[2] == "None"
+    )  # too late: OpenMP would not see it
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="GNU's OpenMP comes with torch on Linux only")
+def test_waiting_costs_little_whichever_was_loaded_first() -> None:
+    counting, threads, _ = run_python()
+    asleep = run_python("import posfeat_hloc.runtime.computation")[0]
+    shortly, threads_after, _ = run_python(after=SPIN)
+    assert threads_after == threads == 2  # and all later computations have as many as before
+    if counting < 0.05:
+        pytest.skip("torch's threads do not count while they wait here")
+    assert max(asleep, shortly) < counting / 2

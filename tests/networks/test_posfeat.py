@@ -1,11 +1,13 @@
 """The keypoint head against its layers written out from the published names."""
 
+from __future__ import annotations
+
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from posfeat_hloc.networks.keypoint_head import KeypointHead
+from posfeat_hloc.networks.posfeat import KeypointHead
 from tests.networks.test_resunet import State, calibrated_posfeat, color_image, conv
 
 

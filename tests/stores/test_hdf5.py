@@ -11,7 +11,7 @@ from unittest import mock
 import pytest
 
 from posfeat_hloc.stores import FeatureStore
-from posfeat_hloc.stores.interrupts import interrupts_deferred
+from posfeat_hloc.stores.hdf5 import interrupts_deferred
 from posfeat_hloc.stores.journal import JournaledFile
 from tests.fuzzing.store_readers import CONFIGURATION, features
 

@@ -1,16 +1,23 @@
 """Half precision changes neither the keypoints nor the descriptors in a way that matters."""
 
+from __future__ import annotations
+
+import copy
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from posfeat_hloc import weights
 from posfeat_hloc.extractors import d2d
 from posfeat_hloc.features import Features
-from posfeat_hloc.networks.precision import has_fast_bf16, inference_precision
+from posfeat_hloc.networks.inference import fuse_batch_norms, has_fast_bf16, inference_precision
+from posfeat_hloc.networks.l2net import L2Net
+from posfeat_hloc.networks.resunet import ResUNet
+from posfeat_hloc.networks.small import SmallUNet
 from tests.networks.test_l2net import as_tensor, calibrated_network, textured_image
 
 CPU = torch.device("cpu")
@@ -23,7 +30,7 @@ def autocast_dtype() -> torch.dtype | None:
 
 def test_precision_switches_autocast(monkeypatch: pytest.MonkeyPatch) -> None:
     for hardware in (True, False):
-        monkeypatch.setattr("posfeat_hloc.networks.precision.has_fast_bf16", lambda device, answer=hardware: answer)
+        monkeypatch.setattr("posfeat_hloc.networks.inference.has_fast_bf16", lambda device, answer=hardware: answer)
         with inference_precision(CPU, "fp32"):
             assert autocast_dtype() is None
         with inference_precision(CPU, "bf16"):
@@ -69,3 +76,33 @@ def test_bf16_keeps_keypoints_and_descriptors(tmp_path: Path) -> None:
     cosines = [full.descriptors[i] @ half.descriptors[j] for i, j in common]
     assert min(cosines) > 0.999
     assert not np.array_equal(full.scores, half.scores)  # the two did take different paths
+
+
+def unlike_new(network: nn.Module) -> nn.Module:
+    """Batch normalisations with statistics and factors that do something."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            assert module.running_mean is not None
+            assert module.running_var is not None
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+            if module.affine:
+                nn.init.uniform_(module.weight, 0.5, 1.5)
+                nn.init.normal_(module.bias)
+    return network.eval()
+
+
+@pytest.mark.parametrize(
+    ("network", "channels"),
+    [(L2Net("hardnet"), 1), (L2Net("sosnet"), 1), (SmallUNet(), 3), (ResUNet("resnet18"), 3), (ResUNet("resnet50"), 3)],
+)
+def test_the_same_numbers_without_batch_norms(network: nn.Module, channels: int) -> None:
+    torch.manual_seed(0)
+    network = unlike_new(network)
+    images = torch.rand(1, channels, 48, 64)
+    folded = fuse_batch_norms(copy.deepcopy(network))
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in getattr(folded, "layers", folded).modules())
+    with torch.inference_mode():
+        expected, found = network(images), folded(images)
+    for one, other in zip(expected, found, strict=True):
+        assert (one - other).abs().max() < 1e-4 * one.abs().max()

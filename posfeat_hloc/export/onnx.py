@@ -1,4 +1,4 @@
-"""Extractors as one graph: detection is written in operations that ONNX has, for images of any size.
+"""A feature as an ONNX file: COLMAP 4 takes it in place of ALIKED's, and onnxruntime runs it in any language.
 
 The graph has the inputs and outputs that COLMAP 4 asks of the file of ALIKED (``src/colmap/feature/aliked.cc`` there).
 Networks are those of the extractor; only what reads sizes as Python numbers is written again, because tracing would
@@ -7,16 +7,23 @@ turn these into constants.
 
 from __future__ import annotations
 
+import inspect
+import os
+import warnings
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from posfeat_hloc.detection.contrast import CELL, contrast
+import posfeat_hloc
+from posfeat_hloc import confs, extractors
 from posfeat_hloc.detection.d2d import absolute_saliency, half_of_offsets
 from posfeat_hloc.detection.hessian import hessian_determinant
 from posfeat_hloc.detection.peaks import refine, refine_quadratic
+from posfeat_hloc.detection.selection import CELL, contrast
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.extractors import d2d, posfeat
 from posfeat_hloc.networks.l2net import pixels_to_map
@@ -137,7 +144,7 @@ def _first_maxima(scores: Tensor, radius: int) -> Tensor:
 
 
 def _has_contrast(image: Tensor, pixels: Tensor, least: float) -> Tensor:
-    """Which pixels ``(n, 2)`` :func:`posfeat_hloc.detection.contrast.textured` lets through: ``(n,)`` bool."""
+    """Which pixels ``(n, 2)`` :func:`posfeat_hloc.detection.selection.textured` lets through: ``(n,)`` bool."""
     cells = torch.div(pixels, CELL, rounding_mode="floor")
     return contrast(image)[0][cells[:, 1], cells[:, 0]] >= least
 
@@ -179,3 +186,75 @@ def _answer(image: Tensor, keypoints: Tensor, descriptors: Tensor, scores: Tenso
 def _width_height(x: Tensor) -> Tensor:
     """``(2,)`` float32, of the last two axes; part of the graph, where ``x.shape`` may be a constant."""
     return torch._shape_as_tensor(x)[-2:].flip(0).float()
+
+
+INPUTS = ("image", "max_keypoints", "min_score")
+OUTPUTS = ("keypoints", "descriptors", "scores")
+"""Names that COLMAP asks for, in this order."""
+
+OPSET = 17
+"""onnxruntime 1.12 and newer read it."""
+
+FEATURES = confs.ONNX_FEATURES
+"""Confs that can be exported."""
+
+_OPEN = {"image": {2: "height", 3: "width"}} | {name: {1: "keypoint"} for name in OUTPUTS}
+"""Axes of any size; COLMAP wants the length of a descriptor to be a number."""
+
+
+def write_onnx(feature: str, path: Path, weights: str | None = None) -> None:
+    """Write the network of a conf with its detection, in float32.
+
+    Where a conf spreads keypoints over the image, the file keeps the strongest instead.
+
+    Args:
+        feature: one of :data:`FEATURES`.
+        path: of the file.
+        weights: other weights than the conf's: a name or a path.
+
+    Raises:
+        ConfigurationError: the package onnx is missing, or the feature cannot be exported.
+        WeightsError: the weights cannot be loaded.
+    """
+    onnx = _onnx()
+    model = confs.extractors[feature]["model"] | ({"weights": weights} if weights else {})
+    extractor: Any = extractors.create(model)
+    graph = graph_of(extractor, feature)
+    example = torch.rand((1, 3, 96, 128), generator=torch.Generator().manual_seed(0))
+    legacy: dict[str, Any] = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
+    partial = path.with_name(path.name + ".partial")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of sizes that become constants: those that do are meant to
+        torch.onnx.export(
+            graph,
+            (example, torch.tensor(100), torch.tensor(0.0)),
+            str(partial),
+            input_names=list(INPUTS),
+            output_names=list(OUTPUTS),
+            dynamic_axes=_OPEN,
+            opset_version=OPSET,
+            **legacy,  # tracing: it needs no further package, and makes files of the same form in all versions of torch
+        )
+    written = onnx.load(str(partial))
+    onnx.helper.set_model_props(
+        written,
+        {
+            "feature": feature,
+            "weights_sha256": extractor.weights_sha256,
+            "posfeat_hloc": posfeat_hloc.__version__,
+            "licence": "Apache-2.0",
+        },
+    )
+    onnx.checker.check_model(written)
+    onnx.save(written, str(partial))
+    os.replace(partial, path)
+
+
+def _onnx() -> Any:
+    try:
+        return import_module("onnx")
+    except ImportError as error:
+        raise ConfigurationError(
+            'export-onnx needs the package onnx: pip install -c constraints.txt ".[onnx]"'
+        ) from error

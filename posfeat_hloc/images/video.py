@@ -15,8 +15,15 @@ import numpy as np
 
 from posfeat_hloc.errors import ConfigurationError, ImageError
 from posfeat_hloc.images.loader import fingerprint
-from posfeat_hloc.images.video.analysis import Analysis, analyse, frames_of, open_video
-from posfeat_hloc.images.video.choice import choose_frames, step_for, step_to_get
+from posfeat_hloc.images.video_motion import (
+    Analysis,
+    analyse,
+    choose_frames,
+    frames_of,
+    open_video,
+    step_for,
+    step_to_get,
+)
 
 STEP = 0.03
 """Widths of the image by which it moves between two frames, if not told otherwise. It is small for who walks past,
@@ -161,3 +168,6 @@ def _replace(path: Path, content: bytes) -> None:
     partial = path.with_name(f".{path.name}.partial")  # hidden, so that it is never taken for an image
     partial.write_bytes(content)
     os.replace(partial, path)
+
+
+__all__ = ["VideoFrames", "extract_frames"]
