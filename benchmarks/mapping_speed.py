@@ -30,8 +30,7 @@ from posfeat_hloc.hloc_plugin import patch_triangulation
 from posfeat_hloc.hloc_plugin.installation import load
 from posfeat_hloc.localization.localize import localize
 from posfeat_hloc.localization.queries import read_queries
-from posfeat_hloc.localization.submission import read_results, result_names, write_results
-from posfeat_hloc.localization.true_poses import read_true_poses
+from posfeat_hloc.localization.results import read_results, read_true_poses, result_names, write_results
 from posfeat_hloc.sfm.database import build_database, describe_database, verify
 from posfeat_hloc.sfm.models import read_model
 from posfeat_hloc.sfm.triangulation import triangulate

@@ -15,7 +15,7 @@ from posfeat_hloc.aachen.protocols import ProtocolOptions, run_protocol
 from posfeat_hloc.aachen.report import Report
 from posfeat_hloc.errors import ConfigurationError, Option
 from posfeat_hloc.localization.options import PoseOptions
-from posfeat_hloc.localization.true_poses import read_true_poses
+from posfeat_hloc.localization.results import read_true_poses
 from posfeat_hloc.runtime.colmap_log import send_colmap_log_to
 from posfeat_hloc.runtime.options import recorded
 from posfeat_hloc.runtime.output import only_writer, write_atomically

@@ -28,7 +28,7 @@ from posfeat_hloc.images.loader import fingerprint
 from posfeat_hloc.localization.localize import localize
 from posfeat_hloc.localization.options import PoseOptions
 from posfeat_hloc.localization.queries import Query, read_queries
-from posfeat_hloc.localization.submission import read_results, result_names, write_results
+from posfeat_hloc.localization.results import read_results, result_names, write_results
 from posfeat_hloc.match_features import match
 from posfeat_hloc.orientation import choose_views
 from posfeat_hloc.runtime.progress import timed
@@ -84,7 +84,7 @@ def run_protocol(
         options: see :class:`ProtocolOptions`.
         output: folder of all files: features, matches, pairs, and a folder ``seed-<n>`` with the map ``sfm`` and the
             results.
-        truth: cameras of queries, for the recall; see :func:`posfeat_hloc.localization.true_poses.read_true_poses`.
+        truth: cameras of queries, for the recall; see :func:`posfeat_hloc.localization.results.read_true_poses`.
         thresholds: of the recall.
 
     Raises:

@@ -20,7 +20,7 @@ from posfeat_hloc.runtime.reporter import listing
 
 if TYPE_CHECKING:
     from posfeat_hloc.evaluation.options import Threshold
-    from posfeat_hloc.localization.summary import LocalizationResult
+    from posfeat_hloc.localization.pipeline import LocalizationResult
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,8 +57,8 @@ def run(args: argparse.Namespace) -> bool:
 
 def as_text(run: LocalizationResult, thresholds: tuple[Threshold, ...], output: Path) -> str:
     """The summary as the terminal shows it."""
-    from posfeat_hloc.localization.summary import errors_as_json
-    from posfeat_hloc.localization.summary import middle as median_of
+    from posfeat_hloc.localization.pipeline import errors_as_json
+    from posfeat_hloc.localization.pipeline import middle as median_of
 
     lines = ["", f"{run.localized} of {run.queries} queries localized with {run.feature}"]
     lines.append(f"  map                 {run.map.path}: {len(run.map.names)} images")

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from posfeat_hloc import confs
 from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.localization.maps import SparseMap
 from posfeat_hloc.localization.options import PoseOptions
 from posfeat_hloc.localization.pose_problem import PoseProblem
 from posfeat_hloc.localization.queries import Query
-from posfeat_hloc.localization.results_log import Localized, Log
-from posfeat_hloc.localization.sparse_map import SparseMap
+from posfeat_hloc.localization.results import Localized, Log
 from posfeat_hloc.runtime.progress import Bar
 from posfeat_hloc.stores import FeatureStore, MatchStore
 from posfeat_hloc.stores.pairs import Pair

@@ -8,11 +8,10 @@ from pathlib import Path
 
 from posfeat_hloc import confs
 from posfeat_hloc.errors import ConfigurationError, Option
-from posfeat_hloc.localization.asked import Asked
-from posfeat_hloc.localization.map_folder import MapFolder
+from posfeat_hloc.localization.maps import MapFolder, SparseMap
 from posfeat_hloc.localization.options import LocalizationOptions
+from posfeat_hloc.localization.queries import Asked
 from posfeat_hloc.localization.query_orientation import views_of
-from posfeat_hloc.localization.sparse_map import SparseMap
 from posfeat_hloc.orientation import Orientation
 from posfeat_hloc.retrieval import describe_images, retrieve
 from posfeat_hloc.runtime.reporter import QUIET, Reporter

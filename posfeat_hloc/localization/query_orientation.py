@@ -12,7 +12,7 @@ from posfeat_hloc.features import UPRIGHT, View
 from posfeat_hloc.images.high_bit_depth import ranges_of
 from posfeat_hloc.images.loader import ImageInputs
 from posfeat_hloc.images.masks import Masks
-from posfeat_hloc.localization.map_folder import MapFolder
+from posfeat_hloc.localization.maps import MapFolder
 from posfeat_hloc.orientation.choice import Orientation, key_of, stands_every_turn, voted, write_small
 from posfeat_hloc.orientation.looks import Looks, has_these_weights
 from posfeat_hloc.orientation.queries import Gallery, query_views

@@ -12,9 +12,8 @@ from posfeat_hloc import confs, extractors
 from posfeat_hloc.errors import ConfigurationError, Option
 from posfeat_hloc.extract_features import extract
 from posfeat_hloc.images.decoding import list_images
-from posfeat_hloc.localization.map_folder import MapFolder, open_map
+from posfeat_hloc.localization.maps import MapFolder, SparseMap, open_map
 from posfeat_hloc.localization.query_orientation import QueryImages, orient_queries, views_of
-from posfeat_hloc.localization.sparse_map import SparseMap
 from posfeat_hloc.match_features import match
 from posfeat_hloc.retrieval import describe_images, retrieve
 from posfeat_hloc.runtime.colmap_log import send_colmap_log_to

@@ -14,10 +14,10 @@ from pathlib import Path
 from posfeat_hloc.confs import Conf
 from posfeat_hloc.extract_features import extract
 from posfeat_hloc.localization.localize import localize
+from posfeat_hloc.localization.maps import SparseMap
 from posfeat_hloc.localization.options import PoseOptions
 from posfeat_hloc.localization.queries import Query
-from posfeat_hloc.localization.results_log import Localized, amend_log
-from posfeat_hloc.localization.sparse_map import SparseMap
+from posfeat_hloc.localization.results import Localized, amend_log
 from posfeat_hloc.match_features import match
 from posfeat_hloc.runtime.output import write_atomically
 from posfeat_hloc.stores.pairs import Pair

@@ -10,8 +10,7 @@ import pycolmap
 
 from posfeat_hloc.errors import PosfeatError
 from posfeat_hloc.evaluation.poses import PoseErrors, localization_errors
-from posfeat_hloc.localization.results_log import Localized, read_log
-from posfeat_hloc.localization.true_poses import read_true_poses
+from posfeat_hloc.localization.results import Localized, read_log, read_true_poses
 from posfeat_hloc.report import scene
 from posfeat_hloc.report.charts import ORANGE, bars, cumulative, histogram
 from posfeat_hloc.report.content import DASH, Block, Page, Rows, Section, Text

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from posfeat_hloc import extractors
 from posfeat_hloc.errors import ImageError, PosfeatError
-from posfeat_hloc.localization.map_folder import open_map
+from posfeat_hloc.localization.maps import open_map
 from posfeat_hloc.report import scene
 from posfeat_hloc.report.charts import histogram
 from posfeat_hloc.report.content import Block, Page, Picture, Rows, Section, Text

@@ -6,7 +6,7 @@ from PIL import Image
 from posfeat_hloc.aachen.hold_out import hold_out
 from posfeat_hloc.aachen.layout import open_dataset
 from posfeat_hloc.errors import ConfigurationError, MappingError
-from posfeat_hloc.localization.submission import read_results
+from posfeat_hloc.localization.results import read_results
 
 
 @pytest.fixture(scope="module")

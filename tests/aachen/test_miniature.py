@@ -12,7 +12,7 @@ from posfeat_hloc.aachen.nvm import NvmFile
 from posfeat_hloc.aachen.prepared_database import read_prepared
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.localization.queries import read_queries
-from posfeat_hloc.localization.submission import read_results
+from posfeat_hloc.localization.results import read_results
 from posfeat_hloc.stores.pairs import read_pairs
 from tests.aachen.conftest import SMALL
 

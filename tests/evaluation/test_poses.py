@@ -4,8 +4,7 @@ import pytest
 
 from posfeat_hloc.errors import MappingError
 from posfeat_hloc.evaluation.poses import TrueCamera, localization_errors, pose_errors, read_strecha_cameras, recall
-from posfeat_hloc.localization.submission import write_results
-from posfeat_hloc.localization.true_poses import read_true_poses
+from posfeat_hloc.localization.results import read_true_poses, write_results
 
 CAMERA = """1379.74 0 760.095
 0 1382.08 503.155

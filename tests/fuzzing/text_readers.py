@@ -13,10 +13,9 @@ from posfeat_hloc.evaluation.posed_lists import read_posed_pairs
 from posfeat_hloc.evaluation.poses import read_strecha_cameras
 from posfeat_hloc.evaluation.sequences import read_homography
 from posfeat_hloc.extract_features import read_names
-from posfeat_hloc.localization.map_folder import open_map
+from posfeat_hloc.localization.maps import open_map
 from posfeat_hloc.localization.queries import read_queries
-from posfeat_hloc.localization.results_log import Localized, Log
-from posfeat_hloc.localization.submission import read_results
+from posfeat_hloc.localization.results import Localized, Log, read_results
 from posfeat_hloc.stores.pairs import read_pairs
 from posfeat_hloc.training.megadepth import read_dense_folder
 from posfeat_hloc.training.run_folder import RunFolder

@@ -7,10 +7,10 @@ import pickle
 import numpy as np
 import pytest
 
-from posfeat_hloc.localization.correspondences import covisibility_clusters
 from posfeat_hloc.localization.localize import localize
-from posfeat_hloc.localization.sparse_map import SparseMap
-from posfeat_hloc.localization.submission import read_results
+from posfeat_hloc.localization.maps import SparseMap
+from posfeat_hloc.localization.pose_problem import covisibility_clusters
+from posfeat_hloc.localization.results import read_results
 from posfeat_hloc.sfm.models import read_model
 from posfeat_hloc.stores.pairs import write_pairs
 from tests.localization.scenes import FOCAL, look, make_scene, pose_error

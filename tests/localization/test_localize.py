@@ -13,11 +13,11 @@ import pytest
 from posfeat_hloc.errors import ConfigurationError, MappingError, StoreError
 from posfeat_hloc.features import Matches
 from posfeat_hloc.localization.localize import check_same_feature, localize
+from posfeat_hloc.localization.maps import SparseMap
 from posfeat_hloc.localization.options import PoseOptions
 from posfeat_hloc.localization.pose_problem import PoseProblem
 from posfeat_hloc.localization.queries import Query
-from posfeat_hloc.localization.results_log import read_log
-from posfeat_hloc.localization.sparse_map import SparseMap
+from posfeat_hloc.localization.results import read_log
 from posfeat_hloc.stores import FeatureStore, MatchStore
 from tests.localization.scenes import CONFIGURATION, FOCAL, camera, features_of, look, make_scene, pose_error
 

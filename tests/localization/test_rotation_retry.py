@@ -13,9 +13,8 @@ from PIL import Image
 
 from pipelines import localize, sfm
 from posfeat_hloc.localization.localizer import Localizer
-from posfeat_hloc.localization.results_log import Localized, amend_log, read_log
+from posfeat_hloc.localization.results import Localized, amend_log, read_log, read_results
 from posfeat_hloc.localization.rotation_retry import ENOUGH, better, is_certain
-from posfeat_hloc.localization.submission import read_results
 from posfeat_hloc.sfm.models import read_model
 from tests.rendering import FOCAL, HEIGHT, WIDTH, arc, render
 

@@ -10,7 +10,7 @@ import pytest
 
 from pipelines import aachen, miniature_aachen
 from posfeat_hloc.aachen import protocols
-from posfeat_hloc.localization.submission import read_results
+from posfeat_hloc.localization.results import read_results
 from posfeat_hloc.stores import FeatureStore
 from posfeat_hloc.weights import BUNDLED
 

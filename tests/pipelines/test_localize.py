@@ -20,8 +20,7 @@ from pipelines import localize, sfm
 from posfeat_hloc import confs
 from posfeat_hloc.errors import ConfigurationError, ImageError
 from posfeat_hloc.localization.localizer import Localizer
-from posfeat_hloc.localization.results_log import read_log
-from posfeat_hloc.localization.submission import read_results, write_results
+from posfeat_hloc.localization.results import read_log, read_results, write_results
 from posfeat_hloc.retrieval import describe_images
 from posfeat_hloc.sfm.models import read_model
 from posfeat_hloc.stores import FeatureStore

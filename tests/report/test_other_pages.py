@@ -12,8 +12,7 @@ pytest.importorskip("plotly", reason='the report needs pip install ".[report]"')
 pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
 
-from posfeat_hloc.localization.results_log import Localized, Log
-from posfeat_hloc.localization.submission import write_results
+from posfeat_hloc.localization.results import Localized, Log, write_results
 from posfeat_hloc.report.content import DASH
 from posfeat_hloc.report.page import write_report
 

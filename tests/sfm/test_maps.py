@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pipelines import localize, sfm
 from posfeat_hloc.__main__ import main
-from posfeat_hloc.localization.submission import write_results
+from posfeat_hloc.localization.results import write_results
 from posfeat_hloc.sfm.alignment import positions_of, read_camera_positions
 from posfeat_hloc.sfm.models import read_model
 from tests.rendering import FOCAL, HEIGHT, WIDTH, View, write_scene

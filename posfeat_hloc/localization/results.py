@@ -1,18 +1,22 @@
-"""What became of each query: the value, and the log of a run as JSON Lines."""
+"""What became of each query: the value, the log of a run as JSON Lines, files of poses, and true poses."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pycolmap
 
-from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.errors import ConfigurationError, MappingError
+from posfeat_hloc.evaluation.poses import TrueCamera
+from posfeat_hloc.localization.options import NameForm
+from posfeat_hloc.runtime.output import write_atomically
 from posfeat_hloc.runtime.resume import JsonLines, complete_lines, write_lines
+from posfeat_hloc.sfm.models import read_model
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ class Log:
         if path is None:
             return
         if path.exists():
-            self._earlier = _read(path)
+            self._earlier = _read_records(path)
         self._file = JsonLines(path)
 
     def find(self, name: str, key: str) -> Localized | None:
@@ -133,7 +137,7 @@ def read_log(path: Path) -> dict[str, Localized]:
     Raises:
         ConfigurationError: no such file, or not a log of queries.
     """
-    return {name: found for (name, _), found in _read(path).items()}
+    return {name: found for (name, _), found in _read_records(path).items()}
 
 
 def amend_log(path: Path, changed: Mapping[str, Localized]) -> None:
@@ -149,7 +153,7 @@ def amend_log(path: Path, changed: Mapping[str, Localized]) -> None:
         write_lines(path, lines)
 
 
-def _read(path: Path) -> dict[tuple[str, str], Localized]:
+def _read_records(path: Path) -> dict[tuple[str, str], Localized]:
     try:
         lines = complete_lines(path)
     except (OSError, UnicodeDecodeError) as error:
@@ -164,3 +168,109 @@ def _read(path: Path) -> dict[tuple[str, str], Localized]:
                 f"{path}, line {number}: not a record of a query ({error!r}); delete the file or choose another output"
             ) from error
     return records
+
+
+NAMES = get_args(NameForm)
+
+
+def write_results(path: Path, poses: Mapping[str, pycolmap.Rigid3d], names: str = "file") -> None:
+    """Write poses of queries, sorted by name; the file is complete or as it was.
+
+    Args:
+        path: of the file.
+        poses: query name -> pose, world to camera.
+        names: ``file``: names without their folders, as for Aachen; ``camera``: with the last folder, which names the
+            camera in RobotCar and CMU; ``path``: as they are.
+
+    Raises:
+        ConfigurationError: two queries would have the same name in the file.
+    """
+    short = result_names(list(poses), names)
+    lines = []
+    for name in sorted(poses):
+        x, y, z, w = poses[name].rotation.quat.tolist()
+        lines.append(" ".join([short[name], *map(repr, [w, x, y, z, *poses[name].translation.tolist()])]) + "\n")
+    write_atomically(path, "".join(lines))
+
+
+def result_names(queries: Sequence[str], names: str = "file") -> dict[str, str]:
+    """Query name -> its name in a result file; see :func:`write_results`."""
+    if names not in NAMES:
+        raise ConfigurationError(f"names of results {names!r} do not exist; choose from {', '.join(NAMES)}")
+    kept = {"file": 1, "camera": 2, "path": 0}[names]
+    owners: dict[str, str] = {}
+    for query in queries:
+        short = "/".join(query.split("/")[-kept:])
+        if owners.setdefault(short, query) != query:
+            raise ConfigurationError(
+                f"{owners[short]!r} and {query!r} would both be called {short!r} in the result file; "
+                "use names with their folders (camera or path)"
+            )
+    return {query: short for short, query in owners.items()}
+
+
+def read_results(path: Path) -> dict[str, pycolmap.Rigid3d]:
+    """Read poses as :func:`write_results` or hloc wrote them; names may contain spaces and begin with ``#``.
+
+    Raises:
+        ConfigurationError: no such file, a line of another form, or a name that occurs twice.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: cannot be read as a file of poses ({error})") from error
+    poses: dict[str, pycolmap.Rigid3d] = {}
+    for number, line in enumerate(lines, start=1):
+        name, *words = line.rsplit(maxsplit=7) or [""]
+        if not line.strip() or (line.startswith("#") and not _is_pose(words)):
+            continue
+        try:
+            w, x, y, z, *translation = (float(word) for word in words)
+            norm = float(np.linalg.norm([w, x, y, z]))
+            if len(translation) != 3 or not np.isfinite([norm, *translation]).all() or abs(norm - 1) > 0.01:
+                raise ValueError("seven numbers, the first four a unit quaternion")
+        except ValueError as error:
+            raise ConfigurationError(
+                f"{path}, line {number}: not of the form 'name qw qx qy qz tx ty tz' ({error}): {line!r}"
+            ) from error
+        if name.strip() in poses:
+            raise ConfigurationError(f"{path}, line {number}: {name.strip()!r} occurs twice; remove one line")
+        rotation = pycolmap.Rotation3d(np.array([x, y, z, w]) / norm)
+        poses[name.strip()] = pycolmap.Rigid3d(rotation, np.array(translation))
+    return poses
+
+
+def _is_pose(words: Sequence[str]) -> bool:
+    """Whether a line that starts with ``#`` is one of an image whose name does, and no comment."""
+    try:
+        return len([float(word) for word in words]) == 7
+    except ValueError:
+        return False
+
+
+def read_true_poses(path: Path, names: Sequence[str]) -> dict[str, TrueCamera]:
+    """True poses of queries, from a COLMAP model or from a file ``name qw qx qy qz tx ty tz``.
+
+    Args:
+        path: folder of the model, or the file.
+        names: of the queries; where a file has none of a name, the name without folders is looked up.
+
+    Returns:
+        name of the query -> camera, for those whose pose is known.
+
+    Raises:
+        MappingError, ConfigurationError: nothing can be read, or it holds none of the queries.
+    """
+    if path.is_dir():
+        images = read_model(path).images.values()
+        poses = {image.name: image.cam_from_world() for image in images if image.has_pose}
+    else:
+        poses = read_results(path)
+    result = {}
+    for name in names:
+        pose = poses.get(name, poses.get(name.rpartition("/")[2]))
+        if pose is not None:
+            result[name] = TrueCamera(pose.rotation.matrix(), pose.inverse().translation)
+    if not result:
+        raise MappingError(f"{path}: holds the pose of none of the {len(names)} queries; check their names")
+    return result

@@ -1,8 +1,10 @@
-"""Result files: the site's form, back and forth, complete or as they were."""
+"""The log of queries as kills leave it."""
 
 from __future__ import annotations
 
+import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pycolmap
@@ -11,8 +13,37 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from posfeat_hloc.errors import ConfigurationError
-from posfeat_hloc.localization import submission
-from posfeat_hloc.localization.submission import read_results, result_names, write_results
+from posfeat_hloc.localization import results
+from posfeat_hloc.localization.results import Localized, Log, read_results, result_names, write_results
+
+
+def line(name: str) -> bytes:
+    return (json.dumps({**Localized(name, reason="no pair").as_dict(), "key": "k"}, ensure_ascii=False) + "\n").encode()
+
+
+def test_a_line_that_was_cut_anywhere_is_dropped(tmp_path: Path) -> None:
+    """In the middle of a letter, too."""
+    first, second = line("a.jpg"), line("größe.jpg")
+    path = tmp_path / "log.jsonl"
+    for length in range(len(second)):
+        path.write_bytes(first + second[:length])
+        with Log(path) as log:
+            assert log.find("a.jpg", "k") is not None
+            assert log.find("größe.jpg", "k") is None
+            log.add("k", Localized("größe.jpg", reason="no pair"))
+        assert path.read_bytes() == first + second
+        path.write_bytes(second[:length])
+        with Log(path) as log:
+            assert log.find("größe.jpg", "k") is None
+        assert path.read_bytes() == b""
+
+
+def test_lines_that_are_no_records_are_named(tmp_path: Path) -> None:
+    for damaged in (b"{}\n", b"\xff\xfe\n", b"[1]\n", b"\n"):
+        (tmp_path / "log.jsonl").write_bytes(line("a.jpg") + damaged)
+        with pytest.raises(ConfigurationError, match=r"log\.jsonl"):
+            Log(tmp_path / "log.jsonl")
+
 
 NUMBER = st.floats(-1e6, 1e6)
 POSE = pycolmap.Rigid3d(pycolmap.Rotation3d(np.array([0.5, -0.5, 0.1, 0.7])), np.array([1.5, -2, 1e-7]))
@@ -48,7 +79,7 @@ def test_poses_survive_to_the_last_digit(tmp_path_factory, values):
 
 def test_names_can_keep_the_camera_or_the_whole_path():
     name = "overcast/rear/12 3.jpg"
-    assert [result_names([name], how)[name] for how in submission.NAMES] == ["12 3.jpg", "rear/12 3.jpg", name]
+    assert [result_names([name], how)[name] for how in results.NAMES] == ["12 3.jpg", "rear/12 3.jpg", name]
 
 
 def test_names_that_would_collide_are_an_error_and_the_file_stays(tmp_path):

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from posfeat_hloc.features import Matches
-from posfeat_hloc.localization.correspondences import covisibility_clusters, merge, most_voted, to_points
+from posfeat_hloc.localization.pose_problem import covisibility_clusters, merge, most_voted, to_points
 
 
 def test_only_matches_with_3d_points_count():
