@@ -17,7 +17,7 @@ from posfeat_hloc.images.loader import fingerprint
 from posfeat_hloc.matchers import check_suits, create, match, trained_for
 from posfeat_hloc.runtime.computation import choose_device
 from posfeat_hloc.runtime.progress import Bar
-from posfeat_hloc.runtime.resume import JsonLines
+from posfeat_hloc.runtime.text_files import JsonLines
 from posfeat_hloc.stores import FeatureStore
 from posfeat_hloc.stores.pairs import Pair
 

@@ -14,6 +14,7 @@ import pycolmap
 from posfeat_hloc.errors import ConfigurationError, Option
 from posfeat_hloc.images.decoding import list_images, read_image
 from posfeat_hloc.images.formats import EXTENSIONS
+from posfeat_hloc.runtime.text_files import numbered_lines
 from posfeat_hloc.sfm.cameras import CameraOptions, assign_cameras
 from posfeat_hloc.stores import FeatureStore
 
@@ -75,13 +76,7 @@ def read_query_lists(paths: Sequence[Path], images: Path | None = None) -> tuple
 
 def _lines(path: Path, images: Path | None = None) -> Iterator[tuple[str, Query | None, str]]:
     """Name, query with intrinsics or None, and where it stands, of each line."""
-    try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path}: cannot be read as a list of queries ({error})") from error
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
+    for number, line in numbered_lines(path, "a list of queries"):
         where = f"{path}, line {number}"
         try:
             query = None if _is_a_name(line) else _parse(line)

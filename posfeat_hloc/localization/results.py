@@ -15,7 +15,7 @@ from posfeat_hloc.errors import ConfigurationError, MappingError
 from posfeat_hloc.evaluation.poses import TrueCamera
 from posfeat_hloc.localization.options import NameForm
 from posfeat_hloc.runtime.output import write_atomically
-from posfeat_hloc.runtime.resume import JsonLines, complete_lines, write_lines
+from posfeat_hloc.runtime.text_files import JsonLines, complete_lines, numbered_lines, write_lines
 from posfeat_hloc.sfm.models import read_model
 
 
@@ -215,14 +215,10 @@ def read_results(path: Path) -> dict[str, pycolmap.Rigid3d]:
     Raises:
         ConfigurationError: no such file, a line of another form, or a name that occurs twice.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path}: cannot be read as a file of poses ({error})") from error
     poses: dict[str, pycolmap.Rigid3d] = {}
-    for number, line in enumerate(lines, start=1):
-        name, *words = line.rsplit(maxsplit=7) or [""]
-        if not line.strip() or (line.startswith("#") and not _is_pose(words)):
+    for number, line in numbered_lines(path, "a file of poses"):
+        name, *words = line.rsplit(maxsplit=7)
+        if line.startswith("#") and not _is_pose(words):
             continue
         try:
             w, x, y, z, *translation = (float(word) for word in words)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from posfeat_hloc.errors import ConfigurationError, MappingError, Option
 from posfeat_hloc.runtime.output import only_writer
+from posfeat_hloc.runtime.text_files import numbered_lines
 from posfeat_hloc.sfm.models import find_model, model_folders, read_model, write_model
 
 Array = NDArray[np.float64]
@@ -50,14 +51,8 @@ def read_camera_positions(path: Path) -> dict[str, Array]:
     Raises:
         MappingError: no such file, no positions, or a line of another form.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise MappingError(f"{path}: cannot be read as a list of positions ({error})") from error
     positions = {}
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
+    for number, line in numbered_lines(path, "a list of positions", MappingError):
         name, *words = line.strip().rsplit(maxsplit=3)
         try:
             place = np.array(words, np.float64)

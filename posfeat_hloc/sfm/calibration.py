@@ -14,6 +14,7 @@ from pathlib import Path
 import pycolmap
 
 from posfeat_hloc.errors import ConfigurationError, Option
+from posfeat_hloc.runtime.text_files import numbered_lines
 
 OFF_CENTRE = 0.05
 """Distance of the principal point from the centre, as a part of the side, that is said; lenses have 0.02 at most."""
@@ -70,18 +71,12 @@ def read_calibrations(path: Path) -> tuple[Calibration, ...]:
     Raises:
         ConfigurationError: no such file, nothing in it, or a line of another form.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path}: cannot be read as a file of intrinsics ({error})") from error
     found = []
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            try:
-                found.append(_parse(line))
-            except ValueError as error:
-                if line.startswith("#"):
-                    continue
+    for number, line in numbered_lines(path, "a file of intrinsics"):
+        try:
+            found.append(_parse(line))
+        except ValueError as error:
+            if not line.startswith("#"):
                 raise ConfigurationError(f"{path}, line {number}: {error}") from error
     if not found:
         raise ConfigurationError(f"{path}: holds no intrinsics; write 'folder MODEL width height params...'")

@@ -14,6 +14,7 @@ import pycolmap
 from numpy.typing import NDArray
 
 from posfeat_hloc.errors import MappingError
+from posfeat_hloc.runtime.text_files import numbered_lines
 
 _NAN = math.nan
 
@@ -101,14 +102,8 @@ def read_pose_list(path: Path, images: Path) -> list[PosedView]:
     Raises:
         MappingError: no such file, or a line of another form; the message names it.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise MappingError(f"{path}: cannot be read as a list of poses ({error})") from error
     views = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
+    for number, line in numbered_lines(path, "a list of poses", MappingError):
         try:
             view = _posed_line(line, f"{path}, line {number}")
         except MappingError:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.runtime.output import write_atomically
+from posfeat_hloc.runtime.text_files import numbered_lines
 
 Pair = tuple[str, str]
 
@@ -37,15 +38,11 @@ def read_pairs(
     Raises:
         ConfigurationError: no such file, no pairs in it, or a line that does not name two images.
     """
-    try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path}: cannot be read as a list of pairs ({error})") from error
     known = None if names is None else set(names)
     known1 = known if reference_names is None else set(reference_names)
     pairs = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip() or (line.startswith("#") and known is None):
+    for number, line in numbered_lines(Path(path), "a list of pairs"):
+        if line.startswith("#") and known is None:
             continue
         pair = _split(line, known, known1)
         if pair is None and line.startswith("#"):

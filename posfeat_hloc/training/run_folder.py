@@ -14,7 +14,7 @@ import torch
 from posfeat_hloc.confs import current_names
 from posfeat_hloc.errors import ConfigurationError, Option, TrainingError
 from posfeat_hloc.runtime.output import writing_remedy
-from posfeat_hloc.runtime.resume import JsonLines, write_lines
+from posfeat_hloc.runtime.text_files import JsonLines, write_lines
 
 
 class RunFolder:

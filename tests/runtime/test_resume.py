@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from posfeat_hloc.runtime.resume import CacheKey, JsonLines, complete_lines
+from posfeat_hloc.runtime.resume import CacheKey
+from posfeat_hloc.runtime.text_files import JsonLines, complete_lines
 
 
 def make(path, inputs):
