@@ -198,9 +198,6 @@ OPSET = 17
 FEATURES = confs.ONNX_FEATURES
 """Confs that can be exported."""
 
-_OPEN = {"image": {2: "height", 3: "width"}} | {name: {1: "keypoint"} for name in OUTPUTS}
-"""Axes of any size; COLMAP wants the length of a descriptor to be a number."""
-
 
 def write_onnx(feature: str, path: Path, weights: str | None = None) -> None:
     """Write the network of a conf with its detection, in float32.
@@ -216,11 +213,39 @@ def write_onnx(feature: str, path: Path, weights: str | None = None) -> None:
         ConfigurationError: the package onnx is missing, or the feature cannot be exported.
         WeightsError: the weights cannot be loaded.
     """
-    onnx = _onnx()
+    _onnx()
     model = confs.extractors[feature]["model"] | ({"weights": weights} if weights else {})
     extractor: Any = extractors.create(model)
-    graph = graph_of(extractor, feature)
-    example = torch.rand((1, 3, 96, 128), generator=torch.Generator().manual_seed(0))
+    image = torch.rand((1, 3, 96, 128), generator=torch.Generator().manual_seed(0))
+    given = (image, torch.tensor(100), torch.tensor(0.0))
+    of_any_size = {"image": {2: "height", 3: "width"}} | {name: {1: "keypoint"} for name in OUTPUTS}
+    described = {"feature": feature, "weights_sha256": extractor.weights_sha256}
+    inputs = dict(zip(INPUTS, given, strict=True))
+    write_graph(path, graph_of(extractor, feature), inputs, OUTPUTS, of_any_size, described)
+
+
+def write_graph(
+    path: Path,
+    graph: nn.Module,
+    inputs: dict[str, Tensor],
+    outputs: tuple[str, ...],
+    of_any_size: dict[str, dict[int, str]],
+    described: dict[str, str],
+) -> None:
+    """Write a graph.
+
+    Args:
+        path: of the file.
+        graph: takes and returns tensors.
+        inputs: names and examples of its inputs.
+        outputs: names of its outputs.
+        of_any_size: name -> axis -> name of this axis; all other axes keep the sizes of the examples.
+        described: metadata.
+
+    Raises:
+        ConfigurationError: the package onnx is missing.
+    """
+    onnx = _onnx()
     legacy: dict[str, Any] = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
     partial = path.with_name(path.name + ".partial")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -228,24 +253,17 @@ def write_onnx(feature: str, path: Path, weights: str | None = None) -> None:
         warnings.simplefilter("ignore")  # of sizes that become constants: those that do are meant to
         torch.onnx.export(
             graph,
-            (example, torch.tensor(100), torch.tensor(0.0)),
+            tuple(inputs.values()),
             str(partial),
-            input_names=list(INPUTS),
-            output_names=list(OUTPUTS),
-            dynamic_axes=_OPEN,
+            input_names=list(inputs),
+            output_names=list(outputs),
+            dynamic_axes=of_any_size,
             opset_version=OPSET,
             **legacy,  # tracing: it needs no further package, and makes files of the same form in all versions of torch
         )
     written = onnx.load(str(partial))
-    onnx.helper.set_model_props(
-        written,
-        {
-            "feature": feature,
-            "weights_sha256": extractor.weights_sha256,
-            "posfeat_hloc": posfeat_hloc.__version__,
-            "licence": "Apache-2.0",
-        },
-    )
+    described |= {"posfeat_hloc": posfeat_hloc.__version__, "licence": "Apache-2.0"}
+    onnx.helper.set_model_props(written, described)
     onnx.checker.check_model(written)
     onnx.save(written, str(partial))
     os.replace(partial, path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.nn import functional as F
 
-from posfeat_hloc import confs, extractors, weights
+from posfeat_hloc import confs, extractors, matchers, weights
 from posfeat_hloc.__main__ import main
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.export.onnx import FEATURES, INPUTS, OUTPUTS, graph_of, write_onnx
+from posfeat_hloc.export.onnx_matcher import MATCHER_INPUTS, write_onnx_matcher
 from posfeat_hloc.features import Features
 from tests.docs.pages import REPOSITORY
 from tests.rendering import arc, render
@@ -148,6 +150,54 @@ def test_what_colmap_makes_of_it_are_our_keypoints_plus_half_a_pixel(sessions: d
     away = np.linalg.norm(wanted[:, None] - colmap, axis=2).min(axis=1)
     assert len(wanted) > 50
     assert (away < 0.01).mean() > 0.98
+
+
+@pytest.fixture(scope="module")
+def matcher(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    file = tmp_path_factory.mktemp("matcher") / "matcher.onnx"
+    write_onnx_matcher(file)
+    return onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+
+
+def test_the_matcher_is_what_colmap_asks_for(matcher: Any) -> None:
+    """src/colmap/feature/onnx_matchers.cc: names in this order, ranks, scalars, and the types that are read."""
+    assert [(one.name, len(one.shape), one.type) for one in matcher.get_inputs()] == [
+        ("descs1", 2, "tensor(float)"), ("descs2", 2, "tensor(float)"), ("min_cossim", 0, "tensor(float)"),
+        ("max_ratio", 0, "tensor(float)"), ("cross_check", 0, "tensor(int64)"),
+    ]  # fmt: skip
+    assert [(one.name, len(one.shape), one.type) for one in matcher.get_outputs()] == [
+        ("idx0", 1, "tensor(int64)"), ("idx1", 1, "tensor(int64)"), ("scores", 1, "tensor(float)"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("least", "ratio", "cross"), [(-1.0, 1.0, 1), (-1.0, 0.0, 0), (0.25, 1.0, 1), (-1.0, 0.93, 0), (0.2, 0.95, 1)]
+)
+@pytest.mark.parametrize(("count", "other", "dimension"), [(40, 60, 128), (60, 2, 64), (2, 2, 8)])
+def test_the_matcher_matches_as_ours_does(
+    matcher: Any, count: int, other: int, dimension: int, least: float, ratio: float, cross: int
+) -> None:
+    rng = np.random.default_rng(count)
+    descriptors = [rng.normal(size=(n, dimension)).astype(np.float32) for n in (count, other)]
+    descriptors = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in descriptors]
+    given = (*descriptors, np.float32(least), np.float32(ratio), np.int64(cross))
+    answer = matcher.run(None, dict(zip(MATCHER_INPUTS, map(np.asarray, given), strict=True)))
+    conf = {"name": "nearest", "mutual": bool(cross), "ratio": ratio or None, "precision": "fp32"}
+    conf["max_distance"] = None if least < 0 else float(np.sqrt(2 - 2 * least))
+    features = [Features(np.zeros((len(x), 2), np.float32), np.ones(len(x), np.float32), x) for x in descriptors]
+    wanted = matchers.match(matchers.create(conf), *features)
+    np.testing.assert_array_equal(np.stack(answer[:2], axis=1), wanted.pairs())
+    np.testing.assert_allclose((answer[2] + 1) / 2, wanted.scores[wanted.indices >= 0], atol=1e-5)
+
+
+def test_paths_with_spaces_are_quoted_in_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "übung raum"
+    files = [str(folder / name) for name in ("d2d.onnx", "matcher.onnx")]
+    assert main(["export-onnx", files[0], "--feature", "d2d-hardnet-subpixel", "--matcher", files[1]]) == 0
+    words = shlex.split(capsys.readouterr().out.split("\n\n", 2)[2])
+    assert words[words.index("--AlikedExtraction.n16rot_model_path") + 1] == files[0]
+    assert words[words.index("--AlikedMatching.bruteforce_model_path") + 1] == files[1]
+    assert words[words.index("--AlikedMatching.bruteforce_model_path") + 2 :][:2] == ["colmap", "mapper"]
 
 
 def test_the_command_prints_what_to_type(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
