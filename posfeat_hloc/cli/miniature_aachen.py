@@ -10,6 +10,7 @@ photographs with a COLMAP model and holds some out as queries. ``ground_truth.tx
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 
 from posfeat_hloc.aachen.options import MiniatureOptions
@@ -40,8 +41,8 @@ def run(args: argparse.Namespace) -> bool:
     from posfeat_hloc.aachen.miniature import make_miniature
     from posfeat_hloc.aachen.posed_collection import TRUTH
 
-    command = f"posfeat-hloc aachen --feature posfeat-small --dataset {args.output}"
-    command += f" --ground-truth {args.output / TRUTH}"
+    command = f"posfeat-hloc aachen --feature posfeat-small --dataset {shlex.quote(str(args.output))}"
+    command += f" --ground-truth {shlex.quote(str(args.output / TRUTH))}"
     if args.from_model is not None:
         model, images = args.from_model
         queries, size = hold_out(args.output, model, images, args.every, args.seed, args.layout)

@@ -6,6 +6,7 @@ posfeat-hloc triangulate --model sparse/0 --images photos --output outputs/map
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 
 from posfeat_hloc.cli.arguments import add_options, add_quiet, chosen, reporter_of
@@ -41,6 +42,6 @@ def run(args: argparse.Namespace) -> bool:
     lines += described(made.model)
     if options.refine:
         lines.append(f"  poses moved by      {made.moved:.4g} (median, in the units of the model)")
-    lines.append(f"  localize in it      posfeat-hloc localize --map {args.output} --queries DIR")
+    lines.append(f"  localize in it      posfeat-hloc localize --map {shlex.quote(str(args.output))} --queries DIR")
     print("\n".join([*lines, *listing("skipped", made.extraction.skipped)]))
     return True

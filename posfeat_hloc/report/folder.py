@@ -108,7 +108,8 @@ def _kind(path: Path, summary: dict[str, Any]) -> str:
 
 def _images(folder: RunFolder, given: Path | None) -> Path | None:
     recorded = folder.command.get("images") or folder.command.get("queries")
-    path = given or (Path(recorded) if recorded else None)
+    first = recorded[0] if isinstance(recorded, list) and recorded else recorded  # of several queries
+    path = given or (Path(first) if first else None)
     if folder.kind not in ("sfm", "localize"):
         return None
     if path is not None and path.is_file():  # a list of queries

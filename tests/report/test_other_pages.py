@@ -47,7 +47,7 @@ def test_localization_with_known_poses(tmp_path):
         "map": {"model": "gone/sparse/0"}, "not_localized": {"d.jpg": "the file is empty"}, "seconds": {"match": 2.5},
         "errors": {"median_position": 0.3, "median_rotation": 0.0,
                    "recall": [{"position": 0.25, "rotation": 2.0, "recall": 1 / 3}]},
-        "command": {"map": "m", "queries": "q", "ground_truth": str(tmp_path / "truth.txt"), "seed": 3},
+        "command": {"map": "m", "queries": ["q"], "ground_truth": str(tmp_path / "truth.txt"), "seed": 3},
     }  # fmt: skip
     (tmp_path / "summary.json").write_text(json.dumps(summary))
     text = text_of(write_report(tmp_path))
