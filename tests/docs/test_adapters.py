@@ -59,22 +59,35 @@ def test_vismatch_gets_matches_and_all_keypoints(stand_in):
     assert descriptors0.shape == (50, 128)
 
 
-def test_deep_image_matching_gets_keypoints_of_an_opencv_image(stand_in):
+@pytest.mark.parametrize("release", [1, 2])
+def test_deep_image_matching_gets_keypoints_in_its_own_order_of_colors(stand_in, monkeypatch, release):
     class ExtractorBase:
+        features_as_half = True
+
         def __init__(self, config):
             self.config = {"extractor": {**self._default_conf, **config}}
             self._device = "cpu"
 
-    stand_in("deep_image_matching.extractors.extractor_base", ExtractorBase=ExtractorBase)
+    reader = {"rasterio": None} if release == 2 else {}
+    stand_in("deep_image_matching.extractors.extractor_base", ExtractorBase=ExtractorBase, **reader)
+    stand_in("deep_image_matching.config", confs={}, opt_zoo={"extractors": ["sift"]})
+    monkeypatch.setitem(sys.modules, "deep_image_matching.extractors.posfeat", None)
+    loaded = adapter("deep_image_matching")
+    config = sys.modules["deep_image_matching.config"]
+    assert config.opt_zoo["extractors"] == ["sift", "posfeat"]
+    extractor = loaded["PosfeatExtractor"](config.confs["posfeat+kornia_matcher"]["extractor"] | {"max_keypoints": 40})
+    assert extractor.__class__.__module__ == "deep_image_matching.extractors.posfeat"
+    assert not extractor.features_as_half
     image = (color_image(64, 96, 3) * 255).round()
-    extractor = adapter("deep_image_matching")["PosfeatExtractor"]({"name": "posfeat", "max_keypoints": 40})
-    bgr = image[0].permute(1, 2, 0).numpy()[..., ::-1]
-    found = extractor._extract(bgr.astype(np.float32))
-    wanted = expected(image / 255, 40)
-    np.testing.assert_allclose(found["keypoints"], wanted.keypoints, atol=1e-3)
-    assert found["descriptors"].shape == (128, 40)
-    np.testing.assert_allclose(found["descriptors"].T, wanted.descriptors, atol=1e-3)
-    assert found["scores"].shape == (40,)
+    for colors in (image, image[:, :1].expand(-1, 3, -1, -1)):
+        given = colors[0].permute(1, 2, 0).numpy()[..., :: 1 if release == 2 else -1]
+        grey = (given[..., 0] == given[..., 1]).all()
+        found = extractor._extract((given[..., 0] if grey else given).astype(np.float32))
+        wanted = expected(colors / 255, 40)
+        np.testing.assert_allclose(found["keypoints"], wanted.keypoints, atol=1e-3)
+        assert found["descriptors"].shape == (128, 40)
+        np.testing.assert_allclose(found["descriptors"].T, wanted.descriptors, atol=1e-3)
+        assert found["scores"].shape == (40,)
 
 
 def test_image_matching_webui_finds_the_model_and_its_confs(stand_in, monkeypatch):
