@@ -25,7 +25,8 @@ from keypoint_choice import posed_pairs
 
 from posfeat_hloc import confs, extractors, matchers
 from posfeat_hloc.evaluation.homography import matching_accuracy, mma_score, project
-from posfeat_hloc.evaluation.relative_pose import EstimatorOptions, estimate_pose, pose_auc, pose_error
+from posfeat_hloc.evaluation.options import RelativePoseOptions
+from posfeat_hloc.evaluation.relative_pose import estimate_pose, pose_auc, pose_error
 from posfeat_hloc.evaluation.sequences import find_sequences
 from posfeat_hloc.extractors.choice import choose_features
 from posfeat_hloc.features import Features
@@ -114,7 +115,7 @@ def strecha(conf: confs.Conf, folder: Path, seeds: int) -> dict[str, Any]:
             xy0, xy1 = matched(features[pair.name0], features[pair.name1])
             own = []
             for seed in range(seeds):
-                options = EstimatorOptions("pycolmap", 1.5, seed=seed)
+                options = RelativePoseOptions(estimator="pycolmap", threshold=1.5, seed=seed)
                 found = estimate_pose(xy0, xy1, pair.intrinsics0, pair.intrinsics1, options)
                 own.append(max(pose_error(found, pair)))
             errors.append(float(np.median(own)))

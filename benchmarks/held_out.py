@@ -23,9 +23,9 @@ from posfeat_hloc import confs, extractors
 from posfeat_hloc.evaluation.homography import match_errors, matching_accuracy, mma_score
 from posfeat_hloc.features import Features
 from posfeat_hloc.matchers import create, match
-from posfeat_hloc.training.patch_pipeline import read_photos
-from posfeat_hloc.training.synthetic_homographies import SyntheticOptions, random_homography
-from posfeat_hloc.training.views import Image, change_light, is_held_out, warp
+from posfeat_hloc.training.patch_descriptors import read_photos
+from posfeat_hloc.training.photometric import change_light
+from posfeat_hloc.training.views import Image, SyntheticOptions, is_held_out, random_homography, warp
 
 VIEWS = {
     "near": SyntheticOptions(size=640, rotation=8, scale=1.2, tilt=0.2, light=0.7),

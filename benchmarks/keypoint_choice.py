@@ -21,14 +21,15 @@ from numpy.typing import NDArray
 
 from posfeat_hloc import confs, extractors, matchers
 from posfeat_hloc.detection.selection import spread, strongest
+from posfeat_hloc.evaluation.options import RelativePoseOptions
 from posfeat_hloc.evaluation.posed_lists import PosedImagePair
-from posfeat_hloc.evaluation.relative_pose import EstimatorOptions, estimate_pose, pose_auc, pose_error, precision
+from posfeat_hloc.evaluation.relative_pose import estimate_pose, pose_auc, pose_error, precision
 from posfeat_hloc.features import Features
 from posfeat_hloc.images.decoding import list_images
 from posfeat_hloc.images.loader import ImageInputs
 
 RULES: dict[str, Callable[..., NDArray[np.intp]]] = {"strongest": strongest, "spread": spread}
-ESTIMATOR = EstimatorOptions("pycolmap", 1.5, 0.999)
+ESTIMATOR = RelativePoseOptions(estimator="pycolmap", threshold=1.5, confidence=0.999)
 DEGREES = (1, 5, 10)
 
 

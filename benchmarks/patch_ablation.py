@@ -20,11 +20,10 @@ from posfeat_hloc import weights
 from posfeat_hloc.errors import PosfeatError
 from posfeat_hloc.images.decoding import list_images
 from posfeat_hloc.networks.l2net import OFFSET, STRIDE
-from posfeat_hloc.training.colmap_views import ColmapOptions, ColmapSource
-from posfeat_hloc.training.patch_descriptors import PatchTrainer, TrainOptions
-from posfeat_hloc.training.patch_pipeline import read_photos
-from posfeat_hloc.training.synthetic_homographies import SyntheticOptions, SyntheticSource
-from posfeat_hloc.training.views import RandomMix, Source, ViewPair, is_held_out
+from posfeat_hloc.training.model_pairs import ColmapOptions, ColmapSource
+from posfeat_hloc.training.options import PatchTrainingOptions
+from posfeat_hloc.training.patch_descriptors import PatchTrainer, read_photos
+from posfeat_hloc.training.views import RandomMix, Source, SyntheticOptions, SyntheticSource, ViewPair, is_held_out
 
 
 def held_out_models(models: list[list[str]]) -> list[tuple[float, Source[ViewPair]]]:
@@ -42,7 +41,7 @@ def held_out_models(models: list[list[str]]) -> list[tuple[float, Source[ViewPai
 def accuracy(file: str, views: list[ViewPair]) -> float:
     """Of one file of weights; the window is the one it was trained with."""
     checkpoint = weights.load(file)
-    options = TrainOptions(
+    options = PatchTrainingOptions(
         architecture=checkpoint.metadata["architecture"],
         window=int(checkpoint.metadata["window"]),
         eps=float(checkpoint.metadata["eps"]),
@@ -50,7 +49,7 @@ def accuracy(file: str, views: list[ViewPair]) -> float:
         points=512,
     )
     with tempfile.TemporaryDirectory() as folder:
-        trainer = PatchTrainer(options, RandomMix([(1.0, _Nothing())]), views, Path(folder), checkpoint.tensors)
+        trainer = PatchTrainer(options, RandomMix([(1.0, _Nothing())]), views, Path(folder), checkpoint)
         return trainer.validate()["accuracy_dense"]
 
 

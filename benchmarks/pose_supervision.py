@@ -22,8 +22,9 @@ from held_out_scenes import evaluate
 
 from posfeat_hloc import confs, extractors
 from posfeat_hloc.runtime.computation import choose_device
-from posfeat_hloc.training.descriptor_pipeline import open_network, save
-from posfeat_hloc.training.descriptors import DescriptorOptions, DescriptorTrainer
+from posfeat_hloc.training.dense_networks import open_network, save
+from posfeat_hloc.training.descriptors import DescriptorTrainer
+from posfeat_hloc.training.options import DescriptorTrainingOptions
 from posfeat_hloc.training.view_pack import join, read_pack
 from posfeat_hloc.training.warped_views import Shelf
 
@@ -92,12 +93,12 @@ def main() -> None:
                 continue
             network, start = open_network(None, args.init)
             network.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-            options = DescriptorOptions(
-                steps=args.steps, learning_rate=args.learning_rate, light=args.light, fixed=0, seed=seed,
-                data=(start,), validate_every=args.steps, **VARIANTS[name],
+            options = DescriptorTrainingOptions(
+                steps=args.steps, learning_rate=args.learning_rate, relight=args.light, fixed=0, seed=seed,
+                validate_every=args.steps, **VARIANTS[name],
             )  # fmt: skip
             folder = args.output / run.replace(", ", "_").replace(" ", "-")
-            DescriptorTrainer(options, network, shelf, held_out, folder).run(progress=False)
+            DescriptorTrainer(options, (start,), network, shelf, held_out, folder).run(progress=False)
             save(folder / "weights.safetensors", network, {"steps": str(args.steps)})
             judge(run, str(folder / "weights.safetensors"))
 

@@ -17,7 +17,7 @@ if "pycolmap" in sys.modules and "PIL._imaging" not in sys.modules:
 
 import PIL.Image  # noqa: F401  loaded before pycolmap: the other way round, writing a PNG mixes two zlibs and aborts
 
-from posfeat_hloc.hloc_plugin import model_finder
+from posfeat_hloc.hloc_plugin import registration
 from posfeat_hloc.runtime.computation import sleep_while_waiting
 from posfeat_hloc.runtime.memory import use_huge_pages
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from posfeat_hloc.evaluation.options import EthOptions as EthOptions
     from posfeat_hloc.evaluation.options import HPatchesOptions as HPatchesOptions
     from posfeat_hloc.evaluation.options import RelativePoseOptions as RelativePoseOptions
-    from posfeat_hloc.evaluation.relative_pose_lists import evaluate_relative_pose as evaluate_relative_pose
+    from posfeat_hloc.evaluation.relative_pose import evaluate_relative_pose as evaluate_relative_pose
     from posfeat_hloc.hloc_plugin import register as register
     from posfeat_hloc.hloc_plugin import unregister as unregister
     from posfeat_hloc.localization.options import LocalizationOptions as LocalizationOptions
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-model_finder.install()
+registration.install_finder()
 use_huge_pages()
 sleep_while_waiting()
 
@@ -73,7 +73,7 @@ _FROM = {
     "HPatchesOptions": "evaluation.options",
     "evaluate_eth": "evaluation.eth",
     "EthOptions": "evaluation.options",
-    "evaluate_relative_pose": "evaluation.relative_pose_lists",
+    "evaluate_relative_pose": "evaluation.relative_pose",
     "RelativePoseOptions": "evaluation.options",
     "register": "hloc_plugin",
     "unregister": "hloc_plugin",

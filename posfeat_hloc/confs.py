@@ -295,7 +295,13 @@ EXECUTION = ("weights", "precision", "batch_size")
 stated tolerance."""
 
 
-RENAMED = {"quirks": "reproduce_official", "trunk": "backbone", "convention": "grid_alignment", "colour": "color"}
+RENAMED = {
+    "quirks": "reproduce_official",
+    "trunk": "backbone",
+    "convention": "grid_alignment",
+    "colour": "color",
+    "light": "relight",
+}
 """Options by the names that earlier versions gave them -> now. Old feature files, weights, checkpoints and confs are
 read with them."""
 

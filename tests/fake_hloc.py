@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from posfeat_hloc.hloc_plugin.model_finder import FINDER
+from posfeat_hloc.hloc_plugin.registration import FINDER
 
 FILES = {
     "__init__.py": "import logging\n__version__ = '9.8'\nlogger = logging.getLogger('fake hloc')\n",

@@ -15,8 +15,7 @@ import numpy as np
 import torch
 
 import posfeat_hloc
-from posfeat_hloc.training.posed_batches import PosedDataset
-from posfeat_hloc.training.sources import open_source
+from posfeat_hloc.training.posed_batches import PosedDataset, open_source
 from posfeat_hloc.training.views import RandomMix
 
 ROOT = Path(posfeat_hloc.__file__).parents[1]

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from posfeat_hloc import confs
-from posfeat_hloc.aachen.protocols import ProtocolOptions
+from posfeat_hloc.aachen.options import AachenOptions
+from posfeat_hloc.aachen.protocols import COVISIBLE
 from posfeat_hloc.detection.d2d import relative_saliency, score_map
 from posfeat_hloc.detection.peaks import FEWEST
 from posfeat_hloc.extractors import d2d, d2net, posfeat, superpoint
@@ -20,13 +21,12 @@ from posfeat_hloc.networks.normalization import CLAMP, normalize_locally, normal
 from posfeat_hloc.sfm.database import MIN_MATCHES, verify
 from posfeat_hloc.sfm.pairs import pose_pairs
 from posfeat_hloc.sfm.triangulation import TriangulationOptions
-from posfeat_hloc.training import patch_descriptors
-from posfeat_hloc.training.coarse_to_fine import CoarseToFineOptions
-from posfeat_hloc.training.description_loss import description_loss, epipolar_loss
+from posfeat_hloc.training.correspondence import description_loss, epipolar_loss
+from posfeat_hloc.training.correspondence_search import CoarseToFineOptions, LineToWindowOptions, query_points
 from posfeat_hloc.training.detection_loss import DetectionOptions, select_keypoints
-from posfeat_hloc.training.line_to_window import LineToWindowOptions, query_points
 from posfeat_hloc.training.losses import hardest_in_batch_loss, second_order_similarity
 from posfeat_hloc.training.megadepth import CHALLENGE_SCENES, MegaDepthOptions
+from posfeat_hloc.training.options import PatchTrainingOptions
 from posfeat_hloc.training.posed_pairs import MAX_ROTATION, SIZE
 from posfeat_hloc.training.posfeat import TrainOptions
 from posfeat_hloc.training.stages import LossOptions
@@ -40,7 +40,7 @@ OPTIONS: list[tuple[type, dict[str, Any]]] = [
     (superpoint.Options, {"threshold": 0.015, "nms_radius": 4, "border": 4, "radius": 5, "step": 2}),
     (d2net.Options, {"scales": (1.0,), "radius": 5, "step": 2, "d2d": False}),
     (TrainOptions, {"steps": 100_000, "batch": 6, "optimizer": "sgd", "momentum": 0.9, "learning_rate": 1e-3}),
-    (TrainOptions, {"decay_after": 0.9, "color": 1.0, "light": 0.0, "accumulate": 1, "backbone": "resnet50"}),
+    (TrainOptions, {"decay_after": 0.9, "color": 1.0, "relight": 0.0, "accumulate": 1, "backbone": "resnet50"}),
     (LossOptions, {"search": "line-to-window", "max_distance": 0.1}),
     (LineToWindowOptions, {"line_points": 100, "window": 0.1, "inverse_temperature": 60.0, "min_variance": 1e-10}),
     (
@@ -51,7 +51,7 @@ OPTIONS: list[tuple[type, dict[str, Any]]] = [
     (TriangulationOptions, {"verification": "poses", "max_error": 4.0, "two_view_tracks": False}),
     (MegaDepthOptions, {"max_pairs": 5000, "max_rotation": 80.0, "size": (640, 480)}),
     (PoseOptions, {"max_error": 12.0, "min_inliers": 12, "covisibility_clustering": False}),
-    (ProtocolOptions, {"covisible": 20, "retrieved": 50, "seeds": (0,)}),
+    (AachenOptions, {"neighbors": 50, "repeat": 1, "seed": 0}),
 ]
 ARGUMENTS: list[tuple[Callable[..., Any], dict[str, Any]]] = [
     (relative_saliency, {"radius": 5, "step": 2}),
@@ -84,7 +84,7 @@ def test_arguments(function: Callable[..., Any], expected: dict[str, Any]) -> No
 
 
 def test_constants() -> None:
-    assert (FEWEST, CLAMP, MAX_ROTATION, SIZE, MIN_MATCHES) == (128, 6.0, 80.0, (640, 480), 15)
+    assert (FEWEST, CLAMP, MAX_ROTATION, SIZE, MIN_MATCHES, COVISIBLE) == (128, 6.0, 80.0, (640, 480), 15, 20)
     assert CHALLENGE_SCENES == ("0008", "0021", "0024", "0063", "1589")
 
 
@@ -109,5 +109,5 @@ def test_matchers_of_the_papers() -> None:
 
 
 def test_sosnets_weight_of_the_second_order_term() -> None:
-    defaults = {f.name: f.default for f in fields(patch_descriptors.TrainOptions)}
+    defaults = {f.name: f.default for f in fields(PatchTrainingOptions)}
     assert defaults["second_order"] == 1.0

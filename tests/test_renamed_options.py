@@ -16,9 +16,9 @@ from posfeat_hloc.features import Features
 from posfeat_hloc.networks.posfeat import PoSFeat
 from posfeat_hloc.networks.small import SmallUNet
 from posfeat_hloc.stores import FeatureStore
-from posfeat_hloc.training.loss_settings import changed
+from posfeat_hloc.training.loop import RunFolder
+from posfeat_hloc.training.pipeline import changed
 from posfeat_hloc.training.posfeat import TrainOptions
-from posfeat_hloc.training.run_folder import RunFolder
 from posfeat_hloc.training.stages import LossOptions
 from posfeat_hloc.weights.loading import load_posfeat
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-from posfeat_hloc.aachen.colmap_binary import image_names
+from posfeat_hloc.aachen.colmap_files import image_names
 from posfeat_hloc.aachen.nvm import NvmFile
 from posfeat_hloc.aachen.options import Protocol, Version
 from posfeat_hloc.errors import ConfigurationError, Option

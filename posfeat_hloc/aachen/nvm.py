@@ -28,7 +28,7 @@ import numpy as np
 import pycolmap
 from numpy.typing import NDArray
 
-from posfeat_hloc.aachen.colmap_binary import PosedImage, write_cameras, write_images, write_point
+from posfeat_hloc.aachen.colmap_files import PosedImage, write_cameras, write_images, write_point
 from posfeat_hloc.errors import MappingError
 from posfeat_hloc.runtime.progress import Bar
 

@@ -9,19 +9,21 @@ queries by COLMAP's mapper.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from copy import deepcopy
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import pycolmap
 
+from posfeat_hloc import confs
+from posfeat_hloc.aachen.colmap_files import read_prepared
 from posfeat_hloc.aachen.layout import Dataset
 from posfeat_hloc.aachen.nvm import convert_nvm
+from posfeat_hloc.aachen.options import AachenOptions
 from posfeat_hloc.aachen.pair_choice import ChosenPairs, choose_pairs, model_key
-from posfeat_hloc.aachen.prepared_database import read_prepared
 from posfeat_hloc.aachen.registration import register_queries
 from posfeat_hloc.aachen.report import Report, Trial
 from posfeat_hloc.confs import Conf
-from posfeat_hloc.evaluation.options import THRESHOLDS, Threshold
 from posfeat_hloc.evaluation.poses import TrueCamera, localization_errors
 from posfeat_hloc.extract_features import extract
 from posfeat_hloc.images.loader import fingerprint
@@ -34,6 +36,7 @@ from posfeat_hloc.orientation import choose_views
 from posfeat_hloc.runtime.progress import timed
 from posfeat_hloc.runtime.resume import CacheKey, hash_of
 from posfeat_hloc.sfm.database import MADE_BY
+from posfeat_hloc.sfm.job import configurations
 from posfeat_hloc.sfm.models import ModelSummary, read_model, summarize
 from posfeat_hloc.sfm.triangulation import TriangulationOptions, triangulate
 from posfeat_hloc.stores import FeatureStore
@@ -43,95 +46,90 @@ _VERIFICATION = {"hloc": "poses", "challenge": "ransac"}
 _RESULTS = {"v1": "Aachen_eval_[{}].txt", "v1.1": "Aachen_v1_1_eval_[{}].txt"}  # as the challenge's scripts name them
 
 
-@dataclass(frozen=True)
-class ProtocolOptions:
-    """What is run on a data set."""
+COVISIBLE = 20
+"""Neighbours of a database image, by common points; hloc protocol."""
 
-    feature: str
-    """Name of the feature, for the result file."""
-    feature_conf: Conf
-    matcher_conf: Conf
-    retrieval_conf: Conf
-    covisible: int = 20
-    """Neighbours of a database image; hloc protocol."""
-    retrieved: int = 50
-    """Database images for a query; hloc protocol."""
-    pairs: Path | None = None
-    """Pairs of the queries, in place of retrieval; hloc protocol."""
-    seeds: tuple[int, ...] = (0,)
-    """The random part is run with each: verification, triangulation and poses."""
-    localization: PoseOptions = field(default_factory=PoseOptions)
-    """How poses are found, but for seed and threads; hloc protocol."""
-    device: str = "auto"
-    threads: int = -1
-    """For COLMAP; -1 for all cores."""
+POSES = tuple(f.name for f in fields(PoseOptions) if f.name not in ("seed", "threads"))
+"""How poses are found; hloc protocol."""
+
+
+@dataclass(frozen=True)
+class Configured:
+    """The options of the benchmark, and the confs that they name."""
+
+    options: AachenOptions
+    feature: Conf
+    matcher: Conf
+    retrieval: Conf
     progress: bool = True
-    orientation: str = "auto"
-    """How images are held, see :func:`posfeat_hloc.orientation.choose_views`."""
+
+    @classmethod
+    def of(cls, options: AachenOptions, progress: bool = True) -> Configured:
+        """Raises ConfigurationError for options that no conf takes."""
+        return cls(options, *configurations(options), deepcopy(confs.retrieval[options.retrieval]), progress)
 
 
 def run_protocol(
     dataset: Dataset,
-    options: ProtocolOptions,
+    run: Configured,
     output: Path,
     truth: Mapping[str, TrueCamera] | None = None,
-    thresholds: tuple[Threshold, ...] = THRESHOLDS,
 ) -> Report:
     """Run a protocol; what an earlier run made from the same inputs is kept.
 
     Args:
         dataset: see :func:`posfeat_hloc.aachen.layout.open_dataset`.
-        options: see :class:`ProtocolOptions`.
+        run: options and confs.
         output: folder of all files: features, matches, pairs, and a folder ``seed-<n>`` with the map ``sfm`` and the
             results.
         truth: cameras of queries, for the recall; see :func:`posfeat_hloc.localization.results.read_true_poses`.
-        thresholds: of the recall.
 
     Raises:
         PosfeatError: for anything a user can fix.
     """
-    report = Report(dataset, options.feature, thresholds=thresholds)
+    options = run.options
+    report = Report(dataset, options.feature, thresholds=options.thresholds)
     output.mkdir(parents=True, exist_ok=True)
     with report.stage("reference"):
-        reference = _reference_model(dataset, output, report, options.progress)
+        reference = _reference_model(dataset, output, report, run.progress)
     features, matches = output / "features.h5", output / "matches.h5"
     seconds: dict[str, float] = {}
     with timed(seconds, "orient"):
         shown = choose_views(
-            options.orientation, options.feature_conf["model"], dataset.images, _images(dataset),
-            output / "orientation.h5", device=options.device, progress=options.progress,
-            resize_max=options.feature_conf["preprocessing"]["resize_max"],
+            options.orientation, run.feature["model"], dataset.images, _images(dataset),
+            output / "orientation.h5", device=options.device, progress=run.progress,
+            resize_max=run.feature["preprocessing"]["resize_max"],
         )  # fmt: skip
     report.seconds |= seconds if shown.looked else {}
     report.notes += [f"{title}: {text}" for title, text in shown.remarks().items()]
     with report.stage("extract"):
         report.extraction = extract(
-            options.feature_conf, dataset.images, features, _images(dataset), options.device,
-            progress=options.progress, views=shown.views, exif=shown.exif,
+            run.feature, dataset.images, features, _images(dataset), options.device,
+            progress=run.progress, views=shown.views, exif=shown.exif,
         )  # fmt: skip
     report.note_kept("extract", not report.extraction.extracted)
     with report.stage("pairs"):
         pairs = choose_pairs(
-            dataset, reference, report.extraction.names, output, options.retrieval_conf, options.covisible,
-            options.retrieved, options.pairs, options.device, options.progress, shown,
+            dataset, reference, report.extraction.names, output, run.retrieval, COVISIBLE,
+            options.neighbors, options.pairs, options.device, run.progress, shown,
         )  # fmt: skip
     report.database_pairs, report.query_pairs = len(pairs.database), len(pairs.queries)
     if dropped := pairs.asked - len(pairs.database) - len(pairs.queries):
         report.notes.append(f"{dropped} of {pairs.asked} pairs left out: an image has no pose, or cannot be read")
     with report.stage("match"):
         everything = [*pairs.database, *pairs.queries]
-        matched = match(options.matcher_conf, everything, features, matches, options.device, progress=options.progress)
+        matched = match(run.matcher, everything, features, matches, options.device, progress=run.progress)
     report.note_kept("match", matched.matched == 0)
     queries = {kind: _queries(dataset, path) for kind, path in dataset.queries.items()}
-    for seed in options.seeds:
-        random_part = _RandomPart(options, dataset, reference, features, matches, pairs, output / f"seed-{seed}", seed)
+    for seed in range(options.seed, options.seed + options.repeat):
+        random_part = _RandomPart(run, dataset, reference, features, matches, pairs, output / f"seed-{seed}", seed)
         trial = random_part.run([query for kind in queries.values() for query in kind], report)
         if truth is not None:
             poses = _poses(Path(trial.results), dataset.query_names)
             for kind, members in queries.items():
                 known = {query.name: truth[query.name] for query in members if query.name in truth}
                 if known:
-                    trial.judge(kind, localization_errors(poses, known), thresholds)
+                    trial.judge(kind, localization_errors(poses, known), options.thresholds)
         report.trials.append(trial)
     return report
 
@@ -175,7 +173,7 @@ def _poses(results: Path, names: Sequence[str]) -> dict[str, pycolmap.Rigid3d]:
 class _RandomPart:
     """What depends on the seed: the map and the poses of the queries, in a folder of their own."""
 
-    options: ProtocolOptions
+    configured: Configured
     dataset: Dataset
     reference: Path
     features: Path
@@ -183,6 +181,10 @@ class _RandomPart:
     pairs: ChosenPairs
     folder: Path
     seed: int
+
+    @property
+    def options(self) -> AachenOptions:
+        return self.configured.options
 
     def run(self, queries: list[Query], report: Report) -> Trial:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -201,7 +203,7 @@ class _RandomPart:
     def _map_key(self) -> str:
         """Changes with anything that the map depends on."""
         digests = self._digests({name for pair in self.pairs.database for name in pair})
-        matcher, verification = self.options.matcher_conf["model"], _VERIFICATION[self.dataset.protocol]
+        matcher, verification = self.configured.matcher["model"], _VERIFICATION[self.dataset.protocol]
         return hash_of(
             [digests, self.pairs.database, matcher, model_key(self.reference), verification, self.seed,
              *MADE_BY]
@@ -223,18 +225,21 @@ class _RandomPart:
                 return summarize(read_model(sfm), sfm)
             return triangulate(
                 self.reference, self.dataset.images, self.features, self.matches, self.pairs.database, sfm, settings,
-                self.options.progress,
+                self.configured.progress,
             )  # fmt: skip
 
     def _localize(self, queries: list[Query], results: Path) -> dict[str, str]:
         """PnP for every query, resumed from its log; returns why queries have no pose."""
-        found = localize(
+        given = {name: getattr(self.options, name) for name in POSES}
+        localized = localize(
             self.folder / "sfm", queries, self.pairs.queries, self.features, self.matches,
-            replace(self.options.localization, seed=self.seed, threads=self.options.threads),
-            self.folder / "localization.jsonl", progress=self.options.progress,
+            PoseOptions(**given, seed=self.seed, threads=self.options.threads),
+            self.folder / "localization.jsonl", progress=self.configured.progress,
         )  # fmt: skip
-        write_results(results, {name: q.cam_from_world for name, q in found.items() if q.cam_from_world is not None})
-        return {name: query.reason for name, query in found.items() if not query.localized}
+        write_results(
+            results, {name: q.cam_from_world for name, q in localized.items() if q.cam_from_world is not None}
+        )
+        return {name: query.reason for name, query in localized.items() if not query.localized}
 
     def _register(self, queries: list[Query], results: Path, map_key: str, report: Report) -> dict[str, str]:
         """COLMAP's registration of every query; returns why queries have no pose."""
@@ -254,7 +259,7 @@ class _RandomPart:
             if not made.is_valid:
                 poses = register_queries(
                     self.folder / "sfm", able, chosen, self.features, self.matches, self.folder / "queries.db",
-                    self.seed, self.options.threads, self.options.progress,
+                    self.seed, self.options.threads, self.configured.progress,
                 )  # fmt: skip
                 write_results(results, poses)
         registered = _poses(results, [query.name for query in queries])

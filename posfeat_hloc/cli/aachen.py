@@ -30,8 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> bool:
     """Run a protocol and print the summary; whether queries were localized, or a dry run found no fault."""
-    from posfeat_hloc.aachen.estimate import as_table
-    from posfeat_hloc.aachen.pipeline import default_output, estimate_aachen, run_aachen
+    from posfeat_hloc.aachen.pipeline import as_table, default_output, estimate_aachen, run_aachen
 
     options = chosen(args, AachenOptions)
     if args.dry_run:

@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING
 from posfeat_hloc.cli.arguments import add_options, add_quiet, chosen, positive, reporter_of, words_of
 from posfeat_hloc.cli.hpatches import add_dataset, results_folder
 from posfeat_hloc.cli.train import add_data
-from posfeat_hloc.evaluation.options import D2D_FEATURES, HPatchesOptions, TimedOptions
+from posfeat_hloc.evaluation.options import D2D_FEATURES, LINE_POINTS, RADII, WINDOWS, HPatchesOptions, TimedOptions
 from posfeat_hloc.training.options import TrainingOptions
 
 if TYPE_CHECKING:
-    from posfeat_hloc.evaluation.ablation import Ablation, Comparison
+    from posfeat_hloc.evaluation.d2d_ablations import Ablation, Comparison
     from posfeat_hloc.evaluation.posfeat_ablations import Runs, Training
 
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     command.set_defaults(action=_terms)
     command = _d2d(commands, "d2d-radius", "window of S_RS (D2D figure 7)")
     command.set_defaults(action=_radius)
-    command.add_argument("--radii", type=positive, nargs="+", default=[1, 3, 5, 7, 10], metavar="CELLS",
+    command.add_argument("--radii", type=positive, nargs="+", default=RADII, metavar="CELLS",
         help="r_RS in cells of the map (default: 1 3 5 7 10)")  # fmt: skip
     command = _d2d(commands, "repeatability", "keypoints across detectors (D2D Table 5)")
     command.set_defaults(action=_repeatability)
@@ -59,9 +59,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     command = _posfeat(commands, "posfeat-window", "N_line x w_patch (PoSFeat Table 4)", ("line_points", "window"))
     command.set_defaults(action=_windows)
-    command.add_argument("--line-points", dest="all_line_points", type=positive, nargs="+", default=[75, 100, 125],
+    command.add_argument("--line-points", dest="all_line_points", type=positive, nargs="+", default=LINE_POINTS,
         metavar="N", help="default: 75 100 125")  # fmt: skip
-    command.add_argument("--windows", type=float, nargs="+", default=[0.075, 0.1, 0.125], metavar="W",
+    command.add_argument("--windows", type=float, nargs="+", default=WINDOWS, metavar="W",
         help="parts of the image (default: 0.075 0.1 0.125)")  # fmt: skip
     command = _posfeat(commands, "posfeat-models", "Models 1 to 8 (PoSFeat figure 7)")
     command.set_defaults(action=_models)
@@ -94,26 +94,26 @@ def _posfeat(commands: Commands, name: str, text: str, own: tuple[str, ...] = ()
 
 
 def _comparison(args: argparse.Namespace) -> Comparison:
-    from posfeat_hloc.evaluation.ablation import Comparison
+    from posfeat_hloc.evaluation.d2d_ablations import Comparison
 
     options = chosen(args, HPatchesOptions)
     return Comparison(args.dataset, results_folder(args), options, reporter_of(args).progress)
 
 
 def _terms(args: argparse.Namespace) -> bool:
-    from posfeat_hloc.evaluation.saliency_ablations import compare_terms
+    from posfeat_hloc.evaluation.d2d_ablations import compare_terms
 
     return _show(args, compare_terms(_comparison(args)))
 
 
 def _radius(args: argparse.Namespace) -> bool:
-    from posfeat_hloc.evaluation.saliency_ablations import sweep_radius
+    from posfeat_hloc.evaluation.d2d_ablations import sweep_radius
 
     return _show(args, sweep_radius(_comparison(args), args.radii))
 
 
 def _repeatability(args: argparse.Namespace) -> bool:
-    from posfeat_hloc.evaluation.saliency_ablations import cross_repeatability
+    from posfeat_hloc.evaluation.d2d_ablations import cross_repeatability
 
     return _show(args, cross_repeatability(_comparison(args), args.threshold))
 

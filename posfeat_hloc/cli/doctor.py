@@ -14,7 +14,7 @@ from pathlib import Path
 
 import posfeat_hloc
 from posfeat_hloc.doctor import requirements
-from posfeat_hloc.doctor.findings import Finding
+from posfeat_hloc.doctor.requirements import Finding
 
 WIDTH = 80
 _LABEL = 20
@@ -49,25 +49,25 @@ def run(args: argparse.Namespace) -> bool:
 
 def _import_all() -> Finding:
     """Packages that seem whole may still lack what this one takes from them."""
-    for name in ("files", "hardware", "self_test", "stored_weights"):
+    for name in ("checks", "self_test"):
         import_module(f"posfeat_hloc.doctor.{name}")
     return Finding("ok", f"{posfeat_hloc.__version__}, imports all it needs")
 
 
 def _check_the_rest(report: Report) -> None:
-    from posfeat_hloc.doctor import files, hardware, stored_weights
+    from posfeat_hloc.doctor import checks
 
     print("\nhardware")
-    report.check("threads", hardware.check_threads)
-    report.check("bf16", hardware.check_bf16)
-    for label, check in hardware.device_checks():
+    report.check("threads", checks.check_threads)
+    report.check("bf16", checks.check_bf16)
+    for label, check in checks.device_checks():
         report.check(label, check)
     print("\nweights")
-    for label, check in stored_weights.checks():
+    for label, check in checks.weight_checks():
         report.check(label, check)
     print("\nfiles")
-    report.check("features (HDF5)", files.check_features)
-    report.check("COLMAP database", files.check_database)
+    report.check("features (HDF5)", checks.check_features)
+    report.check("COLMAP database", checks.check_database)
 
 
 def _self_test() -> Finding:

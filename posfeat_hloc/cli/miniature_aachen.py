@@ -37,9 +37,7 @@ def run(args: argparse.Namespace) -> bool:
     Raises:
         PosfeatError: for anything a user can fix.
     """
-    from posfeat_hloc.aachen.hold_out import hold_out
-    from posfeat_hloc.aachen.miniature import make_miniature
-    from posfeat_hloc.aachen.posed_collection import TRUTH
+    from posfeat_hloc.aachen.miniature import TRUTH, hold_out, make_miniature
 
     command = f"posfeat-hloc aachen --feature posfeat-small --dataset {shlex.quote(str(args.output))}"
     command += f" --ground-truth {shlex.quote(str(args.output / TRUTH))}"

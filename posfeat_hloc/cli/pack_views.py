@@ -17,7 +17,7 @@ from pathlib import Path
 
 from posfeat_hloc.cli.arguments import add_options, chosen
 from posfeat_hloc.runtime.reporter import Terminal
-from posfeat_hloc.training.other_options import PackOptions
+from posfeat_hloc.training.options import PackOptions
 
 RESUME = "run the same command again"
 

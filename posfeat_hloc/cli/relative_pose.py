@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from posfeat_hloc.cli.arguments import add_options, add_quiet, chosen, reporter_of
-from posfeat_hloc.evaluation.options import RelativePoseOptions
+from posfeat_hloc.evaluation.options import ESTIMATORS, RelativePoseOptions
 
 if TYPE_CHECKING:
-    from posfeat_hloc.evaluation.relative_pose_lists import RelativePoseResult
+    from posfeat_hloc.evaluation.relative_pose import RelativePoseResult
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> bool:
     """Measure, and print the table."""
-    from posfeat_hloc.evaluation.relative_pose_lists import evaluate_relative_pose
+    from posfeat_hloc.evaluation.relative_pose import evaluate_relative_pose
 
     output = args.output or Path("outputs") / f"{args.pairs[0].stem}-pose"
     options = chosen(args, RelativePoseOptions)
@@ -43,10 +43,8 @@ def run(args: argparse.Namespace) -> bool:
 
 def _report(args: argparse.Namespace, result: RelativePoseResult, output: Path) -> list[str]:
     """What the terminal says."""
-    from posfeat_hloc.evaluation.relative_pose import ESTIMATORS
-
-    options = result.estimator
-    estimator = f"{ESTIMATORS[options.name]}, {options.threshold:g} px, seed {options.seed}"
+    options = chosen(args, RelativePoseOptions)
+    estimator = f"{ESTIMATORS[options.estimator]}, {options.threshold:g} px, seed {options.seed}"
     lines = ["", f"{len(result.usable)} of {len(result.pairs)} pairs, pose by {estimator}", ""]
     lines += [result.table.as_latex() if args.latex else result.table.as_text(), ""]
     lines += [f"not used: {why}" for why in result.skipped.values()]

@@ -15,7 +15,7 @@ import json
 from pathlib import Path
 
 from posfeat_hloc.cli.arguments import add_options, add_quiet, chosen, reporter_of
-from posfeat_hloc.training.other_options import DescriptorTrainingOptions
+from posfeat_hloc.training.options import DescriptorTrainingOptions
 
 RESUME = "the same command resumes from the last checkpoint, if there is one"
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from posfeat_hloc.cli.arguments import add_options, chosen
 from posfeat_hloc.runtime.reporter import Terminal
-from posfeat_hloc.training.other_options import PatchTrainingOptions
+from posfeat_hloc.training.options import PatchTrainingOptions
 
 RESUME = "run the same command again to resume from the last checkpoint"
 
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> bool:
     """Train."""
-    from posfeat_hloc.training.patch_pipeline import train_patches
+    from posfeat_hloc.training.patch_descriptors import train_patches
 
     digest = train_patches(args.output, chosen(args, PatchTrainingOptions), Terminal(progress=True))
     print(f"wrote {args.output / 'weights.safetensors'} (SHA-256 {digest})")

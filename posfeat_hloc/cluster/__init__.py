@@ -4,7 +4,6 @@ The process that was started reads all files and is the only one that writes: ph
 descriptors and results as arrays, so that the machines need no common storage, only the same version of this package.
 """
 
-from posfeat_hloc.cluster.cluster import Cluster
-from posfeat_hloc.cluster.connection import FORMS, connect
+from posfeat_hloc.cluster.cluster import FORMS, Cluster, connect
 
 __all__ = ["FORMS", "Cluster", "connect"]

@@ -1,7 +1,7 @@
 """The packages this one needs, which versions are allowed and which are tested; nothing of them is imported before.
 
-A table of its own, because ``constraints.txt`` is not part of an installed package; a test keeps it equal to that file
-and to ``pyproject.toml``.
+A table of its own, because a source folder has no metadata and ``constraints.txt`` is not part of an installed package;
+a test keeps it equal to that file and to ``pyproject.toml``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,20 @@ import platform
 import re
 from dataclasses import dataclass
 
-from posfeat_hloc.doctor.findings import Finding
+
+@dataclass(frozen=True)
+class Finding:
+    """The outcome of one check.
+
+    Attributes:
+        status: ``ok``; ``warn``: works, but look at it; ``fail``: something will not work.
+        text: what was found.
+        remedy: what to do; empty when there is nothing to do.
+    """
+
+    status: str
+    text: str
+    remedy: str = ""
 
 
 @dataclass(frozen=True)

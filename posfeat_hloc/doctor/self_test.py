@@ -15,15 +15,14 @@ import numpy as np
 import pycolmap
 
 from posfeat_hloc import confs
-from posfeat_hloc.doctor.findings import Finding
+from posfeat_hloc.doctor.requirements import Finding
 from posfeat_hloc.errors import MappingError
 from posfeat_hloc.evaluation.poses import PoseErrors, TrueCamera, pose_errors
 from posfeat_hloc.extract_features import extract
 from posfeat_hloc.geometry.rotations import look_at
 from posfeat_hloc.images.resampling import Photograph
 from posfeat_hloc.match_features import match
-from posfeat_hloc.rendering.random_scenes import random_scene
-from posfeat_hloc.rendering.textured_planes import Camera, TexturedPlane, render
+from posfeat_hloc.rendering.textured_planes import Camera, TexturedPlane, random_scene, render
 from posfeat_hloc.sfm.cameras import CameraOptions
 from posfeat_hloc.sfm.database import build_database, verify
 from posfeat_hloc.sfm.models import read_model

@@ -11,14 +11,12 @@ from typing import Any
 
 from posfeat_hloc import __version__, confs
 from posfeat_hloc.errors import ConfigurationError, Option
-from posfeat_hloc.evaluation.feature_files import feature_file
-from posfeat_hloc.evaluation.homography import THRESHOLDS, mma_score
-from posfeat_hloc.evaluation.mma import GROUPS, MmaResult, evaluate_mma
+from posfeat_hloc.evaluation.homography import GROUPS, THRESHOLDS, MmaResult, evaluate_mma, mma_score
 from posfeat_hloc.evaluation.options import HPatchesOptions, MatchingOptions
-from posfeat_hloc.evaluation.plots import plot_mma
+from posfeat_hloc.evaluation.pairs import feature_file
 from posfeat_hloc.evaluation.published import MMA_SOURCE, published_mma
 from posfeat_hloc.evaluation.sequences import SequenceSet, find_sequences
-from posfeat_hloc.evaluation.tables import Column, Table, Value
+from posfeat_hloc.evaluation.tables import Column, Table, Value, plot_mma
 from posfeat_hloc.extractors.choice import FeatureChoice, choose_features
 from posfeat_hloc.runtime.options import recorded
 from posfeat_hloc.runtime.output import write_atomically

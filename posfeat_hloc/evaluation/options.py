@@ -7,12 +7,23 @@ from pathlib import Path
 from typing import Annotated
 
 from posfeat_hloc import confs
+from posfeat_hloc.errors import ConfigurationError, Option
 from posfeat_hloc.runtime.options import AtLeast, Choices, Unit, check_options
 
 MatcherName = Annotated[str | None, Choices.of(confs.matchers)]
 
-ESTIMATORS = ("opencv-ransac", "opencv-magsac", "pycolmap")
-"""Of :mod:`posfeat_hloc.evaluation.relative_pose`."""
+ESTIMATORS = {
+    "opencv-ransac": "OpenCV findEssentialMat, RANSAC (SuperGlue's)",
+    "opencv-magsac": "OpenCV findEssentialMat, USAC_MAGSAC",
+    "pycolmap": "COLMAP's LO-RANSAC with the tangent Sampson error",
+}
+"""Name -> what it is; results of different estimators do not compare."""
+
+RADII = (1, 3, 5, 7, 10)
+"""Of S_RS in cells, of D2D's figure 7."""
+
+LINE_POINTS, WINDOWS = (75, 100, 125), (0.075, 0.1, 0.125)
+"""N_line and w_patch of PoSFeat's Table 4."""
 
 Threshold = tuple[float, float]
 """Distance, in the unit of the map, and degrees."""
@@ -80,19 +91,23 @@ class HPatchesOptions(MatchingOptions, ComparedOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class RelativePoseOptions(MatchingOptions, ComparedOptions):
-    """How poses of pairs are compared; see :mod:`posfeat_hloc.evaluation.relative_pose_lists`."""
+    """How poses of pairs are compared; see :func:`posfeat_hloc.evaluation.relative_pose.evaluate_relative_pose`."""
 
     matcher: MatcherName = None
     """Which descriptors match (default: the one that suits each feature)."""
-    estimator: Annotated[str, Choices(ESTIMATORS)] = "opencv-ransac"
+    estimator: Annotated[str, Choices.of(ESTIMATORS)] = "opencv-ransac"
     """What finds the pose of a pair."""
     threshold: Annotated[float, Unit("PX")] = 1.0
-    """Of an inlier, in pixels of the images as stored."""
+    """Of an inlier, in pixels of the images as stored (SuperGlue: of the images as resized)."""
+    confidence: float = 0.99999
+    """At which RANSAC stops: probability that it has seen a sample without outliers."""
     seed: int = 0
     """Of the estimator."""
 
     def __post_init__(self) -> None:
         check_options(self)
+        if not self.threshold > 0:
+            raise ConfigurationError(Option("threshold", self.threshold), ": must be a positive number of pixels")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Measure image pairs one after the other: read features, match in memory, measure, remember."""
+"""Feature files of the images of an evaluation."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from posfeat_hloc.detection.selection import strongest
+from posfeat_hloc.extract_features import extract
+from posfeat_hloc.extractors.choice import FeatureChoice
 from posfeat_hloc.features import Features, Matches
 from posfeat_hloc.images.loader import fingerprint
 from posfeat_hloc.matchers import check_suits, create, match, trained_for
@@ -19,7 +21,29 @@ from posfeat_hloc.runtime.computation import choose_device
 from posfeat_hloc.runtime.progress import Bar
 from posfeat_hloc.runtime.text_files import JsonLines
 from posfeat_hloc.stores import FeatureStore
+from posfeat_hloc.stores.foreign import check_sizes
 from posfeat_hloc.stores.pairs import Pair
+
+
+def feature_file(
+    choice: FeatureChoice, images: Path, names: Sequence[str], folder: Path, device: str, progress: bool
+) -> tuple[Path, dict[str, str]]:
+    """The file with the features of some images, extracted where they are not there yet.
+
+    Returns:
+        the path, and image name -> why it has no features.
+    """
+    if choice.conf is None:
+        assert choice.file is not None
+        with FeatureStore(choice.file) as store:
+            store.require(names, f"of {len(names)} images are missing")
+            check_sizes(store, images, names)
+        return choice.file, {}
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{choice.stem}.h5"
+    report = extract(choice.conf, images, path, names, device, progress=progress)
+    return path, report.skipped
+
 
 Measured = dict[str, Any]
 """What was measured on a pair; plain numbers and lists, as JSON holds them."""

@@ -9,8 +9,9 @@ from typing import Any
 
 from posfeat_hloc import confs, weights
 from posfeat_hloc.errors import WeightsError
-from posfeat_hloc.evaluation.ablation import Ablation, Comparison
-from posfeat_hloc.evaluation.mma import GROUPS, MmaResult
+from posfeat_hloc.evaluation.d2d_ablations import Ablation, Comparison
+from posfeat_hloc.evaluation.homography import GROUPS, MmaResult
+from posfeat_hloc.evaluation.options import LINE_POINTS, WINDOWS
 from posfeat_hloc.evaluation.published import published_cell
 from posfeat_hloc.evaluation.sequences import find_sequences
 from posfeat_hloc.evaluation.tables import Column, Table, Value
@@ -19,9 +20,6 @@ from posfeat_hloc.networks.small import SMALL
 from posfeat_hloc.runtime.reporter import QUIET, Reporter
 from posfeat_hloc.training.options import TrainingOptions
 from posfeat_hloc.training.pipeline import train
-
-LINE_POINTS = (75, 100, 125)
-WINDOWS = (0.075, 0.1, 0.125)
 
 
 @dataclass(frozen=True)

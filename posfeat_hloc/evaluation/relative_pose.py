@@ -1,26 +1,27 @@
-"""Relative pose of two calibrated images from their matches, its error, and the area under the recall curve (AUC)."""
+"""Relative poses of calibrated image pairs from matches: errors, AUC, features side by side on lists of pairs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pycolmap
 from numpy.typing import NDArray
 
+from posfeat_hloc import confs
 from posfeat_hloc.errors import ConfigurationError
-from posfeat_hloc.evaluation.posed_lists import PosedImagePair
+from posfeat_hloc.evaluation.options import RelativePoseOptions
+from posfeat_hloc.evaluation.pairs import Measured, feature_file, measure_pairs
+from posfeat_hloc.evaluation.posed_lists import PosedImagePair, read_posed_pairs
+from posfeat_hloc.evaluation.tables import Column, Table
+from posfeat_hloc.extractors.choice import FeatureChoice, choose_features
+from posfeat_hloc.features import Features, Matches
 from posfeat_hloc.geometry.rotations import rotation_angle
 from posfeat_hloc.geometry.two_view import epipolar_errors, essential_matrix
-
-ESTIMATORS = {
-    "opencv-ransac": "OpenCV findEssentialMat, RANSAC (SuperGlue's)",
-    "opencv-magsac": "OpenCV findEssentialMat, USAC_MAGSAC",
-    "pycolmap": "COLMAP's LO-RANSAC with the tangent Sampson error",
-}
-"""Name -> what it is; results of different estimators do not compare."""
+from posfeat_hloc.runtime.reporter import QUIET, Reporter, reporting
 
 AUC_DEGREES = (5, 10, 20)
 PRECISION_THRESHOLD = 5e-4
@@ -29,30 +30,12 @@ PRECISION_THRESHOLD = 5e-4
 Pose = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
-@dataclass(frozen=True)
-class EstimatorOptions:
-    """How a pose is estimated; ConfigurationError for an estimator or threshold that makes no sense."""
-
-    name: str = "opencv-ransac"
-    """One of :data:`ESTIMATORS`."""
-    threshold: float = 1.0
-    """Inlier threshold in pixels of the images as stored (SuperGlue: of the images as resized)."""
-    confidence: float = 0.99999
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.name not in ESTIMATORS:
-            raise ConfigurationError(f"estimator {self.name!r} does not exist; choose from {', '.join(ESTIMATORS)}")
-        if not self.threshold > 0:
-            raise ConfigurationError(f"the inlier threshold is a positive number of pixels, not {self.threshold}")
-
-
 def estimate_pose(
     points0: NDArray[np.floating],
     points1: NDArray[np.floating],
     intrinsics0: NDArray[np.float64],
     intrinsics1: NDArray[np.float64],
-    options: EstimatorOptions,
+    options: RelativePoseOptions,
 ) -> Pose | None:
     """Rotation and direction of translation from camera 0 to camera 1; None when no pose fits.
 
@@ -62,11 +45,11 @@ def estimate_pose(
     """
     if len(points0) < 5:
         return None
-    if options.name == "pycolmap":
+    if options.estimator == "pycolmap":
         return _estimate_with_colmap(points0, points1, intrinsics0, intrinsics1, options)
     rays0, rays1 = _normalized(points0, intrinsics0), _normalized(points1, intrinsics1)
     focal = np.mean([intrinsics0[0, 0], intrinsics0[1, 1], intrinsics1[0, 0], intrinsics1[1, 1]])
-    method = cv2.RANSAC if options.name == "opencv-ransac" else cv2.USAC_MAGSAC
+    method = cv2.RANSAC if options.estimator == "opencv-ransac" else cv2.USAC_MAGSAC
     cv2.setRNGSeed(options.seed)
     try:
         essential, mask = cv2.findEssentialMat(
@@ -89,7 +72,7 @@ def _estimate_with_colmap(
     points1: NDArray[np.floating],
     intrinsics0: NDArray[np.float64],
     intrinsics1: NDArray[np.float64],
-    options: EstimatorOptions,
+    options: RelativePoseOptions,
 ) -> Pose | None:
     cameras = []
     for k in (intrinsics0, intrinsics1):
@@ -167,3 +150,127 @@ def _normalized(points: NDArray[np.floating], intrinsics: NDArray[np.float64]) -
     """``(M, 2)`` image-plane coordinates at distance 1; skew is taken into account."""
     rays = np.c_[points.astype(np.float64), np.ones(len(points))] @ np.linalg.inv(intrinsics).T
     return np.ascontiguousarray(rays[:, :2] / rays[:, 2:])
+
+
+@dataclass(frozen=True)
+class RelativePoseResult:
+    """What was measured.
+
+    Attributes:
+        table: a row for each feature, ``pose.csv`` and ``pose.tex``; errors of all pairs are in ``pairs.csv``.
+        pairs: of the lists.
+        usable: those whose images can be read.
+        skipped: image -> why it cannot be read.
+    """
+
+    table: Table
+    pairs: list[PosedImagePair]
+    usable: list[PosedImagePair]
+    skipped: Mapping[str, str]
+
+
+def evaluate_relative_pose(
+    lists: Sequence[Path],
+    images: Path,
+    output: Path,
+    options: RelativePoseOptions | None = None,
+    reporter: Reporter = QUIET,
+) -> RelativePoseResult:
+    """Measure AUC at 5, 10 and 20 degrees, and write the tables.
+
+    The error of a pair is the larger of the angles of rotation and of the direction of translation.
+
+    Args:
+        lists: as SuperGlue writes them (text), or MegaDepth-1500's (``.npz``).
+        images: folder that their names are relative to.
+        output: folder of results; what was measured there is not measured again.
+        options: see :class:`RelativePoseOptions`.
+        reporter: hears what is done.
+
+    Raises:
+        PosfeatError: for anything a user can fix.
+    """
+    options = options or RelativePoseOptions()
+    pairs = [pair for path in lists for pair in read_posed_pairs(path)]
+    choices = choose_features(options.features, options.weights)
+    output.mkdir(parents=True, exist_ok=True)
+    names = sorted({name for pair in pairs for name in (pair.name0, pair.name1)})
+    with reporting(reporter):
+        return _compare(choices, pairs, names, images, output, options, reporter.progress)
+
+
+def _compare(
+    choices: Sequence[FeatureChoice],
+    pairs: list[PosedImagePair],
+    names: Sequence[str],
+    images: Path,
+    output: Path,
+    options: RelativePoseOptions,
+    progress: bool,
+) -> RelativePoseResult:
+    extracted = [feature_file(c, images, names, output / "features", options.device, progress) for c in choices]
+    skipped = {name: why for _, reasons in extracted for name, why in reasons.items()}
+    usable = [pair for pair in pairs if pair.name0 not in skipped and pair.name1 not in skipped]
+    if not usable:
+        raise ConfigurationError(f"no pair has two readable images ({'; '.join(list(skipped.values())[:3])})")
+
+    table = Table(
+        [
+            Column("feature"), Column("matcher"), Column("estimator"),
+            *(Column(f"AUC@{degrees}", ".4f") for degrees in AUC_DEGREES),
+            Column("precision", ".4f"), Column("matches", ".0f"), Column("keypoints", ".0f"), Column("no pose", "d"),
+        ]
+    )  # fmt: skip
+    each = Table([Column(t) for t in ("feature", "name0", "name1", "rotation_deg", "translation_deg", "matches")])
+    for choice, (file, _) in zip(choices, extracted, strict=True):
+        matcher = options.matcher or confs.default_matchers.get(choice.label.split(":")[0], "NN-mutual")
+        measured = _measure(choice, file, usable, matcher, options, output, progress)
+        table.rows.append(_row(choice.label, matcher, options, measured))
+        for pair, m in zip(usable, measured, strict=True):
+            each.rows.append([choice.label, pair.name0, pair.name1, m["rotation"], m["translation"], m["matches"]])
+    table.write(output, "pose")
+    (output / "pairs.csv").write_text(each.as_csv(), encoding="utf-8")
+    return RelativePoseResult(table, pairs, usable, skipped)
+
+
+def _measure(
+    choice: FeatureChoice,
+    file: Path,
+    pairs: Sequence[PosedImagePair],
+    matcher: str,
+    options: RelativePoseOptions,
+    output: Path,
+    progress: bool,
+) -> list[Measured]:
+    def measure(number: int, features0: Features, features1: Features, matches: Matches) -> Measured:
+        pair, indices = pairs[number], matches.pairs()
+        points0, points1 = features0.keypoints[indices[:, 0]], features1.keypoints[indices[:, 1]]
+        found = estimate_pose(points0, points1, pair.intrinsics0, pair.intrinsics1, options)
+        rotation, translation = pose_error(found, pair)
+        return {
+            "rotation": rotation,
+            "translation": translation,
+            "precision": precision(points0, points1, pair),
+            "matches": len(indices),
+            "keypoints": (len(features0) + len(features1)) / 2,
+        }
+
+    estimator = {"name": options.estimator} | {n: getattr(options, n) for n in ("threshold", "confidence", "seed")}
+    settings = [repr([estimator, *(a.tolist() for a in _truth(pair))]) for pair in pairs]
+    record = output / "measured" / f"{choice.stem}.jsonl"
+    return measure_pairs(
+        file, [(p.name0, p.name1) for p in pairs], measure, settings, confs.matchers[matcher]["model"], record,
+        options.top_k, options.device, choice.label, progress=progress,
+    )  # fmt: skip
+
+
+def _truth(pair: PosedImagePair) -> list[np.ndarray]:
+    return [pair.intrinsics0, pair.intrinsics1, pair.rotation, pair.translation]
+
+
+def _row(
+    label: str, matcher: str, options: RelativePoseOptions, measured: Sequence[Measured]
+) -> list[str | int | float]:
+    errors = [max(m["rotation"], m["translation"]) for m in measured]
+    means = [float(np.mean([m[key] for m in measured])) for key in ("precision", "matches", "keypoints")]
+    return [label, matcher, options.estimator, *pose_auc(errors), *means, int(np.isinf(errors).sum())]

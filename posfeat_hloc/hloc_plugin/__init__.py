@@ -8,9 +8,8 @@ from __future__ import annotations
 import warnings
 from contextlib import ExitStack
 
-from posfeat_hloc.hloc_plugin.pipelines import features_in_pipelines
+from posfeat_hloc.hloc_plugin.pipelines import features_in_pipelines, patch_triangulation
 from posfeat_hloc.hloc_plugin.registration import Names, register, unregister
-from posfeat_hloc.hloc_plugin.triangulation import patch_triangulation
 
 __all__ = ["Names", "cure_triangulation", "features_in_pipelines", "patch_triangulation", "register", "unregister"]
 

@@ -6,9 +6,9 @@ import csv
 from pathlib import Path
 
 from posfeat_hloc.report.charts import png_uri
-from posfeat_hloc.report.content import DASH, Block, Page, Picture, Rows, Section, Text
 from posfeat_hloc.report.folder import RunFolder
-from posfeat_hloc.report.reproducibility import repeat_section, timing_section
+from posfeat_hloc.report.page import DASH, Block, Page, Picture, Rows, Section, Text
+from posfeat_hloc.report.sections import repeat_section, timing_section
 
 
 def fill(page: Page, folder: RunFolder, png: Path) -> None:

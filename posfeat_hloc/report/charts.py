@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
-from posfeat_hloc.report.content import Picture
+from posfeat_hloc.report.page import Picture
 
 BLUE, GREY, ORANGE, GREEN = "#2563eb", "#94a3b8", "#ea580c", "#0d9488"
 _INK = "#334155"

@@ -13,9 +13,9 @@ from posfeat_hloc.evaluation.poses import PoseErrors, localization_errors
 from posfeat_hloc.localization.results import Localized, read_log, read_true_poses
 from posfeat_hloc.report import scene
 from posfeat_hloc.report.charts import ORANGE, bars, cumulative, histogram
-from posfeat_hloc.report.content import DASH, Block, Page, Rows, Section, Text
 from posfeat_hloc.report.folder import RunFolder
-from posfeat_hloc.report.reproducibility import repeat_section, timing_section
+from posfeat_hloc.report.page import DASH, Block, Page, Rows, Section, Text
+from posfeat_hloc.report.sections import repeat_section, timing_section
 from posfeat_hloc.sfm.models import read_model
 
 _BARS_UP_TO = 40

@@ -1,4 +1,4 @@
-"""Photographs in the page: small, as JPEG, with keypoints and matches drawn on them."""
+"""Photographs in the page: small, as JPEG, with keypoints, matches or score maps."""
 
 from __future__ import annotations
 
@@ -10,13 +10,18 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from posfeat_hloc.detection.d2d import score_map
 from posfeat_hloc.errors import ImageError
+from posfeat_hloc.extractors import Extractor, d2d, posfeat, superpoint
 from posfeat_hloc.images.decoding import read_image
 from posfeat_hloc.images.formats import open_image
 from posfeat_hloc.images.resampling import resize
+from posfeat_hloc.networks.inference import inference_precision
+from posfeat_hloc.networks.tiled_inference import describe, score
 
 Pixels = NDArray[np.uint8]
 Array = NDArray[np.float64]
@@ -116,3 +121,35 @@ def jpeg_uri(pixels: Pixels, quality: int = 78) -> str:
 
 def _dot(picture: Pixels, x: float, y: float, color: tuple[int, int, int]) -> None:
     cv2.circle(picture, (round(x * 16), round(y * 16)), 24, color, -1, cv2.LINE_AA, shift=4)
+
+
+@torch.inference_mode()
+def compute_score_map(extractor: Extractor, pixels: NDArray[np.uint8]) -> NDArray[np.float64] | None:
+    """What an extractor takes keypoints by: S_D2D, PoSFeat's or SuperPoint's detection scores.
+
+    Args:
+        extractor: of any feature.
+        pixels: ``(h, w, 3)`` RGB.
+
+    Returns:
+        ``(h', w')``, of D2D at a quarter of the resolution; None for features without such a map.
+    """
+    image = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255
+    if extractor.grayscale:
+        image = image.mean(dim=1, keepdim=True)
+    if isinstance(extractor, d2d.Extractor):
+        o = extractor.options
+        with inference_precision(extractor.device, o.precision):
+            raw = extractor.network(image.to(extractor.device)).float()
+        found = score_map(raw, o.radius, o.step, o.relative_on, o.terms)[0]
+    elif isinstance(extractor, posfeat.Extractor):
+        image = posfeat.pad(image).to(extractor.device)
+        with inference_precision(extractor.device, extractor.options.precision):
+            local_map, small = describe(extractor.backbone, image, extractor.options.memory << 20)
+            found = score(extractor.head, local_map, small, image, extractor.options.memory << 20)
+        found = found[: pixels.shape[0], : pixels.shape[1]]
+    elif isinstance(extractor, superpoint.Extractor):
+        found = extractor.network(image.to(extractor.device)).scores[0]
+    else:
+        return None
+    return found.double().cpu().numpy()

@@ -15,12 +15,10 @@ from posfeat_hloc.errors import ImageError, PosfeatError
 from posfeat_hloc.localization.maps import open_map
 from posfeat_hloc.report import scene
 from posfeat_hloc.report.charts import histogram
-from posfeat_hloc.report.content import Block, Page, Picture, Rows, Section, Text
 from posfeat_hloc.report.folder import RunFolder
-from posfeat_hloc.report.matching import graph_section, pairs_section
-from posfeat_hloc.report.photographs import Thumbnail, as_heat, jpeg_uri, thumbnail, with_keypoints
-from posfeat_hloc.report.reproducibility import repeat_section, timing_section
-from posfeat_hloc.report.score_maps import compute_score_map
+from posfeat_hloc.report.page import Block, Page, Picture, Rows, Section, Text
+from posfeat_hloc.report.photographs import Thumbnail, as_heat, compute_score_map, jpeg_uri, thumbnail, with_keypoints
+from posfeat_hloc.report.sections import graph_section, pairs_section, repeat_section, timing_section
 from posfeat_hloc.sfm.diagnosis.diagnose import Diagnosis, diagnose
 from posfeat_hloc.sfm.match_graph import MatchGraph
 from posfeat_hloc.sfm.models import read_model

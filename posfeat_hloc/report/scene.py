@@ -15,7 +15,7 @@ from plotly.io import to_html
 
 from posfeat_hloc.images.listing import natural_order
 from posfeat_hloc.report.charts import BLUE, as_picture, new_figure
-from posfeat_hloc.report.content import Interactive, Picture
+from posfeat_hloc.report.page import Interactive, Picture
 
 Array = NDArray[np.float64]
 
@@ -210,13 +210,6 @@ def plotly_html(figure: go.Figure, div: str, tools: bool = False, script: str | 
     """
     config = {"displaylogo": False, "responsive": True, "scrollZoom": tools, "displayModeBar": tools}
     return to_html(figure, full_html=False, include_plotlyjs=False, div_id=div, config=config, post_script=script)
-
-
-def plotly_script() -> str:
-    """plotly.js, whole: 4.8 MB, so that the page needs no network."""
-    from plotly.offline import get_plotlyjs
-
-    return get_plotlyjs()
 
 
 def _camera_size(scene: Scene) -> float:

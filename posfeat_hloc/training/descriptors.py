@@ -7,8 +7,8 @@ the unchanged photograph, and with PoSFeat's epipolar loss on the poses of real 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,77 +17,37 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.networks.inference import inference_precision
+from posfeat_hloc.training.correspondence import description_loss
+from posfeat_hloc.training.correspondence_search import LineToWindowOptions, line_to_window, query_points
 from posfeat_hloc.training.dense_networks import DenseNetwork
-from posfeat_hloc.training.description_loss import description_loss
-from posfeat_hloc.training.line_to_window import LineToWindowOptions, line_to_window, query_points
-from posfeat_hloc.training.loop import Trainer
-from posfeat_hloc.training.losses import second_order_similarity
-from posfeat_hloc.training.map_losses import MapLossOptions, epipolar_contrast, map_losses, teacher_losses
-from posfeat_hloc.training.relight import relight
-from posfeat_hloc.training.run_folder import RunFolder
-from posfeat_hloc.training.warped_views import Shelf, ViewBatch, ViewOptions, curved_points
+from posfeat_hloc.training.loop import RunFolder, Trainer
+from posfeat_hloc.training.losses import epipolar_contrast, map_losses, second_order_similarity, teacher_losses
+from posfeat_hloc.training.options import DescriptorTrainingOptions, MapLossOptions, ViewOptions
+from posfeat_hloc.training.photometric import relight
+from posfeat_hloc.training.warped_views import Shelf, ViewBatch, curved_points
 
 HELD_OUT_PAIRS, HELD_OUT_BATCHES = 8, 4
 """Pairs in a batch, and batches of each kind, that a validation looks at."""
 
 
-@dataclass(frozen=True)
-class DescriptorOptions:
-    """How descriptors are trained."""
+def learning_rate(options: DescriptorTrainingOptions, step: int) -> float:
+    """The learning rate of a step."""
+    start = max(1, round(0.03 * options.steps))
+    if step < start:
+        return options.learning_rate * (step + 1) / start
+    done = (step - start) / max(1, options.steps - start)
+    return options.learning_rate * (1 + math.cos(math.pi * done)) / 2
 
-    steps: int = 5000
-    single: int = 12
-    """Pairs of views of one photograph in a step."""
-    fixed: int = 4
-    """Pairs of two photographs of a fixed camera."""
-    model: int = 8
-    """Pairs of two photographs of an SfM model."""
-    learning_rate: float = 1e-3
-    """Peak rate of AdamW; warmed up over the first 3 % of the steps, then half a cosine down to zero."""
-    weight_decay: float = 1e-4
-    light: float = 1.0
-    """Strength of the changes of light of each view."""
-    softmax: float = 1.0
-    """Weight of the cross entropy over all points and the map."""
-    triplet: float = 0.5
-    """Weight of the triplet loss with the hardest other point or cell of the map."""
-    tracks: bool = True
-    """Whether points of models are correspondences; False leaves pairs of models to ``poses``."""
-    poses: float = 0.0
-    """Weight of PoSFeat's epipolar loss (eqs. 6 and 7) on pairs of models."""
-    pose_contrast: float = 0.0
-    """Weight of :func:`~posfeat_hloc.training.map_losses.epipolar_contrast` on pairs of models."""
-    direct: float = 2.0
-    """Weight of 1 - cosine to the teacher's descriptors, if there is a teacher."""
-    teacher_softmax: float = 0.5
-    """Weight of the cross entropy among the teacher's descriptors, if there is a teacher."""
-    second_order: float = 0.0
-    """Weight of SOSNet's second-order similarity (k = 8) among at most 512 points."""
-    frozen_statistics: bool = False
-    """Keep the statistics of batch normalisation as they were."""
-    seed: int = 0
-    validate_every: int = 500
-    precision: str = "auto"
-    data: tuple[str, ...] = ()
-    """What is trained on and from, in words; a run is resumed on the same only."""
-    views: ViewOptions = field(default_factory=ViewOptions)
-    loss: MapLossOptions = field(default_factory=MapLossOptions)
 
-    def rate(self, step: int) -> float:
-        """The learning rate of a step."""
-        start = max(1, round(0.03 * self.steps))
-        if step < start:
-            return self.learning_rate * (step + 1) / start
-        return self.learning_rate * (1 + math.cos(math.pi * (step - start) / max(1, self.steps - start))) / 2
-
-    def __post_init__(self) -> None:
-        """Refuse values that cannot be."""
-        if self.steps < 1 or self.single + self.fixed + self.model < 1 or self.learning_rate <= 0:
-            raise ConfigurationError("steps, pairs of a step and the learning rate must be greater than zero")
-        if self.views.size % 16 or self.views.size < 64:
-            raise ConfigurationError(f"size {self.views.size}: views need a multiple of 16, at least 64 pixels")
+def recorded(options: DescriptorTrainingOptions, data: Sequence[str]) -> dict[str, Any]:
+    """What a checkpoint holds of the options, in the form of earlier versions; ``data`` tells what they name."""
+    flat = asdict(options)
+    for name in ("head", "network", "init", "teacher", "teacher_stride", "held_out", "device"):
+        del flat[name]
+    views, loss = ({f.name: flat.pop(f.name) for f in fields(kind)} for kind in (ViewOptions, MapLossOptions))
+    loss["margin"] = loss.pop("triplet_margin")
+    return flat | {"data": tuple(data), "views": views, "loss": loss}
 
 
 class TeacherMaps:
@@ -123,6 +83,7 @@ class DescriptorTrainer(Trainer):
 
     Args:
         options: of the run.
+        data: what is trained on and from, in words; a run is resumed on the same only.
         network: to be trained, on the device of the photographs.
         shelf: what to train on.
         held_out: what to validate on.
@@ -136,7 +97,8 @@ class DescriptorTrainer(Trainer):
 
     def __init__(
         self,
-        options: DescriptorOptions,
+        options: DescriptorTrainingOptions,
+        data: Sequence[str],
         network: DenseNetwork,
         shelf: Shelf,
         held_out: Shelf,
@@ -144,8 +106,8 @@ class DescriptorTrainer(Trainer):
         teacher: TeacherMaps | None = None,
         exported: Callable[[dict[str, float]], None] | None = None,
     ) -> None:
-        recorded = RunFolder(folder, asdict(options), ("validate_every", "precision"))
-        super().__init__(recorded, options.steps, options.validate_every, log_every=50)
+        run = RunFolder(folder, recorded(options, data), ("validate_every", "precision"))
+        super().__init__(run, options.steps, options.validate_every, log_every=50)
         self.exported = exported
         self.options, self.network, self.shelf, self.held_out, self.teacher = options, network, shelf, held_out, teacher
         self.device = shelf.device
@@ -170,11 +132,11 @@ class DescriptorTrainer(Trainer):
         """One step; returns its losses without waiting for the device."""
         opt = self.options
         for group in self.optimizer.param_groups:
-            group["lr"] = opt.rate(self.step)
+            group["lr"] = learning_rate(opt, self.step)
         rng = np.random.default_rng([opt.seed, self.step])
         generator = torch.Generator(self.device).manual_seed(opt.seed * 1_000_003 + self.step)
-        plan = self.shelf.plan(rng, (opt.single, opt.fixed, opt.model), opt.views)
-        batch = self.shelf.render(plan, generator, opt.views)
+        plan = self.shelf.plan(rng, (opt.single, opt.fixed, opt.model), opt)
+        batch = self.shelf.render(plan, generator, opt)
         network = self.network.network
         network.train(not opt.frozen_statistics)
         losses = self.losses(batch, generator)
@@ -187,8 +149,8 @@ class DescriptorTrainer(Trainer):
     def losses(self, batch: ViewBatch, generator: torch.Generator) -> dict[str, Tensor]:
         """``loss`` and its terms of one batch."""
         opt = self.options
-        size = opt.views.size
-        images = relight(batch.images, generator, opt.light).contiguous(memory_format=torch.channels_last)
+        size = opt.size
+        images = relight(batch.images, generator, opt.relight).contiguous(memory_format=torch.channels_last)
         with inference_precision(self.device, opt.precision):
             dense = self.network.maps(images)
         maps = dense.float().chunk(2)
@@ -197,8 +159,8 @@ class DescriptorTrainer(Trainer):
         cells = self.network.cells(dense, size).view(*dense.shape[2:], 2)[::2, ::2].flatten(0, 1)
         of_model = ~batch.fundamental.isnan().any(dim=2).any(dim=1)
         valid = batch.valid if opt.tracks else batch.valid & ~of_model[:, None]
-        forth = map_losses(own[0], own[1], sparse[1], cells, batch.points[1], valid, opt.loss)
-        back = map_losses(own[1], own[0], sparse[0], cells, batch.points[0], valid, opt.loss)
+        forth = map_losses(own[0], own[1], sparse[1], cells, batch.points[1], valid, opt)
+        back = map_losses(own[1], own[0], sparse[0], cells, batch.points[0], valid, opt)
         terms = {
             "softmax": (forth.softmax + back.softmax) / 2,
             "triplet": (forth.triplet + back.triplet) / 2,
@@ -231,21 +193,21 @@ class DescriptorTrainer(Trainer):
         self, batch: ViewBatch, maps: tuple[Tensor, ...], chosen: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """The loss of poses against everything off the line, at the most curved pixels of either view by itself."""
-        views = self.options.views
+        views = self.options
         images = batch.images.unflatten(0, (2, -1))[:, chosen]
         points = [curved_points(side, views.points, generator, views.cell) for side in images]
         low, high = views.margin, views.size - 1 - views.margin
         valid = [((xy >= low) & (xy <= high)).all(dim=2) for xy in points]
         own = [self.network.read(m[chosen], xy, views.size) for m, xy in zip(maps, points, strict=True)]
         return epipolar_contrast(
-            (own[0], own[1]), (points[0], points[1]), (valid[0], valid[1]), batch.fundamental[chosen], self.options.loss
+            (own[0], own[1]), (points[0], points[1]), (valid[0], valid[1]), batch.fundamental[chosen], views
         )
 
     def _epipolar(
         self, maps: tuple[Tensor, ...], fundamental: Tensor, chosen: Tensor, generator: torch.Generator
     ) -> Tensor:
         """PoSFeat's description loss with the line-to-window search on the pairs whose poses are known."""
-        size = (self.options.views.size,) * 2
+        size = (self.options.size,) * 2
         search = LineToWindowOptions(
             grid_alignment=getattr(self.network, "grid_alignment", "consistent"),
             sigma="official-code",
@@ -273,15 +235,15 @@ class DescriptorTrainer(Trainer):
             for i in range(HELD_OUT_BATCHES if has[name] else 0):
                 rng = np.random.default_rng([12345, i])
                 generator = torch.Generator(self.device).manual_seed(i)
-                plan = self.held_out.plan(rng, counts, opt.views)
-                batch = self.held_out.render(plan, generator, opt.views)
+                plan = self.held_out.plan(rng, counts, opt)
+                batch = self.held_out.render(plan, generator, opt)
                 images = batch.images if name != "single" else relight(batch.images, generator, 1.0)
                 with inference_precision(self.device, opt.precision):
                     dense = self.network.maps(images.contiguous(memory_format=torch.channels_last))
                 maps = dense.float().chunk(2)
-                own = [self.network.read(m, xy, opt.views.size) for m, xy in zip(maps, batch.points, strict=True)]
-                cells = self.network.cells(dense, opt.views.size)
-                found = map_losses(own[0], own[1], maps[1], cells, batch.points[1], batch.valid, opt.loss)
+                own = [self.network.read(m, xy, opt.size) for m, xy in zip(maps, batch.points, strict=True)]
+                cells = self.network.cells(dense, opt.size)
+                found = map_losses(own[0], own[1], maps[1], cells, batch.points[1], batch.valid, opt)
                 rights.append(float(found.right))
             if rights:
                 result[f"right_{name}"] = float(np.mean(rights))

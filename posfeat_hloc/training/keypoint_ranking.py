@@ -14,10 +14,10 @@ from torch.nn import functional as F
 from posfeat_hloc.networks.inference import inference_precision
 from posfeat_hloc.networks.small import log_curvatures, positive, to_grey
 from posfeat_hloc.training.dense_networks import PoSFeatMaps
-from posfeat_hloc.training.loop import Trainer
-from posfeat_hloc.training.relight import relight
-from posfeat_hloc.training.run_folder import RunFolder
-from posfeat_hloc.training.warped_views import Shelf, ViewBatch, ViewOptions
+from posfeat_hloc.training.loop import RunFolder, Trainer
+from posfeat_hloc.training.options import ViewOptions
+from posfeat_hloc.training.photometric import relight
+from posfeat_hloc.training.warped_views import Shelf, ViewBatch
 
 CURVATURE = (0.85, 0.15)
 """Weights of fine and coarse curvature in the scores that ``anchor`` holds a head to."""
@@ -34,7 +34,7 @@ class RankingOptions:
     """Pairs of two photographs of a fixed camera."""
     learning_rate: float = 3e-4
     """Of Adam; divided by ten in the last fifth of the steps."""
-    light: float = 1.0
+    relight: float = 1.0
     """Strength of the changes of light of each view."""
     right: float = 3.0
     """A match is right within this distance of the true place, in pixels."""
@@ -151,7 +151,7 @@ class RankingTrainer(Trainer):
         rng = np.random.default_rng([opt.seed, self.step])
         generator = torch.Generator(self.shelf.device).manual_seed(opt.seed * 1_000_003 + self.step)
         batch = self.shelf.render(self.shelf.plan(rng, (opt.single, opt.fixed, 0), opt.views), generator, opt.views)
-        images = relight(batch.images, generator, opt.light).contiguous(memory_format=torch.channels_last)
+        images = relight(batch.images, generator, opt.relight).contiguous(memory_format=torch.channels_last)
         self.network.network.localheader.train()
         judged, scores = judge(self.network, batch, images, opt)
         loss = ranking_loss(judged)
@@ -172,7 +172,7 @@ class RankingTrainer(Trainer):
             rng = np.random.default_rng([54321, i])
             generator = torch.Generator(self.shelf.device).manual_seed(i)
             batch = self.held_out.render(self.held_out.plan(rng, (4, 4, 0), opt.views), generator, opt.views)
-            images = relight(batch.images, generator, opt.light).contiguous(memory_format=torch.channels_last)
+            images = relight(batch.images, generator, opt.relight).contiguous(memory_format=torch.channels_last)
             judged, _ = judge(self.network, batch, images, opt, train=False)
             best = judged.scores.topk(min(400, judged.scores.shape[1]), dim=1).indices
             right, seen, matched = (x.gather(1, best).float() for x in (judged.right, judged.seen, judged.matched))

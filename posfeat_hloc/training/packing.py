@@ -25,7 +25,7 @@ from posfeat_hloc.runtime.computation import choose_device
 from posfeat_hloc.runtime.output import only_writer
 from posfeat_hloc.runtime.progress import Bar
 from posfeat_hloc.runtime.reporter import QUIET, Reporter, listener, reporting
-from posfeat_hloc.training.other_options import PackOptions
+from posfeat_hloc.training.options import PackOptions
 from posfeat_hloc.training.view_pack import Pack, PackedPair, PackWriter, read_pack
 
 Array = NDArray[np.float64]

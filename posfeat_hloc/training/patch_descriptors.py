@@ -1,9 +1,10 @@
-"""Training of HardNet and SOSNet, on cut patches or on the dense map that D2D reads."""
+"""HardNet and SOSNet trained from photographs and COLMAP models, on cut patches or on the dense map that D2D reads."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,45 +13,32 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc import weights
+from posfeat_hloc.errors import ConfigurationError, ImageError, Option, PosfeatError
+from posfeat_hloc.images.decoding import list_images, read_image
+from posfeat_hloc.images.resampling import resize
 from posfeat_hloc.networks.inference import inference_precision
-from posfeat_hloc.networks.l2net import PATCH_SIZE, L2Net, read_map
-from posfeat_hloc.training.loop import Trainer
+from posfeat_hloc.networks.l2net import OFFSET, PATCH_SIZE, STRIDE, L2Net, read_map
+from posfeat_hloc.runtime.output import only_writer, write_atomically
+from posfeat_hloc.runtime.progress import Bar
+from posfeat_hloc.runtime.reporter import QUIET, Reporter, reporting
+from posfeat_hloc.training.dense_networks import rename_layers
+from posfeat_hloc.training.loop import RunFolder, Trainer
 from posfeat_hloc.training.losses import distance_matrix, hardest_in_batch_loss, second_order_similarity
-from posfeat_hloc.training.run_folder import RunFolder
-from posfeat_hloc.training.views import RandomMix, ViewPair
+from posfeat_hloc.training.model_pairs import ColmapOptions, ColmapSource
+from posfeat_hloc.training.options import PatchTrainingOptions
+from posfeat_hloc.training.views import (
+    Image,
+    RandomMix,
+    Source,
+    SyntheticOptions,
+    SyntheticSource,
+    ViewPair,
+    is_held_out,
+)
 
-
-@dataclass(frozen=True)
-class TrainOptions:
-    """How a patch descriptor is trained."""
-
-    architecture: str = "hardnet"
-    """``hardnet`` (triplet loss) or ``sosnet`` (triplet loss and second-order similarity)."""
-    form: str = "dense"
-    """``dense``: the network runs on whole views and is read at corresponding pixels, as D2D will read it.
-    ``patches``: 32 x 32 patches are cut there, as Liberty was made."""
-    steps: int = 2000
-    pairs: int = 8
-    """View pairs in a batch."""
-    points: int = 128
-    """Corresponding points read from each pair, at most."""
-    learning_rate: float = 2e-3
-    """Peak rate of Adam; warmed up over the first 3 % of the steps, then lowered along a cosine to zero."""
-    window: int = 33
-    """Local normalisation window of the dense form, in pixels."""
-    eps: float = 0.01
-    """Added to the local deviation (intensities in [0, 1])."""
-    safe_radius: float = 12.0
-    """Points of one view closer than this are no negatives of each other, in pixels."""
-    dropout: float = 0.0
-    """Before the last convolution; the papers use 0.3 (HardNet) and 0.1 (SOSNet) for far longer training."""
-    second_order: float = 1.0
-    """Weight of the second-order similarity (SOSNet only)."""
-    seed: int = 0
-    validate_every: int = 100
-    start: str = "random"
-    """Hash of the weights the run starts from; a run is resumed from the same start only."""
+NOT_RECORDED = ("photos", "model", "init", "synthetic_share", "relight", "validation_pairs")
+"""Options that a checkpoint does not hold; a run is resumed with others of them, too."""
 
 
 class PatchTrainer(Trainer):
@@ -72,13 +60,15 @@ class PatchTrainer(Trainer):
 
     def __init__(
         self,
-        options: TrainOptions,
+        options: PatchTrainingOptions,
         source: RandomMix[ViewPair],
         validation: list[ViewPair],
         folder: Path,
-        initial: dict[str, Tensor] | None = None,
+        initial: weights.Checkpoint | None = None,
     ) -> None:
-        super().__init__(RunFolder(folder, asdict(options)), options.steps, options.validate_every)
+        recorded = {name: value for name, value in asdict(options).items() if name not in NOT_RECORDED}
+        recorded["start"] = initial.sha256 if initial else "random"
+        super().__init__(RunFolder(folder, recorded), options.steps, options.validate_every)
         self.options = options
         self.source = source
         self.validation = validation
@@ -90,7 +80,7 @@ class PatchTrainer(Trainer):
             elif isinstance(module, nn.Dropout):
                 module.p = options.dropout
         if initial is not None:
-            self.network.load_published(rename_layers(initial, self.network.published()))
+            self.network.load_published(rename_layers(initial.tensors, self.network.published()))
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=options.learning_rate)
         self.resume()
@@ -131,7 +121,7 @@ class PatchTrainer(Trainer):
         self.network.eval()
         result = {}
         for form in ("dense", "patches"):
-            options = TrainOptions(**(asdict(self.options) | {"form": form}))
+            options = replace(self.options, form=form)
             right = total = 0
             for start in range(0, len(self.validation), self.options.pairs):
                 batch = self.validation[start : start + self.options.pairs]
@@ -146,7 +136,7 @@ class PatchTrainer(Trainer):
 
 
 def describe_pairs(
-    network: L2Net, batch: list[ViewPair], options: TrainOptions, rng: np.random.Generator
+    network: L2Net, batch: list[ViewPair], options: PatchTrainingOptions, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Describe corresponding points of view pairs.
 
@@ -194,30 +184,88 @@ def _read_patches(network: L2Net, images: Tensor, points: list[Tensor]) -> Tenso
     return F.normalize(network.describe_patches(torch.cat(patches)).float(), dim=1)
 
 
-def rename_layers(tensors: dict[str, Tensor], like: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Give tensors the names of another network of the same shape, layer by layer.
-
-    HardNet and SOSNet are the same layers under other names, so one can start from the other. The batch counts, which
-    old checkpoints lack and nothing reads, are left out.
-    """
-
-    def place(name: str) -> tuple[int, str]:
-        _, number, kind = name.split(".")
-        return int(number), kind
-
-    try:
-        old, new = (
-            sorted((name for name in names if not name.endswith("num_batches_tracked")), key=place)
-            for names in (tensors, like)
-        )
-    except ValueError as error:
-        raise ConfigurationError("the initial weights are not those of a HardNet or SOSNet") from error
-    if [tensors[name].shape for name in old] != [like[name].shape for name in new]:
-        raise ConfigurationError("the initial weights are not those of a HardNet or SOSNet")
-    return {target: tensors[source] for source, target in zip(old, new, strict=True)}
-
-
 def _schedule(progress: float, warm_up: float = 0.03) -> float:
     if progress < warm_up:
         return progress / warm_up
     return 0.5 + 0.5 * float(np.cos(np.pi * (progress - warm_up) / (1 - warm_up)))
+
+
+def train_patches(output: Path, options: PatchTrainingOptions, reporter: Reporter = QUIET) -> str:
+    """Read the data, train to the last step, save ``weights.safetensors``; the same call resumes.
+
+    Args:
+        output: folder for checkpoint, log and weights.
+        options: see :class:`PatchTrainingOptions`.
+        reporter: hears what is done.
+
+    Returns:
+        SHA-256 of the weights.
+
+    Raises:
+        PosfeatError: for anything a user can fix.
+    """
+    with only_writer(output), reporting(reporter):
+        return _train_patches(output, options, reporter)
+
+
+def _train_patches(output: Path, options: PatchTrainingOptions, reporter: Reporter) -> str:
+    initial = weights.load(options.init) if options.init else None
+    if not options.photos and not options.model:
+        raise ConfigurationError(
+            "nothing to train on: give ", Option("photos", "DIR"), ", ", Option("model", "MODEL IMAGES"), ", or both"
+        )
+    lattice = (STRIDE, OFFSET) if options.form == "dense" else None
+    sources: dict[bool, list[tuple[float, Source[ViewPair]]]] = {True: [], False: []}
+    if options.photos:
+        photos = read_photos(options.photos)
+        for held_out in (False, True):
+            chosen = [image for name, image in photos if is_held_out(name) == held_out]
+            if chosen:
+                synthetic = SyntheticSource(chosen, SyntheticOptions(light=options.relight), lattice)
+                share = options.synthetic_share if options.model else 1.0
+                sources[held_out].append((share, synthetic))
+    for model, folder in options.model:
+        share = (1 - options.synthetic_share if options.photos else 1.0) / len(options.model)
+        names = list_images(Path(folder))
+        for held_out in (False, True):
+            keep = {name for name in names if is_held_out(name) == held_out}
+            try:
+                source = ColmapSource(Path(model), Path(folder), ColmapOptions(light=options.relight / 2), keep)
+            except PosfeatError:
+                if not held_out:
+                    raise
+                continue  # too few held-out images in a small scene: it is only trained on
+            sources[held_out].append((share, source))
+            reporter.say(f"{model}: {len(source.pairs)} {'held-out' if held_out else 'training'} image pairs")
+    if not sources[False] or not sources[True]:
+        raise ConfigurationError("too few photographs to hold some out for validation; give at least 30")
+    rng = np.random.default_rng(12345)
+    held_out_mix = RandomMix(sources[True])
+    validation = [held_out_mix.sample(rng) for _ in range(options.validation_pairs)]
+    trainer = PatchTrainer(options, RandomMix(sources[False]), validation, output, initial)
+    trainer.run(reporter.progress)
+    network = trainer.network.eval()
+    metadata = {
+        "architecture": options.architecture,
+        "window": str(options.window),
+        "eps": str(options.eps),
+        "form": options.form,
+        "steps": str(options.steps),
+    }
+    path = output / "weights.safetensors"
+    digest = weights.save(path, network.published(), metadata)
+    metrics = trainer.validate()
+    write_atomically(output / "metrics.json", json.dumps(metrics | {"sha256": digest}, indent=2) + "\n")
+    return digest
+
+
+def read_photos(folders: Sequence[Path]) -> list[tuple[str, Image]]:
+    """Names and grey photographs of at most 1024 pixels; files that cannot be read are named and left out."""
+    photos: list[tuple[str, Image]] = []  # two folders may use the same name
+    for folder in folders:
+        for name in Bar(list_images(folder), desc=f"read {folder.name}", unit="image"):
+            try:
+                photos.append((name, resize(read_image(folder / name, grayscale=True).pixels, 1024)))
+            except ImageError as error:
+                Bar.write(f"skipped: {error}")
+    return photos

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +14,22 @@ import numpy as np
 import torch
 from torch import distributed
 
+from posfeat_hloc.confs import RENAMED, current_names
 from posfeat_hloc.errors import ConfigurationError, DataError, MappingError, Option
 from posfeat_hloc.networks.resunet import STRIDE
 from posfeat_hloc.networks.small import SMALL
 from posfeat_hloc.runtime.computation import choose_device
 from posfeat_hloc.runtime.output import only_writer
 from posfeat_hloc.runtime.reporter import QUIET, Reporter, reporting
-from posfeat_hloc.training.coarse_to_fine import CoarseToFineOptions
-from posfeat_hloc.training.contrastive_warmup import ContrastiveOptions
+from posfeat_hloc.training.correspondence_search import CoarseToFineOptions, LineToWindowOptions
+from posfeat_hloc.training.dense_networks import Initial, load_initial
 from posfeat_hloc.training.detection_loss import DetectionOptions
-from posfeat_hloc.training.distillation import Teacher
-from posfeat_hloc.training.line_to_window import LineToWindowOptions
-from posfeat_hloc.training.loss_settings import changed
+from posfeat_hloc.training.losses import ContrastiveOptions
 from posfeat_hloc.training.options import TrainingOptions
+from posfeat_hloc.training.posed_batches import open_source
 from posfeat_hloc.training.posed_pairs import PosedPair
 from posfeat_hloc.training.posfeat import PoSFeatTrainer, Processes, TrainOptions
-from posfeat_hloc.training.pretrained import Initial, load_initial
-from posfeat_hloc.training.sources import open_source
-from posfeat_hloc.training.stages import LossOptions
+from posfeat_hloc.training.stages import LossOptions, Teacher
 from posfeat_hloc.training.views import RandomMix, is_held_out
 from posfeat_hloc.weights.loading import load_posfeat
 
@@ -79,7 +78,7 @@ def train(
     Of several processes that torch's launcher started, each trains on its own batches; the first one writes.
 
     Args:
-        data: what to train on, each one of :data:`posfeat_hloc.training.sources.FORMS`.
+        data: what to train on, each one of :data:`posfeat_hloc.training.posed_batches.FORMS`.
         output: folder for checkpoint, log, images and ``weights.safetensors``.
         options: see :class:`TrainingOptions`.
         reporter: hears what is done.
@@ -193,7 +192,7 @@ def train_options(
     used = coarse.window if args.search == "coarse-to-fine" else search.window
     if args.stage in ("describe", "joint") and int(used * min(args.size) / STRIDE) < 2:
         raise ConfigurationError(f"a window of {used:g} of {args.size[0]}x{args.size[1]} holds less than 2x2 cells")
-    own = _given(args, ("accumulate", "precision", "seed", "validate_every", "save_every", "color", "light"))
+    own = _given(args, ("accumulate", "precision", "seed", "validate_every", "save_every", "color", "relight"))
     start = initial.sha256 if initial else "random"
     data = (*sources, "x".join(map(str, args.size)), f"{args.max_rotation:g} degrees", f"start {start}")
     data += (f"{args.validation_pairs} validation pairs",)
@@ -229,3 +228,54 @@ def open_data(
 def _given(args: TrainingOptions, names: tuple[str, ...]) -> dict[str, Any]:
     """Options that are given."""
     return {name: value for name in names if (value := getattr(args, name)) is not None}
+
+
+def changed(loss: LossOptions, texts: Sequence[str]) -> LossOptions:
+    """The options of the losses with others in place of some.
+
+    Args:
+        loss: what holds otherwise.
+        texts: ``max_distance=0.5``, ``detection.sides=one`` and their like.
+
+    Raises:
+        ConfigurationError: another form, a name that does not exist, or a value of another type.
+    """
+    for text in texts:
+        name, equals, value = text.partition("=")
+        name = ".".join(RENAMED.get(part, part) for part in name.split("."))
+        if not equals or name not in dict(_names(loss)):
+            known = ", ".join(known for known, _ in _names(LossOptions()))
+            raise ConfigurationError(Option("set"), f" {text!r}: write NAME=VALUE, NAME one of {known}")
+        loss = _with(loss, name.split("."), current_names({name.rpartition(".")[2]: _value(value)}).popitem()[1], text)
+    return loss
+
+
+def _names(options: Any, before: str = "") -> Iterator[tuple[str, Any]]:
+    """All options with their values, those of options within options after a dot."""
+    for field in fields(options):
+        value = getattr(options, field.name)
+        if is_dataclass(value):
+            yield from _names(value, f"{before}{field.name}.")
+        else:
+            yield before + field.name, value
+
+
+def _with(options: Any, path: list[str], value: Any, text: str) -> Any:
+    old = getattr(options, path[0])
+    if len(path) > 1:
+        return replace(options, **{path[0]: _with(old, path[1:], value, text)})
+    if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(old) is not type(value):
+        raise ConfigurationError(Option("set"), f" {text!r}: {path[0]} is {old!r}, so the value must be of this kind")
+    return replace(options, **{path[0]: value})
+
+
+def _value(text: str) -> Any:
+    """Numbers and True as Python writes them, ``inf``, and texts."""
+    if text == "inf":
+        return float(text)
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text

@@ -17,20 +17,18 @@ from torch.nn.parallel import DistributedDataParallel
 from posfeat_hloc.errors import ConfigurationError, Option, TrainingError
 from posfeat_hloc.networks.inference import inference_precision
 from posfeat_hloc.networks.posfeat import PoSFeat
-from posfeat_hloc.training.distillation import Teacher
-from posfeat_hloc.training.loop import Trainer
+from posfeat_hloc.training.loop import RunFolder, Trainer, tensorboard
+from posfeat_hloc.training.options import LoopOptions
 from posfeat_hloc.training.posed_batches import Batch, PosedDataset, batches
 from posfeat_hloc.training.posed_pairs import PosedPair
-from posfeat_hloc.training.run_folder import RunFolder, tensorboard
-from posfeat_hloc.training.stages import STAGES, WITH_HEAD, LossOptions, StageLoss
-from posfeat_hloc.training.validation import better, look, validate
+from posfeat_hloc.training.stages import STAGES, WITH_HEAD, LossOptions, StageLoss, Teacher
+from posfeat_hloc.training.validation import better, draw_matches, draw_scores, look, validate
 from posfeat_hloc.training.views import RandomMix
-from posfeat_hloc.training.visualization import draw_matches, draw_scores
 from posfeat_hloc.weights.loading import save_posfeat
 
 
-@dataclass(frozen=True)
-class TrainOptions:
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(LoopOptions):
     """How a stage is trained; the defaults are the paper's for the description stage."""
 
     stage: str = "describe"
@@ -38,8 +36,6 @@ class TrainOptions:
     steps: int = 100_000
     batch: int = 6
     """Image pairs in a step of one process."""
-    accumulate: int = 1
-    """Batches whose gradients are averaged in one step."""
     optimizer: str = "sgd"
     """``sgd`` or ``adam``."""
     momentum: float = 0.9
@@ -48,17 +44,6 @@ class TrainOptions:
     decay_after: float = 0.9
     """After this part of the steps the rate is divided by ten; ``warmup`` and ``distill`` follow half a cosine down to
     zero."""
-    precision: str = "auto"
-    """``fp32``, ``bf16``, or ``auto``: bf16 where the hardware computes it."""
-    seed: int = 0
-    validate_every: int = 1000
-    """Steps between validations, after which the weights are exported if they are the best so far."""
-    save_every: int = 100
-    """Steps between checkpoints."""
-    color: float = 1.0
-    """Strength of ColorJitter on each image."""
-    light: float = 0.0
-    """Strength of other changes of light, and of blur, noise and JPEG, on each image (ours; the paper has none)."""
     points: int = 512
     """True correspondences tried in a pair (``warmup``)."""
     data: tuple[str, ...] = ()
@@ -89,8 +74,8 @@ class TrainOptions:
         if wrong := {name: value for name, value in numbers.items() if not value > 0}:
             told = ", ".join(f"{name} {value}" for name, value in wrong.items())
             raise ConfigurationError(f"must be greater than zero: {told}")
-        if not (0 <= self.color <= 1 and 0 <= self.light <= 1 and search.window <= 1 and self.seed >= 0):
-            raise ConfigurationError("color, light and window are parts of one, at most 1; the seed is not negative")
+        if not (0 <= self.color <= 1 and 0 <= self.relight <= 1 and search.window <= 1 and self.seed >= 0):
+            raise ConfigurationError("color, relight and window are parts of one, at most 1; the seed is not negative")
         if self.stage not in STAGES or self.optimizer not in ("sgd", "adam"):
             raise ConfigurationError(f"no stage {self.stage!r} with optimizer {self.optimizer!r}")
 
@@ -147,7 +132,7 @@ class PoSFeatTrainer(Trainer):
         self.device = device or torch.device("cpu")
         self.workers = workers
         self.dataset = PosedDataset(
-            source, options.seed, options.color, options.points * (options.stage == "warmup"), options.light
+            source, options.seed, options.color, options.points * (options.stage == "warmup"), options.relight
         )
         torch.manual_seed(options.seed)
         self.network = PoSFeat(options.backbone)

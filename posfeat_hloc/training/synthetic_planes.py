@@ -13,8 +13,7 @@ from posfeat_hloc.errors import ConfigurationError, DataError, ImageError
 from posfeat_hloc.geometry.rotations import about_axis, look_at, rotation_angle
 from posfeat_hloc.images.decoding import list_images, read_image
 from posfeat_hloc.images.resampling import Photograph, resize
-from posfeat_hloc.rendering.random_scenes import random_scene
-from posfeat_hloc.rendering.textured_planes import Camera, TexturedPlane, rasterise, render
+from posfeat_hloc.rendering.textured_planes import Camera, TexturedPlane, random_scene, rasterise, render
 from posfeat_hloc.training.posed_pairs import MAX_ROTATION, SIZE, Array, PosedPair, check_limits, transfer
 
 

@@ -1,10 +1,11 @@
-"""How well a PoSFeat network matches held-out posed pairs."""
+"""How well a PoSFeat network matches held-out posed pairs, as numbers and as images."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -12,7 +13,9 @@ from torch import Tensor
 
 from posfeat_hloc.detection.peaks import find_peaks, refine
 from posfeat_hloc.detection.sampling import cells_to_pixels
+from posfeat_hloc.evaluation import drawing
 from posfeat_hloc.geometry.epipolar import epipolar_lines, line_distances, symmetric_distances
+from posfeat_hloc.images.resampling import Photograph
 from posfeat_hloc.networks.inference import inference_precision
 from posfeat_hloc.networks.posfeat import PoSFeat
 from posfeat_hloc.training.correspondence import cosine_volume, describe
@@ -172,3 +175,30 @@ def _true_error(pair: PosedPair, points0: NDArray[np.float32], points1: NDArray[
 def _share(name: str, error: NDArray[np.float64], limit: float) -> dict[str, float]:
     known = ~np.isnan(error)
     return {name: float(np.mean(error[known] < limit))} if known.any() else {}
+
+
+WORST = 8.0
+"""Epipolar distance in pixels that is drawn in full red; zero is green."""
+
+
+def draw_matches(pair: PosedPair, matched: Matched, most: int = 200) -> Photograph:
+    """Both images side by side, a line for each of up to ``most`` matches: green near its epipolar line, else red."""
+    kept = slice(None, None, max(1, -(-len(matched.points0) // most)))
+    colors = drawing.error_colors(matched.epipolar[kept], WORST)
+    return drawing.draw_matches(pair.image0, pair.image1, matched.points0[kept], matched.points1[kept], colors)
+
+
+def draw_scores(pair: PosedPair, scores: NDArray[np.float32], matched: Matched) -> Photograph:
+    """Score maps of both images side by side (bright is high) with the matched keypoints as rings.
+
+    Args:
+        scores: ``(2, H, W)``.
+    """
+    drawn = []
+    for heat, points in zip(scores, (matched.points0, matched.points1), strict=True):
+        low, high = np.percentile(heat, [1, 99.5])
+        picture = drawing.heat_map((heat - low) / max(high - low, 1e-6))
+        for x, y in np.round(points).astype(int).tolist():
+            cv2.circle(picture, (x, y), 3, (255, 255, 255), 1, cv2.LINE_AA)
+        drawn.append(picture)
+    return np.concatenate(drawn, axis=1)

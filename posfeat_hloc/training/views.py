@@ -1,9 +1,9 @@
-"""What every source of training data yields: two views and the points they share."""
+"""View pairs: two views and the points they share; those of single photographs are made by random homographies."""
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -12,12 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.training.photometric import change_light
 
 Image = NDArray[np.uint8]
 """Grey image ``(H, W)``."""
-
-Picture = NDArray[np.float32]
-"""Grey image ``(H, W)``, intensities around [0, 1]."""
 
 
 @dataclass(frozen=True)
@@ -107,55 +105,104 @@ def _local_scale(homography: NDArray[np.float64], size: int) -> float:
     return float(np.sqrt(abs((b - a)[0] * (c - a)[1] - (b - a)[1] * (c - a)[0])))
 
 
-def change_light(image: Image, rng: np.random.Generator, strength: float = 1.0) -> Image:
-    """Change what a camera and the hour change: exposure, gamma, shade, blur, noise, JPEG.
+@dataclass(frozen=True)
+class SyntheticOptions:
+    """How far apart two synthetic views may be."""
+
+    size: int = 224
+    """Side of a view in pixels."""
+    rotation: float = 20.0
+    """Standard deviation of the in-plane rotation of each view in degrees (cut at 3 deviations)."""
+    scale: float = 1.4
+    """Each view is magnified by a factor between 1/scale and scale."""
+    tilt: float = 0.25
+    """Largest shift of a view's corners, as a part of its side."""
+    light: float = 1.0
+    """Strength of the photometric changes, 0 for none."""
+    max_points: int = 512
+    """Points drawn in a pair."""
+    margin: int = 16
+    """Points keep this distance from the borders of both views, in pixels."""
+    min_points: int = 32
+    """Pairs with fewer common points are drawn again."""
+    min_contrast: float = 4.0
+    """Points keep at least this standard deviation of grey values (0..255) around them in either view: nobody can
+    match clear sky."""
+
+
+class SyntheticSource:
+    """Pairs of homography views of photographs.
 
     Args:
-        image: ``(H, W)`` or ``(H, W, 3)`` uint8.
-        strength: 0 leaves the image as it is, 1 goes as far as dusk and a shaky phone.
+        images: grey ``(H, W)`` uint8 photographs.
+        options: the range of view changes.
+        lattice: round the points of the first view to the cells of a dense map with this
+            ``(stride, offset)``, so that one side of each pair is read without interpolation.
     """
-    if strength <= 0:
-        return image
-    x = np.asarray(image / np.float32(255), np.float32)
-    changes: list[tuple[float, Callable[[Picture, np.random.Generator, float], Picture]]]
-    changes = [(0.7, _gamma), (0.4, _shade), (0.3, _blur), (0.8, _exposure), (0.5, _noise)]
-    for probability, change in changes:
-        if rng.random() < probability * min(1.0, strength):
-            x = change(x, rng, strength)
-    result = np.clip(x * 255 + 0.5, 0, 255).astype(np.uint8)
-    if rng.random() < 0.4 * min(1.0, strength):
-        quality = int(rng.integers(30, 95))
-        encoded = cv2.imencode(".jpg", result, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-        result = np.asarray(cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED), np.uint8)
-    return result
+
+    def __init__(self, images: list[Image], options: SyntheticOptions, lattice: tuple[int, int] | None = None) -> None:
+        self.images = images
+        self.options = options
+        self.lattice = lattice
+
+    def sample(self, rng: np.random.Generator) -> ViewPair | None:
+        """Draw a photograph, a place in it and two views of that place."""
+        opt = self.options
+        image = self.images[rng.integers(len(self.images))]
+        height, width = image.shape
+        centre = np.array([rng.uniform(0.2, 0.8) * width, rng.uniform(0.2, 0.8) * height])
+        # source pixels per view pixel: small photographs are enlarged rather than mirrored at their border
+        base = min(1.6, min(height, width) / opt.size) * rng.uniform(0.55, 1.0)
+        views = [random_homography(rng, centre, base, opt) for _ in range(2)]
+
+        points0 = rng.uniform(opt.margin, opt.size - 1 - opt.margin, size=(opt.max_points, 2))
+        if self.lattice is not None:
+            stride, offset = self.lattice
+            points0 = np.unique(np.round((points0 - offset) / stride) * stride + offset, axis=0)
+        source = transform(views[0], points0)
+        points1 = transform(np.linalg.inv(views[1]), source)
+        keep = inside(source, width, height) & inside(points1, opt.size, opt.size, opt.margin)
+        keep &= inside(points0, opt.size, opt.size, opt.margin)
+        if keep.sum() < opt.min_points:
+            return None
+        crops = [warp(image, view, opt.size) for view in views]
+        points0, points1 = points0[keep], points1[keep]
+        keep = textured(crops[0], points0, opt.min_contrast) & textured(crops[1], points1, opt.min_contrast)
+        if keep.sum() < opt.min_points:
+            return None
+        crops = [change_light(crop, rng, opt.light) for crop in crops]
+        return ViewPair((crops[0], crops[1]), points0[keep].astype(np.float32), points1[keep].astype(np.float32))
 
 
-def _gamma(x: Picture, rng: np.random.Generator, strength: float) -> Picture:
-    return np.asarray(x ** np.float32(2 ** rng.uniform(-0.9 * strength, 1.3 * strength)), np.float32)
+def textured(view: Image, points: NDArray[np.float64], min_contrast: float, window: int = 25) -> NDArray[np.bool_]:
+    """Which points have a standard deviation of at least ``min_contrast`` in the box around them."""
+    x = view.astype(np.float32)
+    mean, square = cv2.blur(x, (window, window)), cv2.blur(x * x, (window, window))
+    deviation = np.sqrt(np.maximum(square - mean * mean, 0))
+    column, row = np.round(points).astype(int).T
+    return np.asarray(deviation[row, column] >= min_contrast)
 
 
-def _shade(x: Picture, rng: np.random.Generator, strength: float) -> Picture:
-    """Multiply by a smooth random field: cast shadows and street lamps."""
-    grid = rng.uniform(1 - 0.6 * min(1.0, strength), 1.3, size=(4, 4)).astype(np.float32)
-    field = cv2.resize(grid, (x.shape[1], x.shape[0]), interpolation=cv2.INTER_CUBIC)
-    return np.asarray(x * field.reshape(*field.shape, *[1] * (x.ndim - 2)), np.float32)  # all channels alike
+def random_homography(
+    rng: np.random.Generator, centre: NDArray[np.float64], base: float, opt: SyntheticOptions
+) -> NDArray[np.float64]:
+    """A view around ``centre``: rotation, magnification and four shifted corners; view to source pixels."""
+    half = opt.size / 2
+    corners = half * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]], dtype=np.float64)
+    shifted = corners + rng.uniform(-opt.tilt, opt.tilt, size=(4, 2)) * opt.size * rng.uniform(0, 1)
+    angle = np.deg2rad(np.clip(rng.normal(0, opt.rotation), -3 * opt.rotation, 3 * opt.rotation))
+    rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    zoom = base * opt.scale ** rng.uniform(-1, 1)
+    shift = rng.uniform(-0.15, 0.15, size=2) * opt.size
+    target = (shifted + shift) @ rotation.T * zoom + centre
+    return _homography(corners + half, target)
 
 
-def _blur(x: Picture, rng: np.random.Generator, strength: float) -> Picture:
-    if rng.random() < 0.6:
-        return np.asarray(cv2.GaussianBlur(x, (0, 0), rng.uniform(0.3, 0.3 + 1.5 * strength)), np.float32)
-    length, angle = rng.uniform(2, 2 + 5 * strength), rng.uniform(0, np.pi)
-    kernel = np.zeros((9, 9), np.float32)
-    step = length / 2 * np.array([np.cos(angle), np.sin(angle)])
-    ends = [tuple(np.round(4 + sign * step).astype(int).tolist()) for sign in (-1, 1)]
-    cv2.line(kernel, ends[0], ends[1], 1.0, 1)
-    return np.asarray(cv2.filter2D(x, -1, kernel / kernel.sum()), np.float32)
-
-
-def _exposure(x: Picture, rng: np.random.Generator, strength: float) -> Picture:
-    gain, offset = 2 ** rng.uniform(-0.8 * strength, 0.5 * strength), rng.uniform(-0.12, 0.12) * strength
-    return np.asarray((x - 0.5) * gain + 0.5 + offset, np.float32)
-
-
-def _noise(x: Picture, rng: np.random.Generator, strength: float) -> Picture:
-    return x + rng.normal(0, rng.uniform(0.002, 0.03 * strength + 0.002), size=x.shape).astype(np.float32)
+def _homography(source: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The 3x3 matrix that maps four points to four points, by the direct linear equations."""
+    rows = []
+    for (x, y), (u, v) in zip(source, target, strict=True):
+        rows.append([x, y, 1, 0, 0, 0, -u * x, -u * y])
+        rows.append([0, 0, 0, x, y, 1, -v * x, -v * y])
+    solution = np.linalg.solve(np.array(rows), target.reshape(-1))
+    return np.append(solution, 1.0).reshape(3, 3)

@@ -21,29 +21,12 @@ from torch.nn import functional as F
 
 from posfeat_hloc.errors import DataError
 from posfeat_hloc.networks.small import log_curvatures, to_grey
+from posfeat_hloc.training.options import ViewOptions
 from posfeat_hloc.training.view_pack import Pack, PackedPair
 from posfeat_hloc.training.views import inside, transform
 
 Array = NDArray[np.float64]
 Item = TypeVar("Item")
-
-
-@dataclass(frozen=True)
-class ViewOptions:
-    """How views differ."""
-
-    size: int = 320
-    """Side of a view in pixels, a multiple of 16."""
-    rotation: float = 45.0
-    """Largest rotation in the image plane, in degrees."""
-    upright: float = 0.5
-    """Share of pairs whose views both stay nearly upright (8 degrees of deviation) and nearly of one scale."""
-    points: int = 384
-    """Corresponding points of a pair, at most."""
-    cell: int = 8
-    """One point is drawn from a cell of this many pixels: its most curved pixel."""
-    margin: int = 8
-    """Points keep this distance from the borders of both views, in pixels."""
 
 
 @dataclass(frozen=True)

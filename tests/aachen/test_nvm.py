@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from posfeat_hloc.aachen.miniature import build_model
 from posfeat_hloc.aachen.nvm import NvmFile, convert_nvm, write_nvm
-from posfeat_hloc.aachen.posed_collection import build_model
 from posfeat_hloc.errors import MappingError
 
 NAMES = ["db/1.jpg", "db/10.jpg", "db/with space.jpg", "query/day/x.jpg"]

@@ -14,7 +14,7 @@ from posfeat_hloc.__main__ import main
 from posfeat_hloc.cli import doctor
 from posfeat_hloc.cli.doctor import Report
 from posfeat_hloc.doctor import requirements
-from posfeat_hloc.doctor.findings import Finding
+from posfeat_hloc.doctor.requirements import Finding
 
 Output = pytest.CaptureFixture[str]
 

@@ -12,7 +12,7 @@ import pytest
 
 from posfeat_hloc.cli.main import COMMANDS, main, parsed
 from posfeat_hloc.errors import ConfigurationError
-from posfeat_hloc.report.reproducibility import command_line
+from posfeat_hloc.report.sections import command_line
 from posfeat_hloc.sfm.summary import recorded_command
 
 OLD = {

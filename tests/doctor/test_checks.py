@@ -11,28 +11,28 @@ import pytest
 import torch
 
 from posfeat_hloc import weights
-from posfeat_hloc.doctor import files, hardware, self_test, stored_weights
+from posfeat_hloc.doctor import checks, self_test
 from posfeat_hloc.evaluation.poses import PoseErrors, TrueCamera
 from posfeat_hloc.sfm.models import read_model
 from posfeat_hloc.stores import FeatureStore
 
 
 def statuses() -> dict[str, str]:
-    return {label: check().status for label, check in stored_weights.checks()}
+    return {label: check().status for label, check in checks.weight_checks()}
 
 
 def test_weights_of_the_package_and_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
     assert statuses() == dict.fromkeys([*weights.BUNDLED, "others, public"], "ok")
-    assert stored_weights.checks()[-1][1]().text.startswith(f"{len(weights.PUBLIC)} not downloaded")
+    assert checks.weight_checks()[-1][1]().text.startswith(f"{len(weights.PUBLIC)} not downloaded")
     path = weights.public_path("sosnet-liberty")
     path.parent.mkdir()
     path.write_bytes(b"broken")
     assert statuses()["sosnet-liberty"] == "warn"
-    assert stored_weights.checks()[-1][1]().text.startswith(f"{len(weights.PUBLIC) - 1} not downloaded")
+    assert checks.weight_checks()[-1][1]().text.startswith(f"{len(weights.PUBLIC) - 1} not downloaded")
     monkeypatch.setitem(weights.BUNDLED, "hardnet", weights.Bundled(weights.BUNDLED["hardnet"].file, "0" * 64))
     assert statuses()["hardnet"] == "fail"
-    assert "were altered" in stored_weights.check_bundled("hardnet").text
+    assert "were altered" in checks.check_bundled("hardnet").text
 
 
 def test_threads(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,24 +40,24 @@ def test_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
-    assert hardware.check_threads().text == "8 of torch on 8 cores; waiting threads sleep"
-    assert hardware.check_threads().status == "ok"
+    assert checks.check_threads().text == "8 of torch on 8 cores; waiting threads sleep"
+    assert checks.check_threads().status == "ok"
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
-    assert hardware.check_threads().status == "ok"  # one thread is right on a busy machine
-    assert "set by OMP_NUM_THREADS=1" in hardware.check_threads().text
+    assert checks.check_threads().status == "ok"  # one thread is right on a busy machine
+    assert "set by OMP_NUM_THREADS=1" in checks.check_threads().text
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
     monkeypatch.setenv("OMP_WAIT_POLICY", "active")
-    finding = hardware.check_threads()
+    finding = checks.check_threads()
     assert (finding.status, finding.remedy) == ("warn", "unset OMP_WAIT_POLICY")
     assert "OMP_WAIT_POLICY=active keeps waiting threads busy" in finding.text
 
 
 def test_a_driver_that_torch_cannot_use(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda _: None)
-    assert hardware.check_without_cuda().status == "ok"
+    assert checks.check_without_cuda().status == "ok"
     monkeypatch.setattr("shutil.which", lambda _: "/usr/bin/nvidia-smi")
     monkeypatch.setattr("torch.version.cuda", None)
-    finding = hardware.check_without_cuda()
+    finding = checks.check_without_cuda()
     assert (finding.status, "torch is built without CUDA" in finding.text) == ("warn", True)
 
 
@@ -69,25 +69,25 @@ def test_a_gpu_that_fails_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "Some GPU")
     monkeypatch.setattr(torch, "arange", broken)
-    (label, check), _ = hardware.device_checks()
+    (label, check), _ = checks.device_checks()
     assert label == "CUDA 0"
     assert check().status == "fail"
     assert check().text == "Some GPU cannot be used (CUDA error: no kernel image)"
 
 
 def test_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert files.check_features().status == "ok"
-    assert files.check_database().status == "ok"
+    assert checks.check_features().status == "ok"
+    assert checks.check_database().status == "ok"
     read = FeatureStore.keypoints
     monkeypatch.setattr(FeatureStore, "keypoints", lambda store, name: read(store, name) + np.float32(0.5))
-    assert files.check_features().text == "what is read is not what was written"
+    assert checks.check_features().text == "what is read is not what was written"
     monkeypatch.setattr(pycolmap.Database, "read_camera", lambda *_: pycolmap.Camera(model="PINHOLE", width=2))
-    assert files.check_database().status == "fail"
+    assert checks.check_database().status == "fail"
 
 
 def test_a_database_of_another_pycolmap(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(pycolmap.Database, "write_camera")
-    finding = files.check_database()
+    finding = checks.check_database()
     assert finding.status == "fail"
     assert "AttributeError" in finding.text
 
@@ -100,8 +100,8 @@ def test_files_without_a_place_for_them(monkeypatch: pytest.MonkeyPatch) -> None
         def __exit__(self, *_: object) -> None:
             pass
 
-    monkeypatch.setattr(files, "TemporaryDirectory", Gone)
-    finding = files.check_features()
+    monkeypatch.setattr(checks, "TemporaryDirectory", Gone)
+    finding = checks.check_features()
     assert finding.status == "fail"
     assert "TMPDIR" in finding.remedy
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from posfeat_hloc.doctor import requirements
-from posfeat_hloc.doctor.findings import Finding
 from posfeat_hloc.doctor.requirements import (
     PYTHON,
     REQUIREMENTS,
+    Finding,
     Requirement,
     check_hloc,
     check_package,

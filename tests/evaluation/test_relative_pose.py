@@ -6,10 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.evaluation.options import ESTIMATORS, RelativePoseOptions
 from posfeat_hloc.evaluation.posed_lists import PosedImagePair
 from posfeat_hloc.evaluation.relative_pose import (
-    ESTIMATORS,
-    EstimatorOptions,
     estimate_pose,
     pose_auc,
     pose_error,
@@ -103,7 +102,7 @@ def test_exact_matches_lie_on_their_epipolar_lines_and_others_as_far_as_they_wer
 def test_the_pose_of_a_scene_is_found_among_wrong_matches(name):
     points0, points1 = projections(150, seed=1)
     points1[100:] = np.random.default_rng(2).uniform(0, 300, (50, 2))
-    options = EstimatorOptions(name)
+    options = RelativePoseOptions(estimator=name)
     found = estimate_pose(points0, points1, K0, K1, options)
     assert max(pose_error(found, PAIR)) < 0.2
     again = estimate_pose(points0, points1, K0, K1, options)
@@ -114,14 +113,14 @@ def test_the_pose_of_a_scene_is_found_among_wrong_matches(name):
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_too_few_or_equal_points_give_no_pose_or_a_bad_one(name):
     points0, points1 = projections(4)
-    assert estimate_pose(points0, points1, K0, K1, EstimatorOptions(name)) is None
+    assert estimate_pose(points0, points1, K0, K1, RelativePoseOptions(estimator=name)) is None
     same = np.full((12, 2), 50.0)
-    found = estimate_pose(same, same, K0, K1, EstimatorOptions(name))
+    found = estimate_pose(same, same, K0, K1, RelativePoseOptions(estimator=name))
     assert found is None or max(pose_error(found, PAIR)) > 1
 
 
 def test_options_that_make_no_sense_are_named():
-    with pytest.raises(ConfigurationError, match=r"'usac' does not exist; choose from opencv-ransac"):
-        EstimatorOptions("usac")
-    with pytest.raises(ConfigurationError, match="positive number of pixels, not -1"):
-        EstimatorOptions(threshold=-1)
+    with pytest.raises(ConfigurationError, match=r"estimator: 'usac' is none of opencv-ransac"):
+        RelativePoseOptions(estimator="usac")
+    with pytest.raises(ConfigurationError, match="must be a positive number of pixels"):
+        RelativePoseOptions(threshold=-1)

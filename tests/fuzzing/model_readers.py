@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 import pycolmap
 
-from posfeat_hloc.aachen.colmap_binary import image_names
+from posfeat_hloc.aachen.colmap_files import image_names, read_prepared, write_prepared
 from posfeat_hloc.aachen.nvm import convert_nvm, write_nvm
-from posfeat_hloc.aachen.prepared_database import read_prepared, write_prepared
-from posfeat_hloc.evaluation.reconstruction_sets import find_reconstruction_sets
+from posfeat_hloc.evaluation.eth import find_reconstruction_sets
 from posfeat_hloc.localization.maps import SparseMap
 from posfeat_hloc.sfm.database import describe_database
 from posfeat_hloc.sfm.models import read_model, summarize

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from posfeat_hloc import weights
 from posfeat_hloc.errors import ConfigurationError, PosfeatError, WeightsError
 from posfeat_hloc.evaluation.posed_lists import read_posed_pairs
-from posfeat_hloc.training.run_folder import RunFolder
+from posfeat_hloc.training.loop import RunFolder
 from tests.fuzzing.isolated import outcome_of, try_inputs, write_input
 from tests.fuzzing.readers import Reader, all_readers
 from tests.fuzzing.text_readers import readers as text_readers

@@ -17,8 +17,8 @@ from posfeat_hloc.localization.maps import open_map
 from posfeat_hloc.localization.queries import read_queries
 from posfeat_hloc.localization.results import Localized, Log, read_results
 from posfeat_hloc.stores.pairs import read_pairs
+from posfeat_hloc.training.loop import RunFolder
 from posfeat_hloc.training.megadepth import read_dense_folder
-from posfeat_hloc.training.run_folder import RunFolder
 from tests.fuzzing.readers import Files, Reader, files_of
 from tests.fuzzing.store_readers import write_features
 

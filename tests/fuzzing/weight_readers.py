@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import save_file
 
 from posfeat_hloc import weights
-from posfeat_hloc.training.pretrained import load_initial
-from posfeat_hloc.training.run_folder import RunFolder
+from posfeat_hloc.training.dense_networks import load_initial
+from posfeat_hloc.training.loop import RunFolder
 from posfeat_hloc.weights.loading import load_l2net
 from tests.fuzzing.readers import Reader, files_of
 

@@ -18,7 +18,7 @@ import posfeat_hloc
 from posfeat_hloc import confs
 from posfeat_hloc.errors import HlocError
 from posfeat_hloc.hloc_plugin import installation
-from posfeat_hloc.hloc_plugin.model_finder import FINDER, model_names
+from posfeat_hloc.hloc_plugin.registration import FINDER, model_names
 from tests.fake_hloc import FILES, fake_hloc  # noqa: F401
 
 Fake = Callable[..., ModuleType]

@@ -15,8 +15,7 @@ pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
 
 from posfeat_hloc.report import scene
-from posfeat_hloc.report.content import Facts, Page, Rows, Section, Text
-from posfeat_hloc.report.page import render
+from posfeat_hloc.report.page import Facts, Page, Rows, Section, Text, render
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 

@@ -16,13 +16,13 @@ from posfeat_hloc.report.photographs import (
     USED,
     Thumbnail,
     as_heat,
+    compute_score_map,
     jpeg_uri,
     thumbnail,
     with_keypoints,
     with_matches,
 )
 from posfeat_hloc.report.scene import Cameras, frusta, make_scene, upright
-from posfeat_hloc.report.score_maps import compute_score_map
 from posfeat_hloc.weights import BUNDLED
 
 

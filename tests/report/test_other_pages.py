@@ -13,8 +13,7 @@ pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
 
 from posfeat_hloc.localization.results import Localized, Log, write_results
-from posfeat_hloc.report.content import DASH
-from posfeat_hloc.report.page import write_report
+from posfeat_hloc.report.page import DASH, write_report
 
 
 def at(x):

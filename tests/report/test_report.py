@@ -20,7 +20,7 @@ from posfeat_hloc.cli import page as hook
 from posfeat_hloc.cli.main import parsed
 from posfeat_hloc.features import Features
 from posfeat_hloc.report.page import write_report
-from posfeat_hloc.report.reproducibility import command_line
+from posfeat_hloc.report.sections import command_line
 from posfeat_hloc.sfm.pipeline import start
 from posfeat_hloc.stores import FeatureStore
 from tests.rendering import write_scene

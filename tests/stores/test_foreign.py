@@ -13,7 +13,7 @@ from PIL import Image
 
 from posfeat_hloc import confs, match_features
 from posfeat_hloc.errors import StoreError
-from posfeat_hloc.evaluation.feature_files import feature_file
+from posfeat_hloc.evaluation.pairs import feature_file
 from posfeat_hloc.extractors.choice import FeatureChoice
 from posfeat_hloc.features import Features
 from posfeat_hloc.stores import FeatureStore, MatchStore

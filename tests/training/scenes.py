@@ -9,8 +9,8 @@ from PIL import Image
 
 from posfeat_hloc.networks.posfeat import PoSFeat
 from posfeat_hloc.networks.small import SmallHead
-from posfeat_hloc.training.distillation import Teacher
 from posfeat_hloc.training.posed_pairs import PosedPair
+from posfeat_hloc.training.stages import Teacher
 from posfeat_hloc.training.synthetic_planes import PlanesOptions, PlanesSource
 from posfeat_hloc.training.views import RandomMix
 from posfeat_hloc.weights.loading import LoadedPoSFeat

@@ -1,5 +1,5 @@
 import json
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,15 +9,15 @@ from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.networks.l2net import L2Net, read_map
 from posfeat_hloc.networks.posfeat import PoSFeat
 from posfeat_hloc.training.dense_networks import L2NetMaps, PoSFeatMaps
-from posfeat_hloc.training.descriptors import DescriptorOptions, DescriptorTrainer, TeacherMaps
-from posfeat_hloc.training.map_losses import MapLossOptions
-from posfeat_hloc.training.other_options import DescriptorTrainingOptions
+from posfeat_hloc.training.descriptors import DescriptorTrainer, TeacherMaps, learning_rate, recorded
+from posfeat_hloc.training.loop import RunFolder
+from posfeat_hloc.training.options import DescriptorTrainingOptions
 from posfeat_hloc.training.view_pack import Pack, PackedPair
-from posfeat_hloc.training.warped_views import Shelf, ViewOptions
+from posfeat_hloc.training.warped_views import Shelf
 from tests.training.test_warped_views import _photograph
 
-OPTIONS = DescriptorOptions(
-    steps=2, single=1, fixed=1, model=1, validate_every=1, poses=0.1, views=ViewOptions(size=96, points=16, margin=4)
+OPTIONS = DescriptorTrainingOptions(
+    steps=2, single=1, fixed=1, model=1, validate_every=1, poses=0.1, size=96, points=16, margin=4
 )
 
 
@@ -43,7 +43,7 @@ def _trainer(folder, options=OPTIONS, teacher=None, network=None):
     torch.set_num_threads(1)
     shelf = Shelf(_pack(), torch.device("cpu"))
     network = network or PoSFeatMaps(PoSFeat("small"), "consistent")
-    return DescriptorTrainer(options, network, shelf, shelf, folder, teacher)
+    return DescriptorTrainer(options, (), network, shelf, shelf, folder, teacher)
 
 
 def test_a_resumed_run_gives_what_an_undisturbed_one_gives(tmp_path):
@@ -76,10 +76,10 @@ def test_validations_log_save_and_export(tmp_path):
 
 
 def test_steps_on_one_batch_find_more_points(tmp_path):
-    options = replace(OPTIONS, steps=60, light=0.0, poses=0.0, learning_rate=2e-3)
+    options = replace(OPTIONS, steps=60, relight=0.0, poses=0.0, learning_rate=2e-3)
     trainer = _trainer(tmp_path, options)
-    plan = trainer.shelf.plan(np.random.default_rng(0), (2, 0, 0), options.views)
-    batch = trainer.shelf.render(plan, torch.Generator().manual_seed(0), options.views)
+    plan = trainer.shelf.plan(np.random.default_rng(0), (2, 0, 0), options)
+    batch = trainer.shelf.render(plan, torch.Generator().manual_seed(0), options)
     trainer.network.network.train()
     values = []
     for _ in range(25):
@@ -93,8 +93,8 @@ def test_steps_on_one_batch_find_more_points(tmp_path):
 
 def test_points_of_models_count_with_tracks_only(tmp_path):
     trainer = _trainer(tmp_path, replace(OPTIONS, single=0, fixed=0, model=2, poses=0.0, tracks=False, triplet=0.0))
-    plan = trainer.shelf.plan(np.random.default_rng(0), (0, 0, 2), OPTIONS.views)
-    batch = trainer.shelf.render(plan, torch.Generator().manual_seed(0), OPTIONS.views)
+    plan = trainer.shelf.plan(np.random.default_rng(0), (0, 0, 2), OPTIONS)
+    batch = trainer.shelf.render(plan, torch.Generator().manual_seed(0), OPTIONS)
     assert float(trainer.losses(batch, torch.Generator())["loss"].detach()) == 0
     trainer.options = replace(trainer.options, tracks=True)
     assert float(trainer.losses(batch, torch.Generator())["loss"].detach()) > 0
@@ -116,10 +116,10 @@ def test_a_teacher_is_read_between_its_cells():
 
 def test_a_teacher_pulls_descriptors_towards_its_own(tmp_path):
     maps = torch.nn.functional.normalize(torch.randn((4, 50, 50, 128)), dim=3).half()
-    options = replace(OPTIONS, softmax=0.0, triplet=0.0, poses=0.0, steps=30, light=0.0, teacher_softmax=0.0)
+    options = replace(OPTIONS, softmax=0.0, triplet=0.0, poses=0.0, steps=30, relight=0.0, teacher_softmax=0.0)
     trainer = _trainer(tmp_path, options, TeacherMaps(maps, 4))
-    plan = trainer.shelf.plan(np.random.default_rng(0), (2, 0, 0), options.views)
-    batch = trainer.shelf.render(plan, torch.Generator().manual_seed(0), options.views)
+    plan = trainer.shelf.plan(np.random.default_rng(0), (2, 0, 0), options)
+    batch = trainer.shelf.render(plan, torch.Generator().manual_seed(0), options)
     values = []
     for _ in range(12):
         losses = trainer.losses(batch, torch.Generator())
@@ -145,21 +145,32 @@ def test_patch_networks_are_read_as_d2d_reads_them():
 
 def test_the_rate_rises_and_falls():
     options = replace(OPTIONS, steps=1000, learning_rate=1.0)
-    assert options.rate(0) == pytest.approx(1 / 30)
-    assert options.rate(29) == pytest.approx(1.0)
-    assert options.rate(515) == pytest.approx(0.5, abs=0.01)
-    assert options.rate(999) < 1e-4
+    assert learning_rate(options, 0) == pytest.approx(1 / 30)
+    assert learning_rate(options, 29) == pytest.approx(1.0)
+    assert learning_rate(options, 515) == pytest.approx(0.5, abs=0.01)
+    assert learning_rate(options, 999) < 1e-4
 
 
-@pytest.mark.parametrize("wrong", [{"steps": 0}, {"learning_rate": 0.0}, {"views": ViewOptions(size=100)}])
+@pytest.mark.parametrize("wrong", [{"steps": 0}, {"learning_rate": 0.0}, {"size": 100}])
 def test_values_that_cannot_be_are_refused(wrong):
     with pytest.raises(ConfigurationError):
         replace(OPTIONS, **wrong)
 
 
-def test_the_pipelines_defaults_are_those_of_training():
-    chosen = DescriptorTrainingOptions()
-    for options in (DescriptorOptions(), ViewOptions(), MapLossOptions()):
-        shared = {f.name for f in fields(options)} & {f.name for f in fields(chosen)}
-        assert len(shared) >= 2
-        assert {name: getattr(chosen, name) for name in shared} == {name: getattr(options, name) for name in shared}
+def test_a_run_of_before_is_resumed(tmp_path):
+    """Its checkpoint holds views and losses by themselves, and some options by other names."""
+    data = ("pack", "start")
+    old = recorded(OPTIONS, data)
+    assert old["views"] == {"size": 96, "rotation": 45.0, "upright": 0.5, "points": 16, "cell": 8, "margin": 4}
+    assert old["loss"] == {"inverse_temperature": 30.0, "safe_radius": 7.0, "margin": 1.0}
+    assert len(old) == 22
+    del old["pose_contrast"]
+    old["light"] = old.pop("relight")
+    run = RunFolder(tmp_path, old)
+    run.resume()
+    run.save(1)
+    state = RunFolder(tmp_path, recorded(OPTIONS, data)).resume()
+    assert state is not None
+    assert state["step"] == 1
+    with pytest.raises(ConfigurationError, match=r"other options \(views\)"):
+        RunFolder(tmp_path, recorded(replace(OPTIONS, cell=16), data)).resume()

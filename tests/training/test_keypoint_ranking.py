@@ -5,7 +5,7 @@ import torch
 
 from posfeat_hloc.networks.posfeat import PoSFeat
 from posfeat_hloc.networks.small import SmallHead, SmallUNet
-from posfeat_hloc.training.dense_networks import PoSFeatMaps
+from posfeat_hloc.training.dense_networks import PoSFeatMaps, load_initial
 from posfeat_hloc.training.keypoint_ranking import (
     Judged,
     RankingOptions,
@@ -14,9 +14,9 @@ from posfeat_hloc.training.keypoint_ranking import (
     judge,
     ranking_loss,
 )
-from posfeat_hloc.training.pretrained import load_initial
+from posfeat_hloc.training.options import ViewOptions
 from posfeat_hloc.training.view_pack import Pack
-from posfeat_hloc.training.warped_views import Shelf, ViewOptions
+from posfeat_hloc.training.warped_views import Shelf
 from tests.training.test_warped_views import _photograph
 
 OPTIONS = RankingOptions(steps=2, single=1, fixed=0, validate_every=1, views=ViewOptions(size=64, points=8, margin=4))
@@ -58,7 +58,7 @@ def test_the_backbone_stays_and_the_head_moves(tmp_path):
     network.network.load_state_dict(load_initial("posfeat-small").tensors)
     before = {name: tensor.clone() for name, tensor in network.network.state_dict().items()}
     shelf = _shelf()
-    mild = replace(OPTIONS, single=4, light=0.0, views=replace(OPTIONS.views, size=96, upright=1.0))
+    mild = replace(OPTIONS, single=4, relight=0.0, views=replace(OPTIONS.views, size=96, upright=1.0))
     RankingTrainer(mild, network, shelf, shelf, tmp_path).run(progress=False)
     after = network.network.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before if name.startswith("backbone."))

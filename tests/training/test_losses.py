@@ -8,7 +8,20 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from posfeat_hloc.training.losses import distance_matrix, hardest_in_batch_loss, second_order_similarity
+from posfeat_hloc.training.losses import (
+    ContrastiveOptions,
+    contrastive_loss,
+    distance_matrix,
+    epipolar_contrast,
+    hardest_in_batch_loss,
+    info_nce,
+    map_losses,
+    second_order_similarity,
+    teacher_losses,
+)
+from posfeat_hloc.training.options import MapLossOptions
+from posfeat_hloc.training.views import SyntheticOptions, SyntheticSource
+from tests.training.two_views import place_maps, random_maps, read_by_hand, seeded, unit
 
 
 def unit_vectors(n: int, seed: int, dimension: int = 8) -> Tensor:
@@ -172,3 +185,216 @@ def test_batches_smaller_than_the_neighbourhood(n: int) -> None:
     nothing = torch.zeros(n, n, dtype=torch.bool)
     expected = second_order_by_hand(anchors, positives, 8, nothing)
     assert second_order_similarity(anchors, positives, k=8).item() == pytest.approx(expected, abs=1.1e-4)
+
+
+SIZE = (80, 96)
+
+
+def loss_by_hand(a, b, excluded, t):
+    total = 0.0
+    for i in range(len(a)):
+        for x, y, mask in ((a, b, excluded), (b, a, excluded.T)):
+            others = sum(np.exp(t * (x[i] @ y[j])) for j in range(len(a)) if j == i or not mask[i, j])
+            total -= np.log(np.exp(t * (x[i] @ y[i])) / others) / (2 * len(a))
+    return total
+
+
+@settings(max_examples=20)
+@given(seed=st.integers(0, 10**6), n=st.integers(1, 9), share=st.floats(0, 1), t=st.sampled_from([1.0, 20.0]))
+def test_info_nce_is_the_loop(seed, n, share, t):
+    a, b = (F.normalize(random_maps(seed + k, n, 5), dim=1) for k in range(2))
+    excluded = torch.rand(n, n, generator=seeded(seed)) < share
+    loss = info_nce(a, b, excluded, t)
+    assert loss.item() == pytest.approx(loss_by_hand(a.numpy(), b.numpy(), excluded.numpy(), t), abs=1e-9)
+
+
+def test_orthogonal_descriptors():
+    unit_vectors = torch.eye(5, dtype=torch.float64)
+    assert info_nce(unit_vectors, unit_vectors).item() == pytest.approx(np.log(1 + 4 * np.exp(-20)))
+    collapsed = torch.ones(5, 1)
+    assert info_nce(collapsed, collapsed).item() == pytest.approx(np.log(5))
+
+
+@pytest.mark.parametrize("grid_alignment", ["published", "consistent"])
+def test_points_are_read_in_their_own_maps_and_near_ones_do_not_compete(grid_alignment):
+    maps = [random_maps(seed, 2, 4, 20, 24) for seed in (0, 1)]
+    points0 = [torch.tensor([[10.0, 10], [18, 10], [60, 40]]), torch.tensor([[10.0, 10], [70, 70]])]
+    points1 = [torch.tensor([[30.0, 40], [70, 10], [62, 18]]), torch.tensor([[30.0, 40], [20, 20]])]
+    # in pair 0 the first two are 8 px apart in view 0, the last two 11.3 px in view 1
+    options = ContrastiveOptions(inverse_temperature=3.0, grid_alignment=grid_alignment)
+    loss = contrastive_loss(*maps, points0, points1, SIZE, options)
+    read = [
+        np.array(
+            [unit(read_by_hand(m[b].numpy(), *p.tolist(), SIZE, grid_alignment)) for b in range(2) for p in points[b]]
+        )
+        for m, points in zip(maps, (points0, points1), strict=True)
+    ]
+    near = np.zeros((5, 5), bool)
+    for i, j in ((0, 1), (1, 2)):
+        near[i, j] = near[j, i] = True
+    assert loss.item() == pytest.approx(loss_by_hand(*read, near, 3.0), rel=1e-5)
+
+
+def test_maps_that_know_every_place_cost_nearly_nothing():
+    points = [torch.tensor([[20.0, 20], [50, 20], [20, 60], [70, 70]])]
+    perfect = place_maps(1, 20, 24)
+    options = ContrastiveOptions()
+    assert contrastive_loss(perfect, perfect, points, points, SIZE, options).item() < 1e-4
+    wrong = [points[0].roll(1, dims=0)]
+    assert contrastive_loss(perfect, perfect, points, wrong, SIZE, options).item() > 15
+
+
+def test_no_points():
+    maps = random_maps(0, 2, 4, 20, 24).requires_grad_()
+    nothing = [torch.zeros(0, 2)] * 2
+    loss = contrastive_loss(maps, maps, nothing, nothing, SIZE, ContrastiveOptions())
+    loss.backward()
+    assert loss.item() == 0
+    assert torch.equal(maps.grad, torch.zeros_like(maps))
+
+
+def test_autocast_changes_nothing():
+    a, b = (F.normalize(random_maps(k, 6, 16).float(), dim=1) for k in range(2))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = info_nce(a, b)
+    assert torch.equal(half, info_nce(a, b))
+
+
+def test_steps_on_synthetic_views_lower_the_loss(texture):
+    options = SyntheticOptions(size=64, margin=4, max_points=40, min_points=8, min_contrast=1.0)
+    source = SyntheticSource([texture()], options)
+    rng = np.random.default_rng(0)
+    pairs = [pair for pair in (source.sample(rng) for _ in range(8)) if pair is not None][:2]
+    assert len(pairs) == 2
+    views = torch.from_numpy(np.stack([pair.images[side] for side in (0, 1) for pair in pairs]))[:, None] / 255 - 0.5
+    points = [
+        [torch.from_numpy(p) for p in side] for side in zip(*((q.points0, q.points1) for q in pairs), strict=True)
+    ]
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Conv2d(1, 16, 7, 2, 3), torch.nn.ELU(), torch.nn.Conv2d(16, 16, 3, 2, 1))
+    optimizer = torch.optim.Adam(network.parameters(), lr=5e-3)
+    losses = []
+    for _ in range(10):
+        maps = network(views)
+        loss = contrastive_loss(maps[:2], maps[2:], points[0], points[1], (64, 64), ContrastiveOptions())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.9 * losses[0]
+
+
+CELLS = torch.stack(torch.meshgrid(torch.arange(5.0), torch.arange(4.0), indexing="xy"), dim=-1).reshape(-1, 2) * 4
+
+
+def _problem(seed: int):
+    generator = torch.Generator().manual_seed(seed)
+    map1 = torch.randn((2, 6, 4, 5), generator=generator)
+    points = torch.rand((2, 3, 2), generator=generator) * torch.tensor([16.0, 12.0])
+    d0, d1 = (F.normalize(torch.randn((2, 3, 6), generator=generator), dim=2) for _ in range(2))
+    valid = torch.rand((2, 3), generator=generator) < 0.7
+    return d0, d1, map1, points, valid
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000))
+def test_losses_are_what_loops_give(seed):
+    d0, d1, map1, points, valid = _problem(seed)
+    options = MapLossOptions(inverse_temperature=7.0, safe_radius=5.0, triplet_margin=0.8)
+    found = map_losses(d0, d1, map1, CELLS, points, valid, options)
+    softmax, triplet, right = [], [], []
+    for b in range(2):
+        cells = F.normalize(map1[b].flatten(1), dim=0).T.numpy()
+        for p in range(3):
+            if not valid[b, p]:
+                continue
+            own, true = d0[b, p].numpy(), d1[b, p].numpy()
+            far = np.linalg.norm(CELLS.numpy() - points[b, p].numpy(), axis=1) >= 5.0
+            rivals = np.linalg.norm(points[b].numpy() - points[b, p].numpy(), axis=1) >= 5.0
+            others = np.concatenate([cells[far], d1[b].numpy()[rivals & valid[b].numpy()]]) @ own
+            positive = float(own @ true)
+            softmax.append(-7 * positive + np.log(np.exp(7 * positive) + np.exp(7 * others).sum()))
+            distances = [np.sqrt(2 - 2 * positive), np.sqrt(2 - 2 * others.max())]
+            triplet.append(max(0.0, 0.8 + distances[0] - distances[1]))
+            right.append(positive > others.max())
+    if not softmax:
+        assert float(found.softmax) == float(found.triplet) == float(found.right) == 0
+        return
+    np.testing.assert_allclose(float(found.softmax), np.mean(softmax), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(float(found.triplet), np.mean(triplet), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(float(found.right), np.mean(right), atol=1e-6)
+
+
+def test_teacher_losses_by_hand():
+    own = F.normalize(torch.tensor([[[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]]), dim=2)
+    taught = F.normalize(torch.tensor([[[1.0, 1.0], [0.0, 1.0], [5.0, 5.0]]]), dim=2)
+    valid = torch.tensor([[True, True, False]])
+    direct, entropy = teacher_losses(own, taught, valid, inverse_temperature=2.0)
+    half = 2**-0.5
+    np.testing.assert_allclose(float(direct), ((1 - half) + 0) / 2, rtol=1e-5)
+    first = np.log(1 + np.exp(2 * (0 - half)))
+    second = np.log(1 + np.exp(2 * (half - 1)))
+    np.testing.assert_allclose(float(entropy), (first + second) / 2, rtol=1e-4)
+
+
+def test_gradients_pull_the_true_place_and_push_the_others():
+    d0, d1, map1, points, _ = _problem(1)
+    map1.requires_grad_(True)
+    d1.requires_grad_(True)
+    losses = map_losses(d0, d1, map1, CELLS, points, torch.ones((2, 3), dtype=torch.bool), MapLossOptions())
+    losses.softmax.backward()
+    assert float((d1.grad * d0).sum()) < 0  # descent raises the similarity with the true place
+    assert map1.grad.abs().sum() > 0
+
+
+def test_what_all_points_have_in_common_does_not_win():
+    """Points alike among themselves, and unlike every cell, are told from the cells but not from each other."""
+    common = torch.tensor([1.0, 0.0, 0.0]).expand(1, 3, 3)
+    map1 = torch.zeros((1, 3, 4, 5))
+    map1[:, 1] = 1
+    points = torch.tensor([[[0.0, 0.0], [8.0, 0.0], [16.0, 12.0]]])
+    options = MapLossOptions(inverse_temperature=30.0, safe_radius=3.0, triplet_margin=1.0)
+    found = map_losses(common, common, map1, CELLS, points, torch.ones((1, 3), dtype=torch.bool), options)
+    np.testing.assert_allclose(float(found.softmax), np.log(3), rtol=1e-3)  # each point and two others alike
+    np.testing.assert_allclose(float(found.triplet), 1.0, rtol=1e-3)
+    assert float(found.right) == 0
+
+
+SIDEWAYS = torch.tensor([[[0.0, 0, 0], [0, 0, -1], [0, 1, 0]]])
+"""Cameras side by side: a point stays in its row."""
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000))
+def test_poses_contrast_a_line_with_what_is_off_it(seed):
+    rng = np.random.default_rng(seed)
+    rows0, rows1 = rng.permutation(12)[:9] * 3.0, rng.permutation(12)[:8] * 3.0
+    xy0, xy1 = (np.c_[rng.uniform(0, 40, len(rows)), rows].astype(np.float32) for rows in (rows0, rows1))
+    d0, d1 = (F.normalize(torch.from_numpy(rng.normal(size=(1, n, 5))).float(), dim=2) for n in (9, 8))
+    exist0, exist1 = rng.random(9) < 0.8, rng.random(8) < 0.8
+    options = MapLossOptions(inverse_temperature=6.0, safe_radius=4.0)
+    found, share = epipolar_contrast(
+        (d0, d1), (torch.from_numpy(xy0)[None], torch.from_numpy(xy1)[None]),
+        (torch.from_numpy(exist0)[None], torch.from_numpy(exist1)[None]), SIDEWAYS, options,
+    )  # fmt: skip
+    cosines = (d0[0] @ d1[0].T).numpy()
+    losses, pairs = [], 0
+    for i in np.flatnonzero(exist0):  # a row holds one point of each image, so its pair is each the other's best
+        for j in np.flatnonzero(exist1 & (rows1 == rows0[i])):
+            pairs += 1
+            for values in (
+                cosines[i, exist1 & (abs(rows1 - rows0[i]) > 4)],
+                cosines[exist0 & (abs(rows0 - rows1[j]) > 4), j],
+            ):
+                losses.append(np.log(1 + np.exp(6 * (values - cosines[i, j])).sum()))
+    np.testing.assert_allclose(float(found), np.mean(losses) if losses else 0, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(float(share), pairs / max(1, exist0.sum()), rtol=1e-5)
+
+
+def test_only_pairs_that_choose_each_other_count():
+    d0 = F.normalize(torch.tensor([[[1.0, 0.0], [0.9, 0.3]]]), dim=2)  # both like the first point of image 1 best
+    d1 = F.normalize(torch.tensor([[[1.0, 0.0], [-1.0, 0.2]]]), dim=2)
+    points0, points1 = torch.tensor([[[1.0, 5.0], [9.0, 5.0]]]), torch.tensor([[[3.0, 5.0], [20.0, 30.0]]])
+    every = torch.ones((1, 2), dtype=torch.bool)
+    _, share = epipolar_contrast((d0, d1), (points0, points1), (every, every), SIDEWAYS, MapLossOptions())
+    assert float(share) == 0.5

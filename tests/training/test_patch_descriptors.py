@@ -16,15 +16,15 @@ from posfeat_hloc import weights
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.networks.l2net import L2Net, map_to_pixels
 from posfeat_hloc.training import patch_descriptors
-from posfeat_hloc.training.patch_descriptors import PatchTrainer, TrainOptions, describe_pairs
-from posfeat_hloc.training.synthetic_homographies import SyntheticOptions, SyntheticSource
-from posfeat_hloc.training.views import RandomMix, ViewPair
+from posfeat_hloc.training.options import PatchTrainingOptions
+from posfeat_hloc.training.patch_descriptors import PatchTrainer, describe_pairs
+from posfeat_hloc.training.views import RandomMix, SyntheticOptions, SyntheticSource, ViewPair
 from tests.networks.test_l2net import as_tensor, calibrated_network
 from tests.training.test_views import photograph
 
 VIEWS = SyntheticOptions(size=72, min_points=8, max_points=64, light=0.5)
 EASY = replace(VIEWS, rotation=4, scale=1.05, tilt=0.03, light=0)
-OPTIONS = TrainOptions(steps=4, pairs=2, points=16, validate_every=2, window=17)
+OPTIONS = PatchTrainingOptions(steps=4, pairs=2, points=16, validate_every=2, window=17)
 
 forms = pytest.mark.parametrize("form", ["dense", "patches"])
 
@@ -39,7 +39,7 @@ def held_out(count: int = 2) -> list[ViewPair]:
     return [source().sample(rng) for _ in range(count)]
 
 
-def trainer(folder: Path, options: TrainOptions = OPTIONS, views: SyntheticOptions = VIEWS) -> PatchTrainer:
+def trainer(folder: Path, options: PatchTrainingOptions = OPTIONS, views: SyntheticOptions = VIEWS) -> PatchTrainer:
     return PatchTrainer(options, source(views), held_out(), folder)
 
 
@@ -79,7 +79,7 @@ def assert_same_weights(first: L2Net, second: L2Net) -> None:
     ids=["dense", "patches with dropout", "sosnet"],
 )
 def test_a_resumed_run_equals_an_undisturbed_one(
-    options: TrainOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    options: PatchTrainingOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     undisturbed = trained(trainer(tmp_path / "one", options))
     kill_after(trainer(tmp_path / "two", options), 3, monkeypatch)  # one step after the checkpoint
@@ -162,7 +162,7 @@ def test_a_checkpoint_is_replaced_at_once(tmp_path: Path, monkeypatch: pytest.Mo
             raise KeyboardInterrupt
         original(state, file)
 
-    monkeypatch.setattr(patch_descriptors.torch, "save", killed_the_second_time)
+    monkeypatch.setattr(torch, "save", killed_the_second_time)
     with pytest.raises(KeyboardInterrupt):
         running.run(progress=False)
     assert trainer(tmp_path).step == 2
@@ -210,7 +210,9 @@ def test_either_network_can_start_from_either(tmp_path: Path, source_: str, targ
     given = calibrated_network(source_, seed=4)
     initial = {k: v for k, v in given.published().items() if batch_counts or not k.endswith("num_batches_tracked")}
     options = replace(OPTIONS, architecture=target)
-    network = PatchTrainer(options, source(), held_out(), tmp_path, initial).network.eval()
+    network = PatchTrainer(
+        options, source(), held_out(), tmp_path, weights.Checkpoint(initial, {}, "00")
+    ).network.eval()
     network.window, network.eps = given.window, given.eps
     image = as_tensor(photograph(60, 70, 8).astype(np.float32) / 255)
     with torch.no_grad():
@@ -222,7 +224,7 @@ def test_either_network_can_start_from_either(tmp_path: Path, source_: str, targ
 )
 def test_other_weights_are_no_start(tmp_path: Path, initial: dict[str, torch.Tensor]) -> None:
     with pytest.raises(ConfigurationError, match="not those of a HardNet or SOSNet"):
-        PatchTrainer(OPTIONS, source(), held_out(), tmp_path, initial)
+        PatchTrainer(OPTIONS, source(), held_out(), tmp_path, weights.Checkpoint(initial, {}, "00"))
 
 
 def on_lattice(seed: int) -> ViewPair:
@@ -305,7 +307,9 @@ def test_accuracy_is_the_share_of_right_nearest_neighbours(
     positives = anchors.copy()
     positives[0, :3] = anchors[0, [1, 2, 0]]  # three wrong ones in the first batch
 
-    def described(network: L2Net, batch: list[ViewPair], options: TrainOptions, _: object) -> tuple[torch.Tensor, ...]:
+    def described(
+        network: L2Net, batch: list[ViewPair], options: PatchTrainingOptions, _: object
+    ) -> tuple[torch.Tensor, ...]:
         wrong = positives if options.form == form else anchors
         number = next(i for i, pair in enumerate(pairs) if pair is batch[0])
         a, b = (F.normalize(torch.from_numpy(x[number]), dim=1) for x in (anchors, wrong))

@@ -12,8 +12,8 @@ import torch
 from posfeat_hloc import weights
 from posfeat_hloc.errors import ConfigurationError, TrainingError
 from posfeat_hloc.extractors import posfeat as extractor
+from posfeat_hloc.training.correspondence_search import LineToWindowOptions
 from posfeat_hloc.training.detection_loss import DetectionOptions
-from posfeat_hloc.training.line_to_window import LineToWindowOptions
 from posfeat_hloc.training.posed_pairs import PosedPair
 from posfeat_hloc.training.posfeat import PoSFeatTrainer, TrainOptions
 from posfeat_hloc.training.stages import LossOptions, StageLoss

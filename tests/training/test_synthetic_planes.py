@@ -9,8 +9,7 @@ from PIL import Image
 
 from posfeat_hloc.errors import ConfigurationError, DataError
 from posfeat_hloc.geometry.rotations import rotation_angle
-from posfeat_hloc.rendering.random_scenes import random_scene
-from posfeat_hloc.rendering.textured_planes import Camera, TexturedPlane, rasterise, render
+from posfeat_hloc.rendering.textured_planes import Camera, TexturedPlane, random_scene, rasterise, render
 from posfeat_hloc.training.posed_pairs import PosedPair
 from posfeat_hloc.training.synthetic_planes import PlanesOptions, PlanesSource, overlap, random_cameras
 from tests.rendering import texture

@@ -7,8 +7,16 @@ import pytest
 import torch
 
 from posfeat_hloc.training.posed_pairs import PosedPair
-from posfeat_hloc.training.validation import Matched, better, look, match_grid, match_keypoints, validate
-from posfeat_hloc.training.visualization import draw_matches, draw_scores
+from posfeat_hloc.training.validation import (
+    Matched,
+    better,
+    draw_matches,
+    draw_scores,
+    look,
+    match_grid,
+    match_keypoints,
+    validate,
+)
 from tests.training.cameras import epipolar_distances
 from tests.training.scenes import SIZE, mix, network, photographs
 

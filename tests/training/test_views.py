@@ -1,12 +1,23 @@
 """Warps, points and light changes where the answer is known."""
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from posfeat_hloc.errors import ConfigurationError
-from posfeat_hloc.training.views import RandomMix, ViewPair, change_light, inside, transform, warp
+from posfeat_hloc.training.views import (
+    RandomMix,
+    SyntheticOptions,
+    SyntheticSource,
+    ViewPair,
+    inside,
+    random_homography,
+    textured,
+    transform,
+    warp,
+)
 from tests.networks.test_l2net import textured_image
 
 
@@ -72,55 +83,6 @@ def test_shrinking_does_not_alias() -> None:
     assert warp(stripes, similarity(1, 0, 10, 10), 60).std() > 100  # nothing is lost at full size
 
 
-def test_no_light_change_at_strength_zero() -> None:
-    image = photograph(40, 40)
-    assert change_light(image, np.random.default_rng(0), 0.0) is image
-
-
-@pytest.mark.parametrize("strength", [0.3, 1.0])
-def test_light_changes_values_and_keeps_structure(strength: float) -> None:
-    image = photograph(96, 96, seed=1)
-    changes, correlations = [], []
-    for seed in range(60):
-        changed = change_light(image, np.random.default_rng(seed), strength)
-        again = change_light(image, np.random.default_rng(seed), strength)
-        np.testing.assert_array_equal(changed, again)
-        assert changed.dtype == np.uint8
-        assert changed.shape == image.shape
-        changes.append(np.abs(changed.astype(float) - image).mean())
-        correlations.append(np.corrcoef(changed.ravel(), image.ravel())[0, 1])
-    assert np.median(changes) > 8 * strength
-    assert np.median(correlations) > 0.85
-    assert min(correlations) > 0.4
-
-
-def test_colors_change_like_grey() -> None:
-    """All channels alike: a grey image in three channels stays grey, but for noise and JPEG."""
-    grey = photograph(64, 64, seed=2)
-    color = np.repeat(grey[..., None], 3, axis=2)
-    for seed in range(20):
-        changed = change_light(color, np.random.default_rng(seed), 0.7)
-        assert changed.shape == color.shape
-        assert changed.dtype == np.uint8
-        spread = changed.max(axis=2).astype(int) - changed.min(axis=2)
-        assert np.median(spread) < 25
-    tinted = color.copy()
-    tinted[..., 0] //= 4
-    changed = change_light(tinted, np.random.default_rng(3), 0.7)
-    assert changed[..., 0].mean() < 0.8 * changed[..., 2].mean()
-
-
-def test_more_strength_is_more_change() -> None:
-    image = photograph(64, 64, seed=2)
-    means = [
-        np.mean(
-            [np.abs(change_light(image, np.random.default_rng(s), k).astype(float) - image).mean() for s in range(40)]
-        )
-        for k in (0.25, 0.5, 1.0)
-    ]
-    assert means[0] < means[1] < means[2]
-
-
 class Constant:
     """A source whose pairs carry its number, or nothing every other time."""
 
@@ -154,3 +116,114 @@ def test_sources_without_pairs_are_an_error() -> None:
 
     with pytest.raises(ConfigurationError, match="7 draws gave no view pair"):
         RandomMix([(1.0, Nothing())], max_draws=7).sample(np.random.default_rng(0))
+
+
+OPTIONS = SyntheticOptions(size=128, light=0, max_points=200, min_points=16)
+
+
+def pairs(options: SyntheticOptions, count: int, lattice: tuple[int, int] | None = None) -> list[ViewPair]:
+    source = SyntheticSource([photograph(240, 300, 1), photograph(260, 200, 2)], options, lattice)
+    rng = np.random.default_rng(0)
+    drawn = [source.sample(rng) for _ in range(4 * count)]
+    found = [pair for pair in drawn if pair is not None]
+    assert len(found) >= count
+    return found[:count]
+
+
+def fitted_homography(pair: ViewPair) -> np.ndarray:
+    homography, _ = cv2.findHomography(pair.points0.astype(np.float64), pair.points1.astype(np.float64), 0)
+    return np.asarray(homography)
+
+
+def test_points_are_related_by_a_homography() -> None:
+    for pair in pairs(OPTIONS, 8):
+        mapped = transform(fitted_homography(pair), pair.points0.astype(np.float64))
+        assert np.abs(mapped - pair.points1).max() < 1e-3
+        assert np.abs(pair.points0 - pair.points1).max() > 1  # the views do differ
+
+
+def test_the_same_place_looks_the_same() -> None:
+    """Around each pair of points, the second view brought into the first one's frame shows the same grey values."""
+    for pair in pairs(OPTIONS, 8):
+        into0 = cv2.warpPerspective(
+            pair.images[1], fitted_homography(pair), (128, 128), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        )
+        correlations = []
+        for x, y in np.round(pair.points0).astype(int):
+            patches = [
+                cv2.GaussianBlur(view, (0, 0), 1.0)[y - 6 : y + 7, x - 6 : x + 7].ravel().astype(float)
+                for view in (pair.images[0], into0)
+            ]
+            correlations.append(np.corrcoef(*patches)[0, 1])
+        assert np.median(correlations) > 0.97
+        assert np.quantile(correlations, 0.05) > 0.9
+
+
+def test_the_same_seed_gives_the_same_pair() -> None:
+    source = SyntheticSource([photograph(240, 300, 3)], SyntheticOptions(size=128, min_points=8))
+    first, second, other = (source.sample(np.random.default_rng(seed)) for seed in (5, 5, 6))
+    assert first is not None
+    assert second is not None
+    assert other is not None
+    for a, b in ((first.images[0], second.images[0]), (first.images[1], second.images[1])):
+        np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(first.points0, second.points0)
+    np.testing.assert_array_equal(first.points1, second.points1)
+    assert not np.array_equal(first.images[0], other.images[0])
+
+
+@pytest.mark.parametrize("lattice", [None, (4, 14)])
+def test_points_keep_the_margin(lattice: tuple[int, int] | None) -> None:
+    for pair in pairs(OPTIONS, 8, lattice):
+        for points in (pair.points0, pair.points1):
+            assert points.min() >= 16
+            assert points.max() <= 127 - 16
+        assert 16 <= len(pair.points0) == len(pair.points1) <= 200
+
+
+def test_points_of_the_first_view_lie_on_the_lattice() -> None:
+    for pair in pairs(OPTIONS, 4, (4, 14)):
+        assert not ((pair.points0 - 14) % 4).any()
+        assert ((pair.points1 - 14) % 4).any()
+        assert len(np.unique(pair.points0, axis=0)) == len(pair.points0)  # no cell twice
+
+
+def test_options_limit_the_views() -> None:
+    """Without rotation, tilt and magnification, views are shifted copies."""
+    still = SyntheticOptions(size=128, rotation=0, scale=1, tilt=0, light=0, min_points=4)
+    for pair in pairs(still, 5):
+        linear = fitted_homography(pair)[:2, :2]
+        np.testing.assert_allclose(linear, np.eye(2) * linear[0, 0], atol=1e-4)
+        assert 0.5 < linear[0, 0] < 2
+
+
+def test_a_homography_turns_and_magnifies_within_its_options() -> None:
+    options = SyntheticOptions(size=100, rotation=10, scale=1.5, tilt=0)
+    centre = np.array([200.0, 150.0])
+    for seed in range(50):
+        homography = random_homography(np.random.default_rng(seed), centre, 2.0, options)
+        origin, right, middle = transform(homography, np.array([[0.0, 0], [100, 0], [50, 50]]))
+        side = (right - origin) / 100
+        assert 2 / 1.5 - 1e-9 <= np.hypot(*side) <= 2 * 1.5 + 1e-9
+        assert abs(np.rad2deg(np.arctan2(side[1], side[0]))) <= 30 + 1e-9
+        assert np.abs(middle - centre).max() <= 0.15 * 100 * 2 * 1.5 * np.sqrt(2)
+
+
+def test_flat_images_give_no_pair() -> None:
+    source = SyntheticSource([np.full((300, 300), 90, np.uint8)], OPTIONS)
+    assert all(source.sample(np.random.default_rng(seed)) is None for seed in range(5))
+
+
+def test_flat_places_are_not_textured() -> None:
+    image = photograph(100, 200, 4)
+    image[:, 100:] = 77
+    points = np.array([[40, 50], [80, 30], [130, 50], [180, 90]], float)
+    assert textured(image, points, 4.0).tolist() == [True, True, False, False]
+
+
+def test_texture_is_the_deviation_in_the_box() -> None:
+    image = photograph(60, 60, 5)
+    deviation = image[30 - 12 : 30 + 13, 25 - 12 : 25 + 13].astype(np.float64).std()
+    point = np.array([[25.3, 29.8]])
+    assert textured(image, point, deviation - 0.01).all()
+    assert not textured(image, point, deviation + 0.01).any()

@@ -3,8 +3,9 @@ import pytest
 import torch
 
 from posfeat_hloc.errors import DataError
+from posfeat_hloc.training.options import ViewOptions
 from posfeat_hloc.training.view_pack import Pack, PackedPair
-from posfeat_hloc.training.warped_views import Shelf, ViewOptions, curved_points, random_view
+from posfeat_hloc.training.warped_views import Shelf, curved_points, random_view
 
 OPTIONS = ViewOptions(size=96, points=60, margin=6)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from posfeat_hloc.evaluation.mma import GROUPS, MmaResult
+from posfeat_hloc.evaluation.homography import GROUPS, MmaResult
 
 _FOLDER = Path(__file__).parent
 MMA_SOURCE = "PoSFeat fig. 5"
