@@ -92,7 +92,7 @@ def test_other_options_are_not_mixed(source: RandomMix[PosedPair], held_out: lis
         ({"learning_rate": float("nan")}, "learning_rate nan"),
         ({"color": 2.0}, "color"),
         ({"seed": -1}, "seed"),
-        ({"light": 1.5}, "light"),
+        ({"relight": 1.5}, "relight"),
         ({"loss": LossOptions(detection=DetectionOptions(threshold=0))}, "right_within 0"),
         ({"stage": "both"}, "'both'"),
         ({"loss": LossOptions(line_to_window=LineToWindowOptions(line_points=0))}, "line_points 0"),
