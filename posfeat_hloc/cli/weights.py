@@ -36,6 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     action.set_defaults(action=get_weights)
     action.add_argument("name", metavar="NAME", help="as `weights list` shows it")
     action.add_argument("--output", dest="copy", metavar="FILE|DIR", help="put a copy here (a new folder ends in /)")
+    action.add_argument("--from", dest="source", type=Path, metavar="FILE",
+        help="the file of public weights, where there is no connection: it is checked and copied")  # fmt: skip
 
     action = actions.add_parser("verify", help="compare hashes, and load as the network they are for")
     action.set_defaults(action=verify_weights)
@@ -92,7 +94,7 @@ def get_weights(args: argparse.Namespace) -> bool:
     """Download weights, or copy bundled ones."""
     from posfeat_hloc.weights.conversion import fetch
 
-    name, path, licence = fetch(args.name, args.copy)
+    name, path, licence = fetch(args.name, args.copy, args.source)
     print(f"{path}\n  {name}{_size(path)}, {licence}")
     return True
 

@@ -113,12 +113,13 @@ def _identity(architecture: str, source: str, name: str, networks: list[nn.Modul
     return Identity(architecture, name, sum(p.numel() for network in networks for p in network.parameters()))
 
 
-def fetch(name: str, output: str | None = None) -> tuple[str, Path, str]:
+def fetch(name: str, output: str | None = None, source: Path | None = None) -> tuple[str, Path, str]:
     """Download public weights, or resume an interrupted download, or take bundled ones.
 
     Args:
         name: of bundled or public weights.
         output: file or folder (of which a new one ends in ``/``) for a copy.
+        source: the file of public weights, which is copied instead of downloaded.
 
     Returns:
         their plain name, their file, their licence.
@@ -129,10 +130,16 @@ def fetch(name: str, output: str | None = None) -> tuple[str, Path, str]:
     """
     name = weights.plain_name(name)
     if name in weights.BUNDLED:
+        if source is not None:
+            raise ConfigurationError(f"{name!r} is in the package and is not taken from a file")
         path, licence = weights.weights_folder() / weights.BUNDLED[name].file, weights.OUR_LICENCE
         weights.load(name)
     elif name in weights.PUBLIC:
-        path, licence = weights.download(name), weights.PUBLIC[name].licence
+        public = weights.PUBLIC[name]
+        if source is not None and not weights.is_published(source, name):
+            raise WeightsError(f"{source}: not the published file of {name!r} ({public.digest_kind} {public.digest})")
+        path = weights.download(name) if source is None else _copy(source, weights.public_path(name))
+        licence = public.licence
     else:
         known = ", ".join([*weights.BUNDLED, *weights.PUBLIC])
         raise ConfigurationError(f"{name!r} is the name of no weights; there are {known}")

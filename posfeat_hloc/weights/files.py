@@ -110,7 +110,7 @@ def download(name: str) -> Path:
     except (OSError, HTTPException) as error:
         raise WeightsError(
             f"weights {name!r} ({entry.licence}) cannot be downloaded from {entry.url} ({error}); get the file by "
-            f"other means and give its path, or put it at {path}"
+            f"other means: posfeat-hloc weights get {name} --from FILE"
         ) from error
     if (found := entry.digest_of(path)) != entry.digest:
         path.unlink()

@@ -102,6 +102,26 @@ def test_get_continues_and_copies(server: Server, checkpoint: Path, tmp_path: Pa
     assert weights.sha256(tmp_path / "versioned.safetensors") == weights.BUNDLED["hardnet"].sha256
 
 
+def test_get_from_a_file_takes_the_published_one_only(
+    server: Server, checkpoint: Path, tmp_path: Path, capsys: Output
+) -> None:
+    copy = checkpoint.rename(tmp_path / "of a colleague.pth")
+    assert run("get", "hardnet++", "--from", copy) == 0
+    there = weights.public_path("hardnet++")
+    assert there.read_bytes() == copy.read_bytes()
+    assert capsys.readouterr().out.startswith(f"{there}\n  hardnet++, ")
+    assert not server.asked
+    other = tmp_path / "other.pth"
+    other.write_bytes(copy.read_bytes()[:-1])
+    there.unlink()
+    for wrong in (other, tmp_path / "none.pth"):
+        assert run("get", "hardnet++", "--from", wrong) == 1
+        assert f"{wrong}: not the published file of 'hardnet++' (git blob " in capsys.readouterr().err
+    assert not there.exists()
+    assert run("get", "hardnet", "--from", copy) == 1
+    assert "'hardnet' is in the package" in capsys.readouterr().err
+
+
 def test_get_of_something_else(server: Server, capsys: Output) -> None:
     assert run("get", "hardnet--") == 1
     assert capsys.readouterr().err == (

@@ -20,6 +20,7 @@ SCRIPTS_WITHOUT_OPTIONS = {
     "examples/inside_hloc.py",
     "examples/own_network.py",
     "examples/onnx_alone.py",
+    "examples/adapter_deep_image_matching.py",  # its options are those of deep-image-matching
     "examples/adapter_vismatch.py",
 }
 

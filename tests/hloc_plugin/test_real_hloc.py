@@ -282,6 +282,34 @@ def test_localization_finds_the_camera_of_the_query(
     assert np.degrees(angle) < 0.5
 
 
+def test_hloc_draws_our_models_and_what_was_localized_in_them(
+    scene: Scene, triangulated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    visualization = pytest.importorskip("hloc.visualization", reason=why, exc_type=ImportError)
+    pyplot = pytest.importorskip("matplotlib.pyplot", reason="matplotlib is not installed")
+    pyplot.switch_backend("Agg")
+    model = pycolmap.Reconstruction(triangulated)
+    image = next(iter(model.images.values()))
+    points = np.array([point.xy for point in image.points2D])
+    visible = np.array([point.has_point3D() for point in image.points2D])
+    for color, drawn in (("visibility", points), ("track_length", points), ("depth", points[visible])):
+        visualization.visualize_sfm_2d(model, scene.photos, color_by=color, selected=[image.image_id])
+        axes = pyplot.gcf().axes[0]
+        assert_allclose(axes.collections[0].get_offsets(), drawn)
+        assert axes.texts[1].get_text() == image.name
+    parameters = " ".join(str(value) for value in pinhole().params)
+    (tmp_path / "queries.txt").write_text(f"{QUERY} PINHOLE {WIDTH} {HEIGHT} {parameters}\n")
+    write_pairs(tmp_path / "pairs.txt", [(QUERY, name) for name in scene.database_names])
+    arguments = (tmp_path / "queries.txt", tmp_path / "pairs.txt", scene.features, scene.matches)
+    localize_sfm.main(triangulated, *arguments, tmp_path / "poses.txt")
+    visualization.visualize_loc(tmp_path / "poses.txt", scene.photos, triangulated, top_k_db=1)
+    told = pyplot.gcf().axes[0].texts[0].get_text()
+    inliers, matches = map(int, told.removeprefix("inliers: ").split("/"))
+    assert 15 < inliers <= matches
+    pyplot.close("all")
+
+
 def test_pairs_from_our_features_and_models(scene: Scene, triangulated: Path, tmp_path: Path) -> None:
     from hloc import pairs_from_covisibility, pairs_from_exhaustive
 
