@@ -51,14 +51,9 @@ class Comparison:
     options: HPatchesOptions = field(default_factory=HPatchesOptions)
     progress: bool = False
 
-    def extract(self, choices: Sequence[FeatureChoice], found: SequenceSet) -> dict[str, Path]:
-        """See :func:`posfeat_hloc.evaluation.hpatches.extract_sequences`."""
-        return extract_sequences(self.dataset, choices, found, self.output, self.options.device, self.progress)
-
     def measure(self, choices: Sequence[FeatureChoice], found: SequenceSet) -> dict[str, MmaResult]:
         """See :func:`posfeat_hloc.evaluation.hpatches.measure_features`."""
-        options = self.options
-        return measure_features(self.dataset, choices, found, self.output, options, options.matcher, self.progress)
+        return measure_features(self.dataset, choices, found, self.output, self.options, self.progress)
 
     def finish(self, table: Table, stem: str, notes: Sequence[str], more: str = "") -> Ablation:
         """Write the table."""
@@ -122,7 +117,7 @@ def cross_repeatability(args: Comparison, threshold: float = THRESHOLD) -> Ablat
     """
     found = find_sequences(args.dataset)
     choices = choose_features(args.options.features, args.options.weights)
-    files = args.extract(choices, found)
+    files = extract_sequences(args.dataset, choices, found, args.output, args.options.device, args.progress)
     shares = {}
     for source in choices:
         for destination in choices:

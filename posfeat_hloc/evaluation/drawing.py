@@ -91,6 +91,12 @@ def titled(picture: Picture, title: str) -> Picture:
     return np.concatenate([line, picture])
 
 
+def score_map(scores: NDArray[np.floating]) -> Picture:
+    """``(H, W)`` scores as :func:`heat_map`, from their 1st to their 99.5th percentile."""
+    low, high = np.percentile(scores, (1, 99.5))
+    return heat_map((scores - low) / max(float(high - low), 1e-12))
+
+
 def heat_map(values: NDArray[np.floating]) -> Picture:
     """``(H, W)`` values in [0, 1] in viridis; what is not finite is white."""
     grey = (np.nan_to_num(np.clip(values, 0, 1)) * 255).round().astype(np.uint8)

@@ -12,7 +12,7 @@ from typing import Any
 from posfeat_hloc import __version__, confs
 from posfeat_hloc.errors import ConfigurationError, Option
 from posfeat_hloc.evaluation.homography import GROUPS, THRESHOLDS, MmaResult, evaluate_mma, mma_score
-from posfeat_hloc.evaluation.options import HPatchesOptions, MatchingOptions
+from posfeat_hloc.evaluation.options import HPatchesOptions
 from posfeat_hloc.evaluation.pairs import feature_file
 from posfeat_hloc.evaluation.published import MMA_SOURCE, published_mma
 from posfeat_hloc.evaluation.sequences import SequenceSet, find_sequences
@@ -67,7 +67,7 @@ def evaluate_hpatches(
     published = _published(options.published, found)
     output.mkdir(parents=True, exist_ok=True)
     with reporting(reporter):
-        results = measure_features(dataset, choices, found, output, options, options.matcher, reporter.progress)
+        results = measure_features(dataset, choices, found, output, options, reporter.progress)
     table, each = summary_table(results, published), sequence_table(results)
     table.write(output, "mma")
     each.write(output, "sequences")
@@ -83,8 +83,7 @@ def measure_features(
     choices: Sequence[FeatureChoice],
     found: SequenceSet,
     output: Path,
-    options: MatchingOptions,
-    matcher: str,
+    options: HPatchesOptions,
     progress: bool,
 ) -> dict[str, MmaResult]:
     """Label -> accuracy of each feature, extracted and matched where an earlier run did not do it.
@@ -94,8 +93,7 @@ def measure_features(
         choices: features.
         found: sequences; those with an unreadable image are taken out.
         output: folder for ``features/`` and ``measured/``.
-        options: which keypoints are matched, and where.
-        matcher: one of ``confs.matchers``.
+        options: which keypoints are matched, how and where.
         progress: whether bars are drawn.
     """
     extracted = extract_sequences(dataset, choices, found, output, options.device, progress)
@@ -103,7 +101,7 @@ def measure_features(
         choice.label: evaluate_mma(
             extracted[choice.label],
             found.sequences,
-            confs.matchers[matcher]["model"],
+            confs.matchers[options.matcher]["model"],
             output / "measured" / f"{choice.stem}.jsonl",
             options.top_k,
             options.device,

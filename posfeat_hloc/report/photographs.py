@@ -104,14 +104,6 @@ def with_matches(small0: Thumbnail, small1: Thumbnail, points0: Array, points1: 
     return canvas
 
 
-def as_heat(scores: Array, size: tuple[int, int]) -> Pixels:
-    """A score map in colors, from its 1st to its 99.5th percentile, stretched to ``size`` (w, h)."""
-    low, high = np.percentile(scores, (1, 99.5))
-    grey = np.clip((scores - low) / max(float(high - low), 1e-12) * 255, 0, 255).astype(np.uint8)
-    colored = cv2.applyColorMap(cv2.resize(grey, size, interpolation=cv2.INTER_LINEAR), cv2.COLORMAP_VIRIDIS)
-    return np.asarray(colored[..., ::-1], np.uint8)
-
-
 def jpeg_uri(pixels: Pixels, quality: int = 78) -> str:
     """A data URI of a JPEG."""
     buffer = BytesIO()

@@ -6,18 +6,20 @@ from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pycolmap
 from numpy.typing import NDArray
 
 from posfeat_hloc import extractors
 from posfeat_hloc.errors import ImageError, PosfeatError
+from posfeat_hloc.evaluation.drawing import score_map
 from posfeat_hloc.localization.maps import open_map
 from posfeat_hloc.report import scene
 from posfeat_hloc.report.charts import histogram
 from posfeat_hloc.report.folder import RunFolder
 from posfeat_hloc.report.page import Block, Page, Picture, Rows, Section, Text
-from posfeat_hloc.report.photographs import Thumbnail, as_heat, compute_score_map, jpeg_uri, thumbnail, with_keypoints
+from posfeat_hloc.report.photographs import Thumbnail, compute_score_map, jpeg_uri, thumbnail, with_keypoints
 from posfeat_hloc.report.sections import graph_section, pairs_section, repeat_section, timing_section
 from posfeat_hloc.sfm.diagnosis.diagnose import Diagnosis, diagnose
 from posfeat_hloc.sfm.match_graph import MatchGraph
@@ -195,7 +197,8 @@ class _Builder:
             if scores is None:
                 return
             height, width = small.pixels.shape[:2]
-            both = np.concatenate([small.pixels, as_heat(scores, (width, height))], axis=1)
+            drawn = score_map(cv2.resize(scores, (width, height), interpolation=cv2.INTER_LINEAR))
+            both = np.concatenate([small.pixels, drawn], axis=1)
             blocks.append(Picture(jpeg_uri(both), name))
         text = (
             f"What {parts.feature} takes its keypoints by, from low (violet) to high (yellow): computed again for this "

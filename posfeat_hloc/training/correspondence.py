@@ -95,15 +95,25 @@ def expectation(
     return mean, spread
 
 
+@dataclass(frozen=True)
+class WindowOptions:
+    """The search in a window, which all searches end with; the defaults are the paper's."""
+
+    window: float = 0.1
+    """Side of the window as a part of the image (w_patch); half its side in normalised coordinates."""
+    inverse_temperature: float = 60.0
+    """Cosines are multiplied by this before the softmax."""
+    sigma: str = "paper"
+    """``paper``: norm of the variances (eq. 8); ``official-code``: sum of the standard deviations, as in CAPS."""
+    min_variance: float = 1e-10
+    """Lower limit of a variance in normalised coordinates, from the authors' code. It is so low that a single point, if
+    its softmax is saturated, can outweigh a whole batch; the spacing of the window's points suggests 1e-5."""
+    grid_alignment: str = "published"
+    """Where the cells of the map lie; see :data:`posfeat_hloc.networks.posfeat.GRID_ALIGNMENTS`."""
+
+
 def search_window(
-    volume: Tensor,
-    centres: Tensor,
-    image_size: tuple[int, int],
-    window: float = 0.1,
-    inverse_temperature: float = 60.0,
-    sigma: str = "paper",
-    min_variance: float = 1e-10,
-    grid_alignment: str = "published",
+    volume: Tensor, centres: Tensor, image_size: tuple[int, int], options: WindowOptions
 ) -> tuple[Tensor, Tensor]:
     """The expected position in a window around each centre (PoSFeat eqs. 4, 5).
 
@@ -111,11 +121,8 @@ def search_window(
         volume: ``(B, N, h, w)`` cosines; the gradient flows into it.
         centres: ``(B, N, 2)`` pixels.
         image_size: (height, width) in pixels.
-        window: half its side in normalised coordinates; that is its side as a part of the image. It is read at
-            int(window h) x int(window w) points, outermost ones included; beyond the map the cosine is zero.
-        inverse_temperature: cosines are multiplied by this before the softmax.
-        sigma, min_variance: see :func:`expectation`.
-        grid_alignment: see :data:`posfeat_hloc.networks.posfeat.GRID_ALIGNMENTS`.
+        options: the window is read at int(window h) x int(window w) points, outermost ones included; beyond the map the
+            cosine is zero.
 
     Returns:
         positions ``(B, N, 2)`` pixels and sigma ``(B, N)``.
@@ -123,14 +130,16 @@ def search_window(
     Raises:
         ValueError: the map is so small that the window has less than two points along an axis.
     """
+    window = options.window
     rows, columns = (int(window * cells) for cells in volume.shape[2:])
     if min(rows, columns) < 2:
         raise ValueError(f"a window of {window} of a map of {tuple(volume.shape[2:])} has less than 2 x 2 points")
     steps = (torch.linspace(-window, window, n, dtype=centres.dtype, device=centres.device) for n in (columns, rows))
     half = (centres.new_tensor([image_size[1], image_size[0]]) - 1) / 2
     offsets = torch.stack(torch.meshgrid(*steps, indexing="xy"), dim=-1).flatten(0, 1) * half
-    cosines = read_volume(volume, centres[:, :, None] + offsets, image_size, grid_alignment)
-    mean, spread = expectation(inverse_temperature * cosines, offsets, image_size, sigma, min_variance)
+    cosines = read_volume(volume, centres[:, :, None] + offsets, image_size, options.grid_alignment)
+    logits = options.inverse_temperature * cosines
+    mean, spread = expectation(logits, offsets, image_size, options.sigma, options.min_variance)
     return centres + mean, spread
 
 

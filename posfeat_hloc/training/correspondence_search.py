@@ -12,6 +12,7 @@ from posfeat_hloc.detection.sampling import cells_to_pixels, sample_map
 from posfeat_hloc.geometry.epipolar import clip_lines, epipolar_lines, line_distances, points_between
 from posfeat_hloc.training.correspondence import (
     Correspondence,
+    WindowOptions,
     cosine_volume,
     describe,
     expectation,
@@ -21,28 +22,17 @@ from posfeat_hloc.training.correspondence import (
 
 
 @dataclass(frozen=True)
-class LineToWindowOptions:
+class LineToWindowOptions(WindowOptions):
     """How a correspondence is searched; the defaults are the paper's, ``official-code`` is the authors' code."""
 
     line_points: int = 100
     """Points read on the epipolar line (N_line)."""
-    window: float = 0.1
-    """Side of the window as a part of the image (w_patch); half its side in normalised coordinates."""
-    inverse_temperature: float = 60.0
-    """Cosines are multiplied by this before the softmax."""
     similarity: str = "cosine"
     """``cosine``, as in the authors' code, or the raw ``product`` of eqs. 1 and 4, which goes with an
     ``inverse_temperature`` of 1."""
     noise: str = "paper"
     """How far the window is moved off the best point of the line: ``paper``, to the right and down by up to half
     its side (eq. 3); ``official-code``, to any side by up to 0.707 of half its side."""
-    sigma: str = "paper"
-    """``paper``: norm of the variances (eq. 8); ``official-code``: sum of the standard deviations."""
-    min_variance: float = 1e-10
-    """Lower limit of a variance in normalised coordinates, from the authors' code. It is so low that a single point, if
-    its softmax is saturated, can outweigh a whole batch; the spacing of the window's points suggests 1e-5."""
-    grid_alignment: str = "published"
-    """Where the cells of the map lie; see :data:`posfeat_hloc.networks.posfeat.GRID_ALIGNMENTS`."""
 
 
 def query_points(batch: int, image_size: tuple[int, int], generator: torch.Generator, cell: int = 16) -> Tensor:
@@ -153,39 +143,22 @@ def line_to_window(
     lines = epipolar_lines(points0, fundamental)
     best, on_line = search_line(volume, lines, image_size, options.line_points, options.grid_alignment)
     centres, inside = move_windows(best, image_size, options, generator)
-    points, sigma = search_window(
-        volume,
-        centres,
-        image_size,
-        options.window,
-        options.inverse_temperature,
-        options.sigma,
-        options.min_variance,
-        options.grid_alignment,
-    )
+    points, sigma = search_window(volume, centres, image_size, options)
     return Correspondence(points, sigma, on_line & inside)
 
 
 @dataclass(frozen=True)
-class CoarseToFineOptions:
+class CoarseToFineOptions(WindowOptions):
     """How a correspondence is searched; the defaults are those of CAPS but for the cosines.
 
     CAPS multiplies descriptors of any length; here they are normalised and multiplied by the temperature as in the
-    line-to-window search, so that only the search differs.
+    line-to-window search, at both levels, so that only the search differs.
     """
 
     window: float = 0.125
-    """Side of the window as a part of the image (PoSFeat's own search: 0.1)."""
-    inverse_temperature: float = 60.0
-    """Cosines are multiplied by this before the softmax, at both levels."""
+    sigma: str = "official-code"
     centre: str = "nearest"
     """Centre of the window: the most similar coarse cell (``nearest``) or the coarse ``expectation``."""
-    sigma: str = "official-code"
-    """``official-code``: sum of standard deviations, as in CAPS; ``paper``: norm of the variances (PoSFeat eq. 8)."""
-    min_variance: float = 1e-10
-    """Lower limit of a variance in normalised coordinates."""
-    grid_alignment: str = "published"
-    """Where the cells of the maps lie; see :data:`posfeat_hloc.networks.posfeat.GRID_ALIGNMENTS`."""
 
 
 def coarse_to_fine(
@@ -230,16 +203,7 @@ def coarse_to_fine(
         options.inverse_temperature * cosines, positions, image_size, options.sigma, options.min_variance
     )
     centres = coarse.detach() if options.centre == "expectation" else positions[cosines.argmax(dim=-1)]
-    fine, fine_sigma = search_window(
-        fine_volume,
-        centres,
-        image_size,
-        options.window,
-        options.inverse_temperature,
-        options.sigma,
-        options.min_variance,
-        options.grid_alignment,
-    )
+    fine, fine_sigma = search_window(fine_volume, centres, image_size, options)
     with torch.no_grad():
         distances = line_distances(coarse, epipolar_lines(points0, fundamental))
     return (

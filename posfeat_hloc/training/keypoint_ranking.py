@@ -182,6 +182,6 @@ class RankingTrainer(Trainer):
 
 
 def curvature_scores(images: Tensor) -> Tensor:
-    """Scores ``(B, H, W)`` of the curvature of images ``(B, 3, H, W)`` alone, as an untrained light head gives them."""
+    """Scores ``(B, H, W)`` of the curvature of images ``(B, 3, H, W)`` alone, as an untrained small head gives them."""
     curvatures = log_curvatures(to_grey(images))
     return positive(torch.einsum("s,bshw->bhw", curvatures.new_tensor(CURVATURE), curvatures)[:, None])

@@ -196,8 +196,7 @@ def draw_scores(pair: PosedPair, scores: NDArray[np.float32], matched: Matched) 
     """
     drawn = []
     for heat, points in zip(scores, (matched.points0, matched.points1), strict=True):
-        low, high = np.percentile(heat, [1, 99.5])
-        picture = drawing.heat_map((heat - low) / max(high - low, 1e-6))
+        picture = drawing.score_map(heat)
         for x, y in np.round(points).astype(int).tolist():
             cv2.circle(picture, (x, y), 3, (255, 255, 255), 1, cv2.LINE_AA)
         drawn.append(picture)

@@ -1,6 +1,5 @@
 """The ablation commands, end to end, on rendered sequences."""
 
-import csv
 import shlex
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from posfeat_hloc.evaluation.posfeat_ablations import MODEL_TRAININGS, MODELS, M
 from posfeat_hloc.stores import FeatureStore
 from posfeat_hloc.training.options import TrainingOptions
 from posfeat_hloc.weights.loading import save_posfeat
+from tests.cli import rows
 from tests.networks.test_l2net import calibrated_network
 from tests.networks.test_resunet import calibrated_posfeat
 from tests.sequences import write_sequence
@@ -46,11 +46,6 @@ def run(command, dataset, output, *arguments):
     return ablations.main(
         [command, "--dataset", str(dataset), "--output", str(output), "--quiet", *map(str, arguments)]
     )
-
-
-def rows(path):
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def test_terms_stand_beside_the_papers(dataset, hardnet, output):
@@ -189,7 +184,7 @@ def test_how_models_are_measured():
 
 
 def test_windows_are_trained_and_measured(dataset, tmp_path, monkeypatch):
-    """Training itself is tested with its command; here each run leaves random weights of the light form."""
+    """Training itself is tested with its command; here each run leaves random weights of the small form."""
     commands = []
 
     def trained(data, output, options, reporter):

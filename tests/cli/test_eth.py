@@ -1,6 +1,5 @@
 """The command on a rendered scene with true cameras, and how it reconstructs."""
 
-import csv
 import shutil
 import sqlite3
 from pathlib import Path
@@ -13,12 +12,8 @@ from posfeat_hloc.errors import MappingError
 from posfeat_hloc.sfm import dense_stereo
 from posfeat_hloc.sfm.models import ModelSummary, read_model
 from posfeat_hloc.sfm.summary import SfmResult
+from tests.cli import rows
 from tests.rendering import HEIGHT, WIDTH, calibration, write_scene
-
-
-def rows(path):
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def write_cameras(folder, views):

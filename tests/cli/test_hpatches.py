@@ -1,6 +1,5 @@
 """The command, end to end, on rendered sequences with exact homographies."""
 
-import csv
 import json
 import shutil
 
@@ -11,16 +10,12 @@ from pipelines import hpatches
 from posfeat_hloc.evaluation.homography import match_errors, matching_accuracy
 from posfeat_hloc.features import Features
 from posfeat_hloc.stores import FeatureStore
+from tests.cli import rows
 from tests.sequences import write_sequence
 
 
 def run(dataset, output, *arguments):
     return hpatches.main(["--dataset", str(dataset), "--output", str(output), "--quiet", *map(str, arguments)])
-
-
-def rows(path):
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,11 @@
 """The command on rendered views with known cameras."""
 
-import csv
-
 import numpy as np
 import pytest
 
 from pipelines import relative_pose
 from posfeat_hloc.evaluation.relative_pose import pose_auc
+from tests.cli import rows
 from tests.rendering import calibration, write_scene
 
 SIFT = ("--features", "sift:max_keypoints=1000")
@@ -15,11 +14,6 @@ SIFT = ("--features", "sift:max_keypoints=1000")
 def run(images, pairs, output, *arguments):
     command = ["--pairs", *map(str, pairs), "--images", str(images), "--output", str(output), "--quiet"]
     return relative_pose.main([*command, *map(str, arguments)])
-
-
-def rows(path):
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 @pytest.fixture(scope="module")

@@ -170,10 +170,10 @@ def test_defaults_are_the_papers() -> None:
     search = found.loss.line_to_window
     assert (search.line_points, search.window, search.noise, search.sigma) == (100, 0.1, "paper", "paper")
     assert (found.loss.detection.form, found.loss.detection.threshold) == ("paper", 2.0)
-    assert found.light == 0
+    assert found.relight == 0
 
 
-def test_the_light_form_reads_cells_where_they_lie() -> None:
+def test_the_small_form_reads_cells_where_they_lie() -> None:
     for backbone_name, grid_alignment in (("small", "consistent"), ("resnet18", "published")):
         assert (
             options("--stage", "warmup", "--backbone", backbone_name).loss.line_to_window.grid_alignment

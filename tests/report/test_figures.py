@@ -11,11 +11,11 @@ pytest.importorskip("matplotlib")
 
 from posfeat_hloc import confs, extractors
 from posfeat_hloc.errors import ImageError
+from posfeat_hloc.evaluation.drawing import score_map
 from posfeat_hloc.report.photographs import (
     UNUSED,
     USED,
     Thumbnail,
-    as_heat,
     compute_score_map,
     jpeg_uri,
     thumbnail,
@@ -69,7 +69,7 @@ def test_thumbnails_know_their_scale(tmp_path):
 
 
 def test_heat_grows_with_the_score():
-    heat = as_heat(np.linspace(0, 1, 100).reshape(10, 10), (10, 10)).astype(int)
+    heat = score_map(np.linspace(0, 1, 100).reshape(10, 10)).astype(int)
     assert heat[0, 0].tolist() == [68, 1, 84]  # viridis begins violet
     assert heat[9, 9].tolist()[:2] > [240, 220]  # and ends yellow
     assert jpeg_uri(heat.astype(np.uint8)).startswith("data:image/jpeg;base64,")

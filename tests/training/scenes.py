@@ -44,5 +44,5 @@ def teacher() -> Teacher:
     """A light PoSFeat with random weights that answers."""
     posfeat = network(1, "small").eval()
     assert isinstance(posfeat.localheader, SmallHead)
-    torch.nn.init.ones_(posfeat.localheader.conv5.weight)  # untrained light heads all score alike
+    torch.nn.init.ones_(posfeat.localheader.conv5.weight)  # untrained small heads all score alike
     return Teacher(LoadedPoSFeat(posfeat.backbone, posfeat.localheader, "consistent", ""))

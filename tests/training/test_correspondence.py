@@ -1,5 +1,7 @@
 """Expected positions against loops and closed forms."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from torch.nn import functional as F
 from posfeat_hloc.detection.sampling import GRID_ALIGNMENTS, sample_map
 from posfeat_hloc.training.correspondence import (
     Correspondence,
+    WindowOptions,
     cosine_volume,
     describe,
     description_loss,
@@ -47,8 +50,9 @@ def test_window_search_is_the_loop(grid_alignment):
     queries = F.normalize(random_maps(1, 2, 3, 6), dim=-1)
     centres = torch.rand(2, 3, 2, generator=seeded(2), dtype=torch.float64) * torch.tensor([95, 79])
     volume = cosine_volume(queries, dense)
-    points, deviation = search_window(volume, centres, SIZE, 0.15, 3.0, "official-code", grid_alignment=grid_alignment)
-    _, variance = search_window(volume, centres, SIZE, 0.15, 3.0, "paper", grid_alignment=grid_alignment)
+    options = WindowOptions(window=0.15, inverse_temperature=3.0, grid_alignment=grid_alignment)
+    points, deviation = search_window(volume, centres, SIZE, replace(options, sigma="official-code"))
+    _, variance = search_window(volume, centres, SIZE, options)
     for b, n in np.ndindex(2, 3):
         mean, expected = window_by_hand(
             queries[b, n].numpy(), dense[b].numpy(), centres[b, n].tolist(), 0.15, 3.0, grid_alignment
@@ -124,7 +128,7 @@ def test_one_bright_cell_at_the_centre_of_its_window(grid_alignment):
     volume[0, 0, 11, 17] = 1
     cell = torch.tensor([17.0, 11]).double()
     pixel = cell * 4 if grid_alignment == "consistent" else (cell + 0.5) / 30 * 119
-    points, _ = search_window(volume, pixel[None, None], (120, 120), grid_alignment=grid_alignment)
+    points, _ = search_window(volume, pixel[None, None], (120, 120), WindowOptions(grid_alignment=grid_alignment))
     torch.testing.assert_close(points[0, 0], pixel)
 
 
@@ -132,9 +136,9 @@ def test_gradients_are_finite_differences_and_sigma_has_none():
     volume = random_maps(0, 1, 2, 20, 20).requires_grad_()
     centres = torch.tensor([[[30.0, 40], [77, 2]]]).double()
     assert torch.autograd.gradcheck(
-        lambda v: search_window(v, centres, (80, 80), inverse_temperature=2.0)[0], volume, fast_mode=True
+        lambda v: search_window(v, centres, (80, 80), WindowOptions(inverse_temperature=2.0))[0], volume, fast_mode=True
     )
-    points, sigma = search_window(volume, centres, (80, 80))
+    points, sigma = search_window(volume, centres, (80, 80), WindowOptions())
     assert points.requires_grad
     assert not sigma.requires_grad
 
@@ -143,17 +147,17 @@ def test_autocast_changes_nothing():
     dense = random_maps(0, 1, 16, 20, 24).float()
     queries = describe(dense, torch.tensor([[[40.0, 40], [41, 40]]]), SIZE, "published")
     centres = torch.tensor([[[40.0, 40], [50, 30]]])
-    expected = search_window(cosine_volume(queries, dense), centres, SIZE)
+    expected = search_window(cosine_volume(queries, dense), centres, SIZE, WindowOptions())
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(describe(dense, torch.tensor([[[40.0, 40], [41, 40]]]), SIZE, "published"), queries)
-        found = search_window(cosine_volume(queries, dense), centres, SIZE)
+        found = search_window(cosine_volume(queries, dense), centres, SIZE, WindowOptions())
     for a, b in zip(found, expected, strict=True):
         assert torch.equal(a, b)
 
 
 def test_bad_arguments():
     with pytest.raises(ValueError, match="2 x 2"):
-        search_window(torch.zeros(1, 1, 19, 30), torch.zeros(1, 1, 2), (76, 120))
+        search_window(torch.zeros(1, 1, 19, 30), torch.zeros(1, 1, 2), (76, 120), WindowOptions())
     with pytest.raises(ValueError, match="sigma"):
         expectation(torch.zeros(1, 1, 2), torch.zeros(2, 2), SIZE, "variance")
 

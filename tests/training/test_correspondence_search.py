@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from posfeat_hloc.detection.sampling import GRID_ALIGNMENTS, sample_map
 from posfeat_hloc.geometry.epipolar import epipolar_lines, line_distances
-from posfeat_hloc.training.correspondence import cosine_volume, describe, search_window
+from posfeat_hloc.training.correspondence import WindowOptions, cosine_volume, describe, search_window
 from posfeat_hloc.training.correspondence_search import (
     CoarseToFineOptions,
     LineToWindowOptions,
@@ -89,7 +89,7 @@ def test_no_gradient_through_the_line():
     best, _ = search_line(volume, epipolar_lines(points0, SIDEWAYS), SIZE)
     assert not best.requires_grad
     centres, _ = move_windows(best, SIZE, options, seeded(5))
-    points, _ = search_window(volume, centres, SIZE, 0.1, 5.0)
+    points, _ = search_window(volume, centres, SIZE, WindowOptions(inverse_temperature=5.0))
     torch.testing.assert_close(found.points, points)
     torch.testing.assert_close(torch.autograd.grad(points.sum(), local)[0], gradient)
     assert gradient.abs().sum() > 0
@@ -178,7 +178,7 @@ def test_the_product_of_equation_1_is_the_cosine_of_unit_vectors_and_not_of_othe
     found = line_to_window(points0, local0, local1, matrices, SIZE, product, seeded(3))
     best, _ = search_line(volume.unflatten(2, (20, 24)), epipolar_lines(points0, matrices), SIZE)
     centres, _ = move_windows(best, SIZE, product, seeded(3))
-    expected, _ = search_window(volume.unflatten(2, (20, 24)), centres, SIZE, 0.1, 1.0)
+    expected, _ = search_window(volume.unflatten(2, (20, 24)), centres, SIZE, WindowOptions(inverse_temperature=1.0))
     torch.testing.assert_close(found.points, expected)
     cosine = line_to_window(points0, local0, local1, matrices, SIZE, LineToWindowOptions(), seeded(3))
     assert (cosine.points - found.points).abs().max() > 1
@@ -219,7 +219,7 @@ def test_both_levels_are_the_loop(grid_alignment, centre):
         volume = cosine_volume(describe(maps0[1], POINTS[:, n : n + 1], SIZE, grid_alignment), maps1[1])
         window = torch.from_numpy(np.asarray(middle, np.float64))[None, None]
         expected, sigma = search_window(
-            volume, window, SIZE, 0.125, 4.0, "official-code", grid_alignment=grid_alignment
+            volume, window, SIZE, WindowOptions(0.125, 4.0, "official-code", grid_alignment=grid_alignment)
         )
         torch.testing.assert_close(fine.points[:, n], expected[:, 0])
         torch.testing.assert_close(fine.sigma[:, n], sigma[:, 0])

@@ -65,7 +65,7 @@ def test_the_backbone_stays_and_the_head_moves(tmp_path):
     assert any(not torch.equal(before[name], after[name]) for name in before if name.startswith("localheader."))
 
 
-def test_curvature_scores_are_those_of_an_untrained_light_head():
+def test_curvature_scores_are_those_of_an_untrained_small_head():
     image = torch.from_numpy(_photograph(3)[:64, :64].copy()).permute(2, 0, 1)[None].float() / 255
     with torch.no_grad():
         maps = SmallUNet().eval()(image)
