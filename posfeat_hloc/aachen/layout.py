@@ -5,17 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
 from posfeat_hloc.aachen.colmap_files import image_names
 from posfeat_hloc.aachen.nvm import NvmFile
-from posfeat_hloc.aachen.options import Protocol, Version
 from posfeat_hloc.errors import ConfigurationError, Option
 from posfeat_hloc.localization.queries import read_queries
 from posfeat_hloc.stores.pairs import read_pairs
-
-VERSIONS = get_args(Version)
-PROTOCOLS = get_args(Protocol)
 
 _LISTED = 10  # missing images named in a message; a folder of images is missing as a whole, as a rule
 
@@ -140,7 +135,10 @@ def open_dataset(root: Path, version: str | None = None, protocol: str = "hloc")
     found = {role: roles[role].find(root) for role in _needed(version, protocol, root)}
     missing = [f"  {' or '.join(roles[r].places)}: {roles[r].purpose}" for r, path in found.items() if path is None]
     model = found["model"]
-    database_names = _names_of_model(model) if model is not None else []
+    database_names: list[str] = []
+    if model is not None:
+        in_nvm = model.suffix == ".nvm"
+        database_names = [image.name for image in NvmFile(model).images] if in_nvm else image_names(model.parent)
     lists = {kind: path for kind in ("day", "night") if (path := found.get(kind)) is not None}
     query_names = [query.name for path in lists.values() for query in read_queries(path)]
     names = {*database_names, *query_names}
@@ -180,12 +178,6 @@ def _needed(version: str, protocol: str, root: Path) -> list[str]:
     cameras = ["intrinsics"] if from_nvm else []
     rest = ["day", "night"] if protocol == "hloc" else ["night", "pairs", "database"]
     return ["images", "model", *cameras, *rest]
-
-
-def _names_of_model(model: Path) -> list[str]:
-    if model.suffix == ".nvm":
-        return [image.name for image in NvmFile(model).images]
-    return image_names(model.parent)
 
 
 def _missing_images(folder: Path, names: Iterable[str]) -> list[str]:

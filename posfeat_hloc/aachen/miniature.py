@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import pycolmap
@@ -15,7 +14,7 @@ from PIL import Image
 
 from posfeat_hloc.aachen.colmap_files import write_prepared
 from posfeat_hloc.aachen.nvm import write_nvm
-from posfeat_hloc.aachen.options import Layout, MiniatureOptions
+from posfeat_hloc.aachen.options import MiniatureOptions
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.images.decoding import list_images, read_image
 from posfeat_hloc.rendering.town_square import (
@@ -31,7 +30,6 @@ from posfeat_hloc.runtime.progress import Bar
 from posfeat_hloc.sfm.models import read_model
 from posfeat_hloc.stores.pairs import Pair, write_pairs
 
-LAYOUTS = get_args(Layout)
 TRUTH = "ground_truth.txt"
 
 _PAIRS = 20  # of each image, as in the challenge

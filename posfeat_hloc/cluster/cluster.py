@@ -84,7 +84,7 @@ class Cluster:
         gpu = self.has_gpu_for(device)
         work = partial(shards.extract_shard, conf, device, weights_sha256, inputs, limit)
         sizes = cut(names, self.slots(gpu), _IMAGES)
-        return self.map(work, (shards.read_files(inputs, part) for part in sizes), gpu)
+        return self.map(work, ([shards.read_file(inputs, name) for name in part] for part in sizes), gpu)
 
     def pairs_in_a_task(self, count: int, device: str) -> int:
         """Of ``count`` pairs in all."""

@@ -41,12 +41,8 @@ class ImageFile:
     problem: str = ""
 
 
-def read_files(inputs: ImageInputs, names: Sequence[str]) -> list[ImageFile]:
-    """Read image files and masks as they are, not decoded."""
-    return [_read_file(inputs, name) for name in names]
-
-
-def _read_file(inputs: ImageInputs, name: str) -> ImageFile:
+def read_file(inputs: ImageInputs, name: str) -> ImageFile:
+    """Read an image file and its mask as they are, not decoded."""
     path, source = inputs.images / name, inputs.source(name)
     mask = None if inputs.masks is None else inputs.masks.path(name)
     try:

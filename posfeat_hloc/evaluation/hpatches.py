@@ -72,7 +72,8 @@ def evaluate_hpatches(
     table.write(output, "mma")
     each.write(output, "sequences")
     (output / "curves.csv").write_text(curve_table(results, published).as_csv(), encoding="utf-8")
-    undrawn = plot_mma(output / "mma.png", results, published, f"{dataset.resolve().name}, {count_of(found)}")
+    title = f"{dataset.resolve().name}, {len(found.sequences)} sequences"
+    undrawn = plot_mma(output / "mma.png", results, published, title)
     record = {"dataset": str(dataset), "output": str(output)} | recorded(options)
     write_atomically(output / "summary.json", json.dumps(_summary(record, found), indent=2, ensure_ascii=False) + "\n")
     return HPatchesResult(found, results, table, each, undrawn)
@@ -196,8 +197,3 @@ def _summary(record: dict[str, Any], found: SequenceSet) -> dict[str, Any]:
         "command": record,
         "versions": {"posfeat_hloc": __version__, "python": platform.python_version()},
     }
-
-
-def count_of(found: SequenceSet) -> str:
-    """How many sequences, in words."""
-    return f"{len(found.sequences)} sequences"

@@ -256,16 +256,13 @@ def _measure(
         }
 
     estimator = {"name": options.estimator} | {n: getattr(options, n) for n in ("threshold", "confidence", "seed")}
-    settings = [repr([estimator, *(a.tolist() for a in _truth(pair))]) for pair in pairs]
+    truths = ((p.intrinsics0, p.intrinsics1, p.rotation, p.translation) for p in pairs)
+    settings = [repr([estimator, *(a.tolist() for a in truth)]) for truth in truths]
     record = output / "measured" / f"{choice.stem}.jsonl"
     return measure_pairs(
         file, [(p.name0, p.name1) for p in pairs], measure, settings, confs.matchers[matcher]["model"], record,
         options.top_k, options.device, choice.label, progress=progress,
     )  # fmt: skip
-
-
-def _truth(pair: PosedImagePair) -> list[np.ndarray]:
-    return [pair.intrinsics0, pair.intrinsics1, pair.rotation, pair.translation]
 
 
 def _row(

@@ -22,7 +22,7 @@ from posfeat_hloc.errors import ConfigurationError, DataError, ImageError
 from posfeat_hloc.geometry.rotations import relative_pose
 from posfeat_hloc.images.decoding import read_image
 from posfeat_hloc.images.resampling import Photograph, fit_calibration, fit_image
-from posfeat_hloc.training.posed_pairs import MAX_ROTATION, SIZE, Array, PosedPair, check_limits, usable
+from posfeat_hloc.training.posed_pairs import MAX_ROTATION, SIZE, Array, PosedPair, check_limits, told, usable
 
 CHALLENGE_SCENES = ("0008", "0021", "0024", "0063", "1589")
 """Scenes that overlap with the Image Matching Challenge and are left out of training."""
@@ -100,10 +100,9 @@ class MegaDepthSource:
                 self.folders.append(dense)
         self.starts = np.cumsum([0, *(len(dense.pairs) for dense in self.folders)])
         if not len(self):
-            reasons = ", ".join(f"{count} {reason}" for reason, count in self.left_out.items() if count)
             raise DataError(
-                f"{root}: no pair to train on in {len(scenes)} scenes ({reasons or 'no dense* folders'}); expected "
-                "<scene>/dense*/aligned/ with images/, img_cam.txt and pairs.txt"
+                f"{root}: no pair to train on in {len(scenes)} scenes ({told(self.left_out) or 'no dense* folders'}); "
+                "expected <scene>/dense*/aligned/ with images/, img_cam.txt and pairs.txt"
             )
         self._image = lru_cache(options.cache)(self._read)
 
@@ -137,8 +136,7 @@ class MegaDepthSource:
     @property
     def description(self) -> str:
         """One line for the log."""
-        reasons = ", ".join(f"{count} {reason}" for reason, count in self.left_out.items() if count)
-        left_out = f" (left out: {reasons})" if reasons else ""
+        left_out = f" (left out: {reasons})" if (reasons := told(self.left_out)) else ""
         return f"{self.root}: {len(self)} pairs of {len(self.folders)} dense folders{left_out}"
 
     def sample(self, rng: np.random.Generator) -> PosedPair:

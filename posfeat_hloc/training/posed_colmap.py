@@ -18,7 +18,7 @@ from posfeat_hloc.geometry.rotations import relative_pose
 from posfeat_hloc.images.decoding import read_image
 from posfeat_hloc.images.resampling import Photograph, fit_calibration, fit_image
 from posfeat_hloc.sfm.models import read_model
-from posfeat_hloc.training.posed_pairs import MAX_ROTATION, SIZE, Array, PosedPair, check_limits, usable
+from posfeat_hloc.training.posed_pairs import MAX_ROTATION, SIZE, Array, PosedPair, check_limits, told, usable
 from posfeat_hloc.training.views import inside
 
 
@@ -117,10 +117,10 @@ class ColmapPairSource:
         good, self.left_out = usable(R, t, options.max_rotation, shortest)
         self.pairs = pairs[good]
         if not len(self.pairs):
-            reasons = ", ".join(f"{count} {reason}" for reason, count in self.left_out.items())
             raise MappingError(
                 f"{self.model}: no pair to train on: {len(pairs)} pairs of {len(ids)} images share "
-                f"{options.min_covisible} 3D points ({reasons}); use a larger reconstruction or wider limits"
+                f"{options.min_covisible} 3D points ({told(self.left_out)}); use a larger reconstruction or wider "
+                "limits"
             )
 
     def _visible_points(
@@ -156,8 +156,7 @@ class ColmapPairSource:
     @property
     def description(self) -> str:
         """One line for the log."""
-        reasons = ", ".join(f"{count} {reason}" for reason, count in self.left_out.items() if count)
-        left_out = f" (left out: {reasons})" if reasons else ""
+        left_out = f" (left out: {reasons})" if (reasons := told(self.left_out)) else ""
         return f"{self.model}: {len(self)} pairs of {len(np.unique(self.pairs))} images{left_out}"
 
     def sample(self, rng: np.random.Generator) -> PosedPair:

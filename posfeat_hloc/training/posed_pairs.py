@@ -6,6 +6,7 @@ alone (PoSFeat section 3). Pixel ``(0, 0)`` is the centre of the top-left pixel 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -88,6 +89,11 @@ def usable(
     turned = ~still & (rotation_angle(R) > max_rotation)
     reasons = {"without baseline": int(still.sum()), f"turned more than {max_rotation:g} degrees": int(turned.sum())}
     return ~(still | turned), reasons
+
+
+def told(left_out: Mapping[str, int]) -> str:
+    """Why how many pairs are left out, as messages say it."""
+    return ", ".join(f"{count} {reason}" for reason, count in left_out.items() if count)
 
 
 def transfer(

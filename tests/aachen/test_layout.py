@@ -1,10 +1,12 @@
 import re
 import shutil
+from typing import get_args
 
 import pytest
 
-from posfeat_hloc.aachen.layout import PROTOCOLS, VERSIONS, detect_version, open_dataset
+from posfeat_hloc.aachen.layout import detect_version, open_dataset
 from posfeat_hloc.aachen.miniature import MiniatureOptions, make_miniature
+from posfeat_hloc.aachen.options import Protocol, Version
 from posfeat_hloc.errors import ConfigurationError
 from tests.aachen.conftest import SMALL
 
@@ -16,8 +18,8 @@ def as_posfeat_has_it(tmp_path_factory):
     return root
 
 
-@pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("version", get_args(Version))
+@pytest.mark.parametrize("protocol", get_args(Protocol))
 def test_files_are_found_in_every_layout(rendered, as_posfeat_has_it, version, protocol):
     ending = "_v1_1" if version == "v1.1" else ""
     for root, challenge, images in ((rendered[0], ".", "images_upright"),
