@@ -195,6 +195,8 @@ def test_paths_with_spaces_are_quoted_in_the_commands(tmp_path: Path, capsys: py
     files = [str(folder / name) for name in ("d2d.onnx", "matcher.onnx")]
     assert main(["export-onnx", files[0], "--feature", "d2d-hardnet-subpixel", "--matcher", files[1]]) == 0
     words = shlex.split(capsys.readouterr().out.split("\n\n", 2)[2])
+    for option, least in (("--AlikedExtraction.min_score", 0), ("--AlikedMatching.brute_force_min_cossim", -1)):
+        assert least <= float(words[words.index(option) + 1]) <= 1  # what COLMAP's checks of its options let through
     assert words[words.index("--AlikedExtraction.n16rot_model_path") + 1] == files[0]
     assert words[words.index("--AlikedMatching.bruteforce_model_path") + 1] == files[1]
     assert words[words.index("--AlikedMatching.bruteforce_model_path") + 2 :][:2] == ["colmap", "mapper"]
