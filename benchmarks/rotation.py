@@ -122,7 +122,7 @@ def row(title: str, task: Task, run: SfmResult, error: str) -> str:
         else f"0/{run.images} | |"
     )
     verified = f"{run.database.verified}/{run.pairs}" if run.database else ""
-    turns = len(run.orientation.turned)
+    turns = len(run.orientation.rotated)
     share = run.seconds.get("orient", 0.0) / max(run.seconds.get("extract", 0.0), 1e-9)
     cost = "kept" if "extract" in run.kept else f"{100 * share:.1f} %"
     return f"| {title} | `{task.feature}` {task.orientation} | {counts} | {verified} | {error} | {turns} | {cost} |"
@@ -158,9 +158,9 @@ def votes(images: Path, args: argparse.Namespace) -> None:
         before = time.process_time()
         found = choose_views("auto", model, folder, list(angles), path, progress=False)
         seconds = time.process_time() - before
-        lies = {copy: angle + found.turned.get(copy, 0) for copy, angle in angles.items()}
+        lies = {copy: angle + found.rotated.get(copy, 0) for copy, angle in angles.items()}
         alike = max(sum(abs(wrapped(a - common)) <= ALIKE for a in lies.values()) for common in range(0, 360, 5))
-        cells = (f"{name}, {how}", len(angles), found.looked, found.tests, len(found.turned), alike, f"{seconds:.1f}")
+        cells = (f"{name}, {how}", len(angles), found.looked, found.tests, len(found.rotated), alike, f"{seconds:.1f}")
         print(f"| {' | '.join(map(str, cells))} |", file=sys.stderr, flush=True)
 
 

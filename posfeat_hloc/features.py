@@ -94,15 +94,15 @@ class View:
     """How an image is shown to an extractor, beyond what its EXIF tag says.
 
     Attributes:
-        turn: degrees clockwise, a multiple of 45.
+        rotation: degrees clockwise, a multiple of 45.
         second: size, relative to the usual one, of a second image whose features are added; 0 for none.
     """
 
-    turn: int = 0
+    rotation: int = 0
     second: float = 0.0
 
     def __str__(self) -> str:
-        parts = [f"turned by {self.turn}"] if self.turn else []
+        parts = [f"turned by {self.rotation}"] if self.rotation else []  # recorded so
         return ", ".join(parts + ([f"also at {self.second:g}"] if self.second else []))
 
 

@@ -217,7 +217,7 @@ def read_descriptors(store: FeatureStore, name: str, places: bool) -> Descriptor
     descriptors = store.descriptors(name)
     if not places:
         return descriptors
-    return matchers.with_places(descriptors, store.keypoints(name), store.image_size(name), store.view(name).turn)
+    return matchers.with_places(descriptors, store.keypoints(name), store.image_size(name), store.view(name).rotation)
 
 
 def matched(matcher: matchers.Matcher, batches: Iterable[Batch], device: str) -> Generator[Matched, None, None]:

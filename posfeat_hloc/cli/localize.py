@@ -65,7 +65,7 @@ def as_text(run: LocalizationResult, thresholds: tuple[Threshold, ...], output: 
     lines.append(
         f"  median matches      {median_of(run, 'matches'):g} with 3D points, {median_of(run, 'inliers'):g} inliers"
     )
-    if turned := sum(result.turned > 0 for result in run.results.values()):
+    if turned := sum(result.rotation > 0 for result in run.results.values()):
         lines.append(f"  turned              {turned} of the queries: they lie otherwise than the map's images")
     if run.errors is not None:
         found = errors_as_json(run.errors, thresholds)
@@ -77,8 +77,8 @@ def as_text(run: LocalizationResult, thresholds: tuple[Threshold, ...], output: 
     times = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in run.seconds.items())
     lines.append(f"  time                {times}")
     lines += listing("not localized", run.failures)
-    if run.turned_query is not None:
-        name, degrees = run.turned_query
+    if run.rotated_query is not None:
+        name, degrees = run.rotated_query
         lines.append(
             f"  likely cause        photographs on their side: {name} is found after a turn by {degrees} degrees;"
         )

@@ -96,7 +96,7 @@ class ImageInputs:
     def view(self, name: str) -> View:
         """How an image is shown."""
         view = self.views.get(name, UPRIGHT)
-        return View((view.turn + 90 * self.rot90) % 360, view.second)
+        return View((view.rotation + 90 * self.rot90) % 360, view.second)
 
     def source(self, name: str) -> str:
         """Changes with the image, its mask, how it is shown and the range of values."""
@@ -126,7 +126,7 @@ def shown(
     name: str, source: str, image: DecodedImage, mask: NDArray[np.bool_] | None, view: View, preprocessing: Conf
 ) -> Loaded:
     """An image, resized and turned as an extractor sees it; see :class:`Loaded`."""
-    image = image.rot90(view.turn // 90)
+    image = image.rot90(view.rotation // 90)
     pixels = resize(image.pixels, preprocessing.get("resize_max"))
     second = _picture(_resized(pixels, image.pixels, view.second), view) if view.second else None
     return Loaded(name, source, image, _picture(pixels, view), mask, view, second)
@@ -134,7 +134,7 @@ def shown(
 
 def _picture(pixels: NDArray[np.uint8], view: View) -> Picture:
     """Pixels that stand after quarter turns, turned by the eighth that is left."""
-    if view.turn % 90 == 0:
+    if view.rotation % 90 == 0:
         return Picture(_tensor(pixels, {}))
     turned, tilt = tilted(pixels)
     return Picture(_tensor(turned, {}), tilt)

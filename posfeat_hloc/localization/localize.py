@@ -85,7 +85,7 @@ def localize(
 
         with Bar(total=len(queries), desc="localize", unit="query", disable=not progress) as bar:
             for key, found in _solve_all(problems(), options, records, cluster):
-                found = replace(found, turned=query_store.view(found.name).turn)
+                found = replace(found, rotation=query_store.view(found.name).rotation)
                 records.add(key, found)  # without the fallback, which another run may not ask for
                 result[found.name] = _fall_back(found, retrieved.get(found.name, []), sparse, options)
                 bar.update()

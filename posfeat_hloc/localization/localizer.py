@@ -208,7 +208,7 @@ class Localizer:
             if is_certain(result):
                 break
             found = self._attempt(query, picture.rot90(quarters), seconds)
-            result = better(result, replace(found, turned=90 * quarters))
+            result = better(result, replace(found, rotation=90 * quarters))
         return LocalizedImage(result, seconds)
 
     def _attempt(
@@ -220,11 +220,11 @@ class Localizer:
         with timed(seconds, "retrieve"):
             names = self.map.names
             if self._retrieval is not None:
-                names = self._retrieval.nearest(picture.rot90(view.turn // 90).pixels, self.neighbors)
+                names = self._retrieval.nearest(picture.rot90(view.rotation // 90).pixels, self.neighbors)
         with timed(seconds, "match"):
             descriptors: NDArray[np.floating] = features.descriptors.astype(np.float16)  # as files store them
             if self._places:
-                turn = _SHOWN.get(picture.orientation, 0) + view.turn
+                turn = _SHOWN.get(picture.orientation, 0) + view.rotation
                 descriptors = matchers.with_places(descriptors, features.keypoints, picture.stored_size, turn)
             found = {
                 other: matchers.match_batch(self._matcher, [(descriptors, self._descriptors[other])], self._device)[0]
@@ -232,7 +232,7 @@ class Localizer:
             }
         with timed(seconds, "pose"):
             solved = PoseProblem.of(query, features.keypoints, found, self.map).solve(self.options)
-            return replace(solved, turned=view.turn)
+            return replace(solved, rotation=view.rotation)
 
     def close(self) -> None:
         """Close the map's files."""

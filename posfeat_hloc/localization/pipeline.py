@@ -46,7 +46,7 @@ class LocalizationResult:
         skipped: images that cannot be read -> why.
         pairs: (query, map image) pairs matched.
         results: query with features -> what became of it.
-        turned_query: a query that is localized only when it is turned, and by how many degrees, where
+        rotated_query: a query that is localized only when it is rotated, and by how many degrees, where
             other rotations are not tried for all.
         errors: against true poses, where they are known; a pose taken from the map counts as none.
         seconds: stage -> time spent in this run.
@@ -58,7 +58,7 @@ class LocalizationResult:
     skipped: dict[str, str] = field(default_factory=dict)
     pairs: int = 0
     results: dict[str, Localized] = field(default_factory=dict)
-    turned_query: tuple[str, int] | None = None
+    rotated_query: tuple[str, int] | None = None
     errors: PoseErrors | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -90,8 +90,8 @@ def as_json(run: LocalizationResult, thresholds: Thresholds, command: dict[str, 
         "median_inliers": middle(run, "inliers"),
         "errors": None if run.errors is None else errors_as_json(run.errors, thresholds),
         "not_localized": run.failures,
-        "found_when_turned": run.turned_query,
-        "turned": {name: result.turned for name, result in run.results.items() if result.turned},
+        "found_when_rotated": run.rotated_query,
+        "rotated": {name: result.rotation for name, result in run.results.items() if result.rotation},
         "fallback": {name: result.fallback for name, result in run.results.items() if result.fallback},
         "seconds": {stage: round(seconds, 3) for stage, seconds in run.seconds.items()},
         "command": command,
@@ -201,7 +201,7 @@ def _run(choice: PairChoice, truth: dict[str, TrueCamera] | None, record: dict[s
             done.results = retry_turned(inputs, done.results, options, output, log)
     elif any(not result.localized for result in done.results.values()):
         with done.stage("turn"):
-            done.turned_query = one_turned(inputs, done.results, options, output)
+            done.rotated_query = one_turned(inputs, done.results, options, output)
     _write(done, output, options, truth, record)
     return done
 

@@ -105,7 +105,7 @@ def _small_map(parts: MapFolder, names: Sequence[str], queries: QueryImages) -> 
     here, inputs = queries.output / "map-orientation.h5", ImageInputs(photographs, ranges=ranges_of(photographs, there))
     key = key_of(inputs, there)
     if there and not (voted(here) == key and has_these_weights(here)):
-        views = {name: View(view.turn) for name, view in views_of(parts.features).items()}
+        views = {name: View(view.rotation) for name, view in views_of(parts.features).items()}
         folder = queries.output / "map-orientation.partial"
         looks = Looks(photographs, folder, views, queries.device, progress=queries.progress)
         write_small(here, looks, {name: views.get(name, UPRIGHT) for name in looks.look(there)}, inputs, key)

@@ -34,7 +34,7 @@ class Localized:
         seconds: for clustering and pose.
         reason: why the query is not localized, empty where it is.
         fallback: the map image whose pose was taken instead, empty for a pose of its own.
-        turned: degrees clockwise by which the image was turned for its features; the pose is that of the image as
+        rotation: degrees clockwise by which the image was rotated for its features; the pose is that of the image as
             it is.
     """
 
@@ -48,7 +48,7 @@ class Localized:
     seconds: float = 0.0
     reason: str = ""
     fallback: str = ""
-    turned: int = 0
+    rotation: int = 0
 
     @property
     def localized(self) -> bool:
@@ -68,7 +68,7 @@ class Localized:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Localized:
         """Inverse of :meth:`as_dict`; KeyError, TypeError or ValueError for anything else."""
-        values = {"turned": 0, **values}  # which logs of earlier versions do not have
+        values = {"rotation": values.get("turned", 0), **values}  # logs of earlier versions have that name, or none
         given = {field.name: values[field.name] for field in fields(cls)}
         if (pose := given["cam_from_world"]) is not None:
             w, x, y, z = pose["qvec"]

@@ -87,7 +87,7 @@ def one_turned(
         write_atomically(log, "")
         result = retry_turned(one, {name: found[name]}, options, log.parent, log)[name]
         if result.localized:
-            return name, result.turned
+            return name, result.rotation
     return None
 
 
@@ -105,7 +105,7 @@ def retry_turned(
         log: of the upright queries, in which the records of those that a turn helped are replaced.
 
     Returns:
-        query name -> the best record, ``turned`` by so many degrees clockwise, in the same order.
+        query name -> the best record, ``rotation`` degrees clockwise, in the same order.
 
     Raises:
         PosfeatError: see :func:`extract`, :func:`match` and :func:`localize`.
@@ -131,6 +131,6 @@ def retry_turned(
             folder / "queries.jsonl", inputs.map_features, inputs.progress,
         )  # fmt: skip
         for name, result in again.items():
-            best[name] = better(best[name], replace(result, turned=90 * quarters))
-    amend_log(log, {name: result for name, result in best.items() if result.turned})
+            best[name] = better(best[name], replace(result, rotation=90 * quarters))
+    amend_log(log, {name: result for name, result in best.items() if result.rotation})
     return best

@@ -45,9 +45,9 @@ class Orientation:
     tests: int = 0
 
     @property
-    def turned(self) -> dict[str, int]:
-        """Image -> degrees clockwise by which it is turned, for those that are."""
-        return {name: view.turn for name, view in sorted(self.views.items()) if view.turn}
+    def rotated(self) -> dict[str, int]:
+        """Image -> degrees clockwise by which it is rotated, for those that are."""
+        return {name: view.rotation for name, view in sorted(self.views.items()) if view.rotation}
 
     @property
     def resized(self) -> dict[str, float]:
@@ -57,8 +57,8 @@ class Orientation:
     def remarks(self) -> dict[str, str]:
         """Lines of a summary; none where all images are shown as they are."""
         found = {}
-        if self.turned:
-            counts = sorted(Counter(self.turned.values()).items())
+        if self.rotated:
+            counts = sorted(Counter(self.rotated.values()).items())
             found["turned"] = ", ".join(f"{_images(count)} by {turn}°" for turn, count in counts)
             found["turned"] += ": they lie otherwise than most (for features only; cameras are as stored)"
         if self.resized:
@@ -124,7 +124,7 @@ def choose_views(
     if outcome == key_of(inputs, names):
         return Orientation({name: view for name, view in known.items() if view != UPRIGHT})
     folder = path.with_name(f"{path.stem}.partial")
-    turned = {name: View(view.turn) for name, view in known.items() if view.turn}
+    turned = {name: View(view.rotation) for name, view in known.items() if view.rotation}
     looks = Looks(images, folder, turned, device, masks, cluster=cluster, progress=progress)
     election = Election.of(looks, names, resize_max)
     turns = election.hold()
@@ -179,7 +179,7 @@ def write_small(path: Path, looks: Looks, views: Mapping[str, View], inputs: Ima
     shown = replace(inputs, views=views)
     by_look: dict[Look, list[str]] = {}
     for name, view in views.items():
-        by_look.setdefault(Look((view.turn - looks.turn(name)) % 360), []).append(name)
+        by_look.setdefault(Look((view.rotation - looks.turn(name)) % 360), []).append(name)
     looks.look(list(views))
     with FeatureStore(looks.path(Look())) as source:
         configuration = source.configuration

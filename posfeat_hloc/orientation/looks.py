@@ -154,7 +154,7 @@ class Looks:
 
     def turn(self, name: str) -> int:
         """Degrees clockwise by which an image is turned before any look."""
-        return self.views[name].turn if name in self.views else 0
+        return self.views[name].rotation if name in self.views else 0
 
 
 def read_small(store: FeatureStore, name: str, size: float = 1.0) -> SmallFeatures:

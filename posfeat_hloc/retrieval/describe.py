@@ -100,7 +100,7 @@ def describe_images(
     names = [name for name in names if is_storable(name, report)]
     model = {k: v for k, v in conf["model"].items() if k not in ("precision", "weights")}
     recorded = {"model": model, "weights": describer.weights_sha256, "preprocessing": conf["preprocessing"]}
-    turns = {name: View(view.turn) for name, view in (views or {}).items()}
+    turns = {name: View(view.rotation) for name, view in (views or {}).items()}
     inputs = ImageInputs(image_dir, None, rot90, ranges_of(image_dir, names), turns, exif)
     read = inputs.reader(conf["preprocessing"], describer.grayscale)
     with GlobalDescriptorStore(path, recorded) as store:

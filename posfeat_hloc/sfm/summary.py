@@ -91,7 +91,7 @@ def as_json(run: SfmResult, command: dict[str, Any]) -> dict[str, Any]:
         "likely_causes": [asdict(cause) for cause in run.diagnosis.causes],
         "focal_lengths_apart": run.diagnosis.focal_lengths,
         "views_from_one_side": run.diagnosis.one_side,
-        "turned": run.orientation.turned,
+        "rotated": run.orientation.rotated,
         "second_sizes": run.orientation.resized,
         "notes": run.extraction.notes,
         "remarks": run.remarks,

@@ -56,7 +56,7 @@ class FeatureStore(ImageStore):
             group.create_dataset("image_size", data=np.array(image_size, np.int64))
             write_text(group, "source", source)
             if view != UPRIGHT:
-                group.attrs["view"] = np.array([view.turn, view.second])
+                group.attrs["view"] = np.array([view.rotation, view.second])
             write_text(group, "digest", content_digest(features.keypoints, features.descriptors.astype(np.float16)))
             del group, keypoints  # HDF5 closes them now, not where Ctrl-C may come in between
 

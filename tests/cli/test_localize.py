@@ -154,14 +154,14 @@ def test_photographs_on_their_side_are_told(world, tmp_path, capsys, monkeypatch
     def retry(inputs, found, options, output, log):
         asked.append(list(found))
         pose = pycolmap.Rigid3d()
-        return {n: replace(result, cam_from_world=pose, reason="", turned=90) for n, result in found.items()}
+        return {n: replace(result, cam_from_world=pose, reason="", rotation=90) for n, result in found.items()}
 
     monkeypatch.setattr("posfeat_hloc.localization.rotation_retry.retry_turned", retry)
     assert run(world, tmp_path / "out", queries=tmp_path / "side") == 0
     assert asked == [["blank.png"]]
     assert "blank.png is found after a turn by 90 degrees" in (said := capsys.readouterr().out)
     assert "add --try-rotations" in said
-    assert summary(tmp_path / "out")["found_when_turned"] == ["blank.png", 90]
+    assert summary(tmp_path / "out")["found_when_rotated"] == ["blank.png", 90]
 
 
 def test_pairs_can_be_given_and_unreadable_queries_are_listed(world, tmp_path, capsys):

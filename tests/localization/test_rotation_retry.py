@@ -19,31 +19,33 @@ from posfeat_hloc.sfm.models import read_model
 from tests.rendering import FOCAL, HEIGHT, WIDTH, arc, render
 
 
-def localized(inliers: int, reason: str = "", turned: int = 0) -> Localized:
-    return Localized("q", None if reason else pycolmap.Rigid3d(), inliers=inliers, reason=reason, turned=turned)
+def localized(inliers: int, reason: str = "", rotation: int = 0) -> Localized:
+    return Localized("q", None if reason else pycolmap.Rigid3d(), inliers=inliers, reason=reason, rotation=rotation)
 
 
 def test_a_turn_wins_by_more_inliers_of_a_pose() -> None:
-    assert better(localized(20), localized(30, turned=90)).turned == 90
-    assert better(localized(30), localized(30, turned=90)).turned == 0
-    assert better(localized(9, "too few"), localized(5, turned=90)).turned == 90
-    assert better(localized(9, "too few"), localized(40, "too few", turned=90)).turned == 0
-    assert better(localized(5), localized(40, "too few", turned=90)).turned == 0
+    assert better(localized(20), localized(30, rotation=90)).rotation == 90
+    assert better(localized(30), localized(30, rotation=90)).rotation == 0
+    assert better(localized(9, "too few"), localized(5, rotation=90)).rotation == 90
+    assert better(localized(9, "too few"), localized(40, "too few", rotation=90)).rotation == 0
+    assert better(localized(5), localized(40, "too few", rotation=90)).rotation == 0
     assert is_certain(localized(ENOUGH))
     assert not is_certain(localized(ENOUGH - 1))
     assert not is_certain(localized(ENOUGH, "no pose"))
 
 
-def test_logs_without_turns_are_still_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("earlier", "rotation"), [({}, 0), ({"turned": 90}, 90)])
+def test_logs_of_earlier_versions_are_still_read(tmp_path: Path, earlier: dict[str, int], rotation: int) -> None:
     record = localized(30).as_dict()
-    del record["turned"]
+    del record["rotation"]
+    record |= earlier
     other = {**localized(20).as_dict(), "name": "r", "key": "2"}
     lines = [json.dumps({**record, "key": "1"}), json.dumps(other)]
     (tmp_path / "queries.jsonl").write_text("\n".join(lines) + "\n")
-    assert read_log(tmp_path / "queries.jsonl")["q"].turned == 0
-    amend_log(tmp_path / "queries.jsonl", {"q": localized(60, turned=180)})
+    assert read_log(tmp_path / "queries.jsonl")["q"].rotation == rotation
+    amend_log(tmp_path / "queries.jsonl", {"q": localized(60, rotation=180)})
     found = read_log(tmp_path / "queries.jsonl")
-    assert (found["q"].turned, found["q"].inliers, found["r"].inliers) == (180, 60, 20)
+    assert (found["q"].rotation, found["q"].inliers, found["r"].inliers) == (180, 60, 20)
     assert json.loads((tmp_path / "queries.jsonl").read_text().splitlines()[1]) == other
 
 
@@ -89,7 +91,7 @@ def test_turned_queries_are_found_and_logged(world: Path, tmp_path: Path, capsys
     assert "turned              2 of the queries" in capsys.readouterr().out
     records = read_log(tmp_path / "queries.jsonl")
     # turned left by PIL, so turned right to stand upright again
-    assert {name: record.turned for name, record in records.items()} == {
+    assert {name: record.rotation for name, record in records.items()} == {
         "upright.png": 0, "left.png": 90, "over.png": 180
     }  # fmt: skip
     poses = read_results(tmp_path / "poses.txt")
@@ -113,13 +115,13 @@ def test_a_localizer_turns_images_in_memory(world: Path, tmp_path: Path) -> None
         assert not is_certain(localizer.localize(pixels, camera).result)
     with Localizer(world / "map", device="cpu", orientation="exif", try_rotations=True) as localizer:
         found = localizer.localize(pixels, camera).result
-    assert (found.localized, found.turned) == (True, 90)
+    assert (found.localized, found.rotation) == (True, 90)
     assert found.inliers >= ENOUGH
     with Localizer(world / "map", device="cpu", orientation="auto") as localizer:
         answer = localizer.localize(pixels, camera)
         found = answer.result
         assert "orient" in answer.seconds
-    assert (found.localized, found.turned) == (True, 90)
+    assert (found.localized, found.rotation) == (True, 90)
     assert found.inliers >= ENOUGH
 
 
@@ -136,13 +138,13 @@ def test_the_maps_images_tell_how_queries_are_held(world: Path, tmp_path: Path, 
     assert localize.main([str(part) for part in options]) == 0
     records = read_log(tmp_path / "out/queries.jsonl")
     turned = {"upright.png": 0, "left.png": 90, "over.png": 180}
-    assert {name: record.turned for name, record in records.items()} == (
+    assert {name: record.rotation for name, record in records.items()} == (
         turned if small != "none" else dict.fromkeys(turned, 0)
     )
     if small != "none":
         assert all(is_certain(record) for record in records.values())
         summary = json.loads((tmp_path / "out/summary.json").read_text())
-        assert summary["turned"] == {"left.png": 90, "over.png": 180}
+        assert summary["rotated"] == {"left.png": 90, "over.png": 180}
     before = (tmp_path / "out/features.h5").read_bytes()
     assert localize.main([str(part) for part in options]) == 0
     assert (tmp_path / "out/features.h5").read_bytes() == before

@@ -49,13 +49,15 @@ def voted(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
 
 def test_pictures_are_turned_back(voted: tuple[Path, Orientation]) -> None:
     path, found = voted
-    assert found.turned == {"1.png": 90, "3.png": 180}
+    assert found.rotated == {"1.png": 90, "3.png": 180}
     assert found.resized == {}
     assert found.looked == 5 + 3 * 2  # in all turns only those that agree with no other
     assert found.remarks()["turned"].startswith("1 image by 90°, 1 image by 180°")
     assert not path.with_name("orientation.partial").exists()
     with FeatureStore(path) as store:
-        assert {name: store.view(name).turn for name in HELD} == {name: -turned % 360 for name, turned in HELD.items()}
+        assert {name: store.view(name).rotation for name in HELD} == {
+            name: -turned % 360 for name, turned in HELD.items()
+        }
 
 
 def test_the_next_run_keeps_what_was_decided(photos: Path, voted: tuple[Path, Orientation], tmp_path: Path) -> None:
@@ -69,7 +71,7 @@ def test_a_new_picture_follows_the_others(photos: Path, voted: tuple[Path, Orien
     more = Path(shutil.copytree(photos, tmp_path / "photos"))
     save(render(arc(9)[3]), more / "5.png", 90)
     found = choose(more, path)
-    assert found.turned == {"1.png": 90, "3.png": 180, "5.png": 270}
+    assert found.rotated == {"1.png": 90, "3.png": 180, "5.png": 270}
     assert found.looked == 6 + 3
 
 
@@ -80,7 +82,7 @@ def test_a_wrong_tag_is_found_and_a_right_one_kept(tmp_path: Path) -> None:
         picture = np.rot90(render(view), 1) if number == 2 else render(view)
         Image.fromarray(np.ascontiguousarray(picture)).save(tmp_path / f"{number}.png", exif=exif)
     found = choose(tmp_path, tmp_path / "out/orientation.h5")
-    assert found.turned == {"1.png": 90}
+    assert found.rotated == {"1.png": 90}
     assert choose_views("exif", SMALL, tmp_path, ["0.png", "1.png"], tmp_path / "x.h5") == Orientation()
     assert choose_views("none", SMALL, tmp_path, ["0.png", "1.png"], tmp_path / "x.h5") == Orientation(exif=False)
     assert not (tmp_path / "x.h5").exists()
@@ -138,13 +140,13 @@ def test_extract_records_turns_and_does_not_extract_again(
     path = tmp_path / "feats-posfeat-small.h5"
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
     with FeatureStore(path) as store:
-        before = {name: (store.view(name).turn, store.digest(name)) for name in HELD}
+        before = {name: (store.view(name).rotation, store.digest(name)) for name in HELD}
         assert store.image_size("1.png") == (300, 400)
     assert {name: turn for name, (turn, _) in before.items()} == {name: -turn % 360 for name, turn in HELD.items()}
     assert main(command) == 0
     assert "0 extracted, 5 kept" in capsys.readouterr().out
     with FeatureStore(path) as store:
-        assert {name: (store.view(name).turn, store.digest(name)) for name in HELD} == before
+        assert {name: (store.view(name).rotation, store.digest(name)) for name in HELD} == before
 
 
 def test_a_damaged_file_is_made_again(photos: Path, voted: tuple[Path, Orientation], tmp_path: Path) -> None:

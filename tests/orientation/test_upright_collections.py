@@ -29,7 +29,7 @@ pytestmark = [
 
 def turns(images: Path, names: list[str], output: Path) -> dict[str, int]:
     model = confs.extractors["posfeat-small"]["model"]
-    return choose_views("auto", model, images, names, output / "orientation.h5", progress=False).turned
+    return choose_views("auto", model, images, names, output / "orientation.h5", progress=False).rotated
 
 
 @pytest.mark.parametrize("name", UPRIGHT)
