@@ -22,7 +22,7 @@ from posfeat_hloc.images.formats import colmap_reads
 from posfeat_hloc.images.loader import fingerprint
 from posfeat_hloc.images.masks import Masks
 from posfeat_hloc.runtime.resume import CacheKey
-from posfeat_hloc.sfm.models import find_model, read_model, registered_names
+from posfeat_hloc.sfm.models import find_model, posed_images, read_model, registered_names
 from posfeat_hloc.sfm.options import ExportFormat
 from posfeat_hloc.sfm.summary import recorded_command
 
@@ -141,9 +141,9 @@ def _turn(
     """The rotation ``(3, 3)`` that brings the model's up direction to ``up``; None for models that stay."""
     if options.keep_frame or (folder.parent / "georeference.json").exists():
         return None
-    registered = [image for image in model.images.values() if image.has_pose]
-    orientations = {image.name: read_orientation(images / image.name) for image in registered}
-    return rotation_between(up_direction(registered, orientations), up)
+    posed = posed_images(model)
+    orientations = {name: read_orientation(images / name) for name in posed}
+    return rotation_between(up_direction(list(posed.values()), orientations), up)
 
 
 def _undistort(
@@ -206,7 +206,7 @@ def readable_by_colmap(model: Path, images: Path, folder: Path) -> tuple[Path, P
         ImageError: a photograph cannot be read.
     """
     reconstruction = read_model(model)
-    if all(colmap_reads(images / image.name) for image in reconstruction.images.values() if image.has_pose):
+    if all(colmap_reads(images / name) for name in registered_names(reconstruction)):
         return model, images
     write_undistorted(reconstruction, images, folder, options=UndistortOptions(progress=False))
     return folder / "sparse" / "0", folder / "images"

@@ -21,6 +21,7 @@ from posfeat_hloc.images.decoding import read_orientation
 from posfeat_hloc.images.listing import natural_order
 from posfeat_hloc.images.masks import Masks
 from posfeat_hloc.runtime.output import write_json
+from posfeat_hloc.sfm.models import posed_images
 
 _PERSPECTIVE = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV")
 _FISHEYE = ("SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE", "OPENCV_FISHEYE")
@@ -55,9 +56,7 @@ def write_transforms(
     """
     turn = np.eye(3) if turn is None else turn
     model.transform(pycolmap.Sim3d(1.0, pycolmap.Rotation3d(turn), np.zeros(3)))
-    registered = sorted(
-        (image for image in model.images.values() if image.has_pose), key=lambda image: natural_order(image.name)
-    )
+    registered = sorted(posed_images(model).values(), key=lambda image: natural_order(image.name))
     if masks is not None:
         Masks(masks).missing([image.name for image in registered])
     intrinsics = {camera_id: intrinsics_of(camera) for camera_id, camera in model.cameras.items()}

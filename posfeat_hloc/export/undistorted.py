@@ -27,7 +27,7 @@ from posfeat_hloc.images.decoding import read_image
 from posfeat_hloc.images.high_bit_depth import ValueRange, ranges_of
 from posfeat_hloc.images.masks import Masks
 from posfeat_hloc.runtime.progress import Bar
-from posfeat_hloc.sfm.models import write_model
+from posfeat_hloc.sfm.models import posed_images, write_model
 
 _KEPT = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
 """Endings that stay; other photographs become PNG files, because few programs read the rest."""
@@ -84,7 +84,7 @@ def write_undistorted(
         ConfigurationError: no masks in that folder.
     """
     options = options or UndistortOptions()
-    registered = sorted((image for image in model.images.values() if image.has_pose), key=lambda image: str(image.name))
+    registered = list(posed_images(model).values())
     if masks is not None:
         Masks(masks).missing([image.name for image in registered])
     partial = output.with_name(output.name + ".partial")

@@ -11,7 +11,7 @@ import pycolmap
 import torch
 from numpy.typing import NDArray
 
-from posfeat_hloc import confs, extractors, matchers, weights
+from posfeat_hloc import extractors, matchers, weights
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.extract_features import extract_shown
 from posfeat_hloc.features import UPRIGHT, View
@@ -137,10 +137,7 @@ class Localizer:
         self._device = choose_device(device)
         self._extractor = extractors.create(parts.conf["model"], self._device)
         parts.check_extractor(self._extractor)
-        name = matcher or confs.default_matchers.get(parts.feature, "NN-mutual")
-        if name not in confs.matchers:
-            raise ConfigurationError(f"matcher {name!r} does not exist; choose from {', '.join(confs.matchers)}")
-        self._matcher = matchers.create(confs.matchers[name]["model"])
+        self._matcher = matchers.create(parts.matcher(matcher)["model"])
         self.map = SparseMap(parts.model)
         self.neighbors = neighbors
         self.try_rotations = try_rotations

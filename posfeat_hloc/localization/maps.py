@@ -16,7 +16,7 @@ from posfeat_hloc import confs, weights
 from posfeat_hloc.errors import ConfigurationError, MappingError, Option
 from posfeat_hloc.extract_features import configuration
 from posfeat_hloc.extractors import Extractor
-from posfeat_hloc.sfm.models import find_model, read_model
+from posfeat_hloc.sfm.models import find_model, posed_images, read_model
 from posfeat_hloc.sfm.summary import recorded_command
 from posfeat_hloc.stores import FeatureStore
 from posfeat_hloc.stores.journal import journal_path
@@ -66,7 +66,7 @@ class SparseMap:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._model = read_model(path)
-        self._images = {image.name: image for image in self._model.images.values() if image.has_pose}
+        self._images = posed_images(self._model)
         self._point_ids: dict[str, NDArray[np.int64]] = {}
         self.names = sorted(self._images)
         if not self.names:
@@ -171,6 +171,20 @@ class MapFolder:
     images: Path | None
     descriptors: dict[str, Path]
     orientation: Path | None = None
+
+    def sparse(self) -> SparseMap:
+        """The model; raises MappingError where it was made from other features."""
+        sparse = SparseMap(self.model)
+        with FeatureStore(self.features) as store:
+            sparse.check_features(store)
+        return sparse
+
+    def matcher(self, name: str | None = None) -> confs.Conf:
+        """The conf of a matcher, of that which suits the feature when None; ConfigurationError for an unknown name."""
+        name = name or confs.default_matchers.get(self.feature, "NN-mutual")
+        if name not in confs.matchers:
+            raise ConfigurationError(f"matcher {name!r} does not exist; choose from {', '.join(confs.matchers)}")
+        return confs.matchers[name]
 
     def check_extractor(self, extractor: Extractor) -> None:
         """Raises ConfigurationError where queries would get other weights than the map."""

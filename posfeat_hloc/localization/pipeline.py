@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from posfeat_hloc import confs, extractors
+from posfeat_hloc import extractors
 from posfeat_hloc.cluster import connect
 from posfeat_hloc.evaluation.poses import PoseErrors, TrueCamera, localization_errors, recall
 from posfeat_hloc.extract_features import extract
@@ -29,7 +29,6 @@ from posfeat_hloc.runtime.output import claim, only_writer, write_json
 from posfeat_hloc.runtime.progress import timed
 from posfeat_hloc.runtime.reporter import QUIET, Reporter, reporting
 from posfeat_hloc.sfm.summary import versions
-from posfeat_hloc.stores import FeatureStore
 from posfeat_hloc.stores.pairs import write_pairs
 
 Thresholds = Sequence[tuple[float, float]]
@@ -144,9 +143,7 @@ def localize(
     given = [queries] if isinstance(queries, (str, Path)) else list(queries)
     parts = open_map(map_folder, options.map_features, options.feature, options.weights)
     parts.check_extractor(extractors.create(parts.conf["model"]))
-    sparse = SparseMap(parts.model)
-    with FeatureStore(parts.features) as store:
-        sparse.check_features(store)
+    sparse = parts.sparse()
     asked = Asked.of(given, options.images)
     result_names(asked.names, options.names)  # complains of names that would collide before the work, not after it
     truth = None if options.ground_truth is None else read_true_poses(options.ground_truth, asked.names)
@@ -182,7 +179,7 @@ def _run(choice: PairChoice, truth: dict[str, TrueCamera] | None, record: dict[s
         write_pairs(output / "pairs.txt", pairs)
     done.pairs = len(pairs)
     with done.stage("match"):
-        matcher = confs.matchers[options.matcher or confs.default_matchers.get(parts.feature, "NN-mutual")]
+        matcher = parts.matcher(options.matcher)
         match(
             matcher, pairs, features, matches, options.device, progress=progress, reference=parts.features,
             cluster=cluster,

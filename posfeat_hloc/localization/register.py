@@ -12,7 +12,7 @@ from posfeat_hloc import confs, extractors
 from posfeat_hloc.errors import ConfigurationError, Option
 from posfeat_hloc.extract_features import extract
 from posfeat_hloc.images.decoding import list_images
-from posfeat_hloc.localization.maps import MapFolder, SparseMap, open_map
+from posfeat_hloc.localization.maps import MapFolder, open_map
 from posfeat_hloc.localization.query_orientation import QueryImages, orient_queries, views_of
 from posfeat_hloc.match_features import match
 from posfeat_hloc.retrieval import describe_images, retrieve
@@ -22,7 +22,7 @@ from posfeat_hloc.runtime.output import claim, only_writer
 from posfeat_hloc.runtime.reporter import QUIET, Reporter, reporting
 from posfeat_hloc.sfm.cameras import CameraOptions
 from posfeat_hloc.sfm.extension import ExtensionOptions, Stores, build_extended_database, extend_model, moved
-from posfeat_hloc.sfm.models import ModelSummary, read_model, summarize, write_model
+from posfeat_hloc.sfm.models import ModelSummary, posed_images, read_model, registered_names, summarize, write_model
 from posfeat_hloc.sfm.options import RegisterOptions
 from posfeat_hloc.sfm.pairs import exhaustive_pairs
 from posfeat_hloc.sfm.summary import write_summary
@@ -81,10 +81,8 @@ def register_images(
         )
     if output.resolve() == map_folder.resolve():
         raise ConfigurationError(f"{output}: holds the map itself; write the grown one to another folder")
-    model, sparse = read_model(parts.model), SparseMap(parts.model)
-    with FeatureStore(parts.features) as store:
-        sparse.check_features(store)
-    before = {image.name: image.cam_from_world() for image in model.images.values() if image.has_pose}
+    model, sparse = read_model(parts.model), parts.sparse()
+    before = {name: image.cam_from_world() for name, image in posed_images(model).items()}
     new = [name for name in list_images(images) if name not in before]
     if not new:
         raise ConfigurationError(f"{images}: all its photographs are in the model already; put new ones there")
@@ -101,7 +99,7 @@ def register_images(
         )  # fmt: skip
         pairs = _choose_pairs(parts, sparse.names, report.names, output, images, options, progress)
         write_pairs(output / "pairs.txt", pairs)
-        matcher = confs.matchers[options.matcher or confs.default_matchers.get(parts.feature, "NN-mutual")]
+        matcher = parts.matcher(options.matcher)
         match(matcher, pairs, stores.features, stores.matches, options.device, progress=progress)
         extension = ExtensionOptions(options.move, seed=options.seed, threads=options.threads)
         database = output / "database.db"
@@ -119,7 +117,7 @@ def register_images(
         summary = summarize(grown, output / "sparse" / "0")
         record = {"map": str(map_folder), "output": str(output)} | recorded(options)
         write_summary(output, summary, images, parts.feature, record, map_folder)
-    posed = {image.name for image in grown.images.values() if image.has_pose}
+    posed = set(registered_names(grown))
     failed = {name: "no pose that enough of its matches agree with" for name in report.names if name not in posed}
     return Registration(
         summary,

@@ -16,7 +16,7 @@ from posfeat_hloc.evaluation.poses import TrueCamera
 from posfeat_hloc.localization.options import NameForm
 from posfeat_hloc.runtime.output import write_atomically
 from posfeat_hloc.runtime.text_files import JsonLines, complete_lines, numbered_lines, write_lines
-from posfeat_hloc.sfm.models import read_model
+from posfeat_hloc.sfm.models import posed_images, read_model
 
 
 @dataclass(frozen=True)
@@ -258,8 +258,7 @@ def read_true_poses(path: Path, names: Sequence[str]) -> dict[str, TrueCamera]:
         MappingError, ConfigurationError: nothing can be read, or it holds none of the queries.
     """
     if path.is_dir():
-        images = read_model(path).images.values()
-        poses = {image.name: image.cam_from_world() for image in images if image.has_pose}
+        poses = {name: image.cam_from_world() for name, image in posed_images(read_model(path)).items()}
     else:
         poses = read_results(path)
     result = {}

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from posfeat_hloc.errors import ConfigurationError, MappingError, Option
 from posfeat_hloc.runtime.output import only_writer
 from posfeat_hloc.runtime.text_files import numbered_lines
-from posfeat_hloc.sfm.models import find_model, model_folders, read_model, write_model
+from posfeat_hloc.sfm.models import find_model, model_folders, posed_images, read_model, write_model
 
 Array = NDArray[np.float64]
 
@@ -70,7 +70,7 @@ def read_camera_positions(path: Path) -> dict[str, Array]:
 
 def positions_of(model: pycolmap.Reconstruction) -> dict[str, Array]:
     """Image name -> centre ``(3,)`` of its camera, of the images with a pose."""
-    return {image.name: image.projection_center() for image in model.images.values() if image.has_pose}
+    return {name: image.projection_center() for name, image in posed_images(model).items()}
 
 
 def align_to_positions(
@@ -136,8 +136,8 @@ def aligned_to(model: pycolmap.Reconstruction, target: pycolmap.Reconstruction) 
     Least squares over the centres of the cameras and points before them, so that cameras on a line are no exception.
     None where fewer than two images are common.
     """
-    there = {image.name: image for image in target.images.values() if image.has_pose}
-    pairs = [(i, there[i.name]) for i in model.images.values() if i.has_pose and i.name in there]
+    there = posed_images(target)
+    pairs = [(image, there[name]) for name, image in posed_images(model).items() if name in there]
     if len(pairs) < 2:
         return None
     centres = np.array([[image.projection_center() for image in pair] for pair in pairs])

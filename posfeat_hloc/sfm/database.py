@@ -123,10 +123,9 @@ def describe_database(path: Path) -> DatabaseReport:
     with _said_of(path, "read"), pycolmap.Database.open(path) as db:
         names = {image.image_id: image.name for image in db.read_all_images()}
         by_image = dict.fromkeys(names.values(), 0)
-        pair_ids, inliers = db.read_two_view_geometry_num_inliers()
-        verified = [(pair, count) for pair, count in zip(pair_ids, inliers, strict=True) if count > 0]
-        for pair, _ in verified:
-            for image_id in pycolmap.pair_id_to_image_pair(pair):
+        verified = verified_ids(db)
+        for *pair, _ in verified:
+            for image_id in pair:
                 by_image[names[image_id]] += 1
         return DatabaseReport(
             images=len(names),
@@ -134,7 +133,7 @@ def describe_database(path: Path) -> DatabaseReport:
             pairs=db.num_matched_image_pairs(),
             verified=len(verified),
             verified_by_image=by_image,
-            inliers=sum(count for _, count in verified),
+            inliers=sum(count for *_, count in verified),
         )
 
 
@@ -142,9 +141,13 @@ def verified_pairs(path: Path) -> list[Pair]:
     """Names of the images of each verified pair."""
     with _said_of(path, "read"), pycolmap.Database.open(path) as db:
         names = {image.image_id: image.name for image in db.read_all_images()}
-        pair_ids, inliers = db.read_two_view_geometry_num_inliers()
-        ids = [pycolmap.pair_id_to_image_pair(pair) for pair, n in zip(pair_ids, inliers, strict=True) if n > 0]
-        return [(names[a], names[b]) for a, b in ids]
+        return [(names[a], names[b]) for a, b, _ in verified_ids(db)]
+
+
+def verified_ids(db: pycolmap.Database) -> list[tuple[int, int, int]]:
+    """Both images and the number of inliers of each verified pair."""
+    pair_ids, counts = db.read_two_view_geometry_num_inliers()
+    return [(*pycolmap.pair_id_to_image_pair(i), n) for i, n in zip(pair_ids, counts, strict=True) if n > 0]
 
 
 @contextmanager

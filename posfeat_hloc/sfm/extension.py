@@ -16,7 +16,7 @@ from posfeat_hloc.sfm.alignment import aligned_to
 from posfeat_hloc.sfm.cameras import CameraOptions, assign_cameras
 from posfeat_hloc.sfm.coarse_keypoints import coarse_noise, max_error
 from posfeat_hloc.sfm.database import import_cameras, import_keypoints, import_matches, trivial_rig, verify, write_image
-from posfeat_hloc.sfm.models import read_model, write_model
+from posfeat_hloc.sfm.models import posed_images, read_model, write_model
 from posfeat_hloc.sfm.reconstruction import MapperOptions, incremental_options
 from posfeat_hloc.stores import FeatureStore, MatchStore
 from posfeat_hloc.stores.pairs import Pair
@@ -179,6 +179,6 @@ def _put_back(result: pycolmap.Reconstruction, model: pycolmap.Reconstruction) -
 
 def moved(before: Mapping[str, pycolmap.Rigid3d], after: pycolmap.Reconstruction) -> float:
     """Largest difference of a number in the poses of the same images; 0 when they are equal to the last digit."""
-    poses = {image.name: image.cam_from_world() for image in after.images.values() if image.has_pose}
+    poses = {name: image.cam_from_world() for name, image in posed_images(after).items()}
     found = [np.abs(poses[name].matrix() - pose.matrix()).max() for name, pose in before.items() if name in poses]
     return float(max(found, default=0.0))

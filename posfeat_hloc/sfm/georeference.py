@@ -14,7 +14,7 @@ from posfeat_hloc.errors import MappingError
 from posfeat_hloc.runtime.output import write_json
 from posfeat_hloc.sfm.alignment import extent_of
 from posfeat_hloc.sfm.gps import LocalPositions
-from posfeat_hloc.sfm.models import model_folders, read_model, write_model
+from posfeat_hloc.sfm.models import model_folders, posed_images, read_model, write_model
 
 FEWEST = 3
 """Positions that determine a turn, a scale and a shift."""
@@ -97,7 +97,7 @@ def read_georeference(sparse: Path) -> Georeference:
 
 def _align(folder: Path, positions: LocalPositions, seed: int) -> Alignment:
     model = read_model(folder)
-    images = sorted((i for i in model.images.values() if i.has_pose and i.name in positions.metres), key=_name)
+    images = [image for name, image in posed_images(model).items() if name in positions.metres]
     number, count = int(folder.name), len(images)
     places = np.array([positions.metres[image.name] for image in images]).reshape(-1, 3)
     extent = extent_of(places) if count else 0.0
@@ -168,7 +168,3 @@ def _doubts(places: NDArray[np.float64], distance: float, extent: float) -> str:
     if spread[1] < _LINE * spread[0]:
         return "the positions lie on a line: how the model is turned about it is not determined"
     return ""
-
-
-def _name(image: pycolmap.Image) -> str:
-    return str(image.name)

@@ -20,7 +20,7 @@ from posfeat_hloc.match_features import match
 from posfeat_hloc.matchers import check_suits
 from posfeat_hloc.runtime.options import plain, recorded
 from posfeat_hloc.runtime.reporter import QUIET, Reporter
-from posfeat_hloc.runtime.resume import hash_of
+from posfeat_hloc.runtime.resume import CacheKey, hash_of
 from posfeat_hloc.sfm.alignment import keep_frame, remember_frame
 from posfeat_hloc.sfm.calibration import read_calibrations
 from posfeat_hloc.sfm.cameras import CameraOptions
@@ -158,6 +158,13 @@ class Job:
         """The configuration as ``summary.json`` holds it."""
         folders = {"images": self.images, "photos": self.photos, "output": self.output}
         return {name: plain(path) for name, path in folders.items()} | recorded(self.options)
+
+    @contextmanager
+    def stage(self, name: str, path: Path, inputs: Any) -> Iterator[bool]:
+        """Time a stage that writes a file or folder; whether it has anything to do, see :class:`CacheKey`."""
+        with self.result.stage(name), CacheKey(path, inputs) as key:
+            self.result.note_kept(name, key.is_valid)
+            yield not key.is_valid
 
     def note(self, text: str) -> None:
         """Say what was chosen for the user, or could be chosen better; ``summary.json`` keeps it."""

@@ -11,7 +11,7 @@ import pycolmap
 from posfeat_hloc.errors import MappingError, Option
 from posfeat_hloc.images.decoding import list_images, read_size
 from posfeat_hloc.sfm.cameras import CameraOptions, assign_cameras
-from posfeat_hloc.sfm.models import find_model, read_model
+from posfeat_hloc.sfm.models import find_model, read_model, registered_names
 from posfeat_hloc.sfm.pose_files import (
     PosedView,
     read_bundler,
@@ -49,7 +49,7 @@ def read_known_poses(path: Path, images: Path) -> pycolmap.Reconstruction:
         folder = find_model(path)
         if folder is not None:
             model = read_model(folder)
-            names = [image.name for image in model.images.values() if image.has_pose]
+            names = registered_names(model)
             if not any((images / name).is_file() for name in names):
                 raise MappingError(
                     f"{images}: holds none of the {len(names)} photographs of {folder}"

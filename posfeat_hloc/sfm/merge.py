@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from posfeat_hloc.errors import ConfigurationError, MappingError
 from posfeat_hloc.runtime.output import only_writer
-from posfeat_hloc.sfm.models import ModelSummary, model_folders, read_model, summarize, write_model
+from posfeat_hloc.sfm.database import verified_ids
+from posfeat_hloc.sfm.models import ModelSummary, model_folders, posed_images, read_model, summarize, write_model
 
 Array = NDArray[np.float64]
 
@@ -86,10 +87,8 @@ def _common_points(
         both = (ids0[image_id] >= 0) & (ids1[image_id] >= 0)
         pairs.update(zip(ids0[image_id][both].tolist(), ids1[image_id][both].tolist(), strict=True))
     with pycolmap.Database.open(database) as db:
-        pair_ids, counts = db.read_two_view_geometry_num_inliers()
-        for pair_id, count in zip(pair_ids, counts, strict=True):
-            a, b = pycolmap.pair_id_to_image_pair(pair_id)
-            if count == 0 or not ((a in ids0 and b in ids1) or (b in ids0 and a in ids1)):
+        for a, b, _ in verified_ids(db):
+            if not ((a in ids0 and b in ids1) or (b in ids0 and a in ids1)):
                 continue
             matches = np.asarray(db.read_two_view_geometry(a, b).inlier_matches, np.int64)
             for image0, image1, columns in ((a, b, matches), (b, a, matches[:, ::-1])):
@@ -104,8 +103,7 @@ def _points(model: pycolmap.Reconstruction) -> dict[int, NDArray[np.int64]]:
     """Image -> id of the 3D point of each keypoint, -1 for none."""
     return {
         image.image_id: np.array([p.point3D_id if p.has_point3D() else -1 for p in image.points2D], np.int64)
-        for image in model.images.values()
-        if image.has_pose
+        for image in posed_images(model).values()
     }
 
 
@@ -169,7 +167,7 @@ def _add(target: pycolmap.Reconstruction, model: pycolmap.Reconstruction, agreed
     for rig_id, rig in model.rigs.items():
         if rig_id not in target.rigs:
             target.add_rig(rig)
-    new = {image.image_id for image in model.images.values() if image.has_pose} - set(target.reg_image_ids())
+    new = set(model.reg_image_ids()) - set(target.reg_image_ids())
     for frame_id in sorted({model.images[i].frame_id for i in new}):
         _add_frame(target, model, frame_id)
     partner = {j: i for i, j in agreed}

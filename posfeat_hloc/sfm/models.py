@@ -148,11 +148,11 @@ def color_points(model: pycolmap.Reconstruction, images: Path, colored: bool = F
 
 def _color_by_our_reader(model: pycolmap.Reconstruction, images: Path) -> None:
     sums = {point_id: np.zeros(4) for point_id in model.points3D}
-    posed: Iterable[pycolmap.Image] = [image for image in model.images.values() if image.has_pose]
-    ranges = ranges_of(images, sorted(image.name for image in posed))
-    for image in posed:
+    posed = posed_images(model)
+    ranges = ranges_of(images, posed)
+    for name, image in posed.items():
         try:
-            pixels = read_image(images / image.name, upright=False, values=ranges.get(image.name)).pixels
+            pixels = read_image(images / name, upright=False, values=ranges.get(name)).pixels
         except ImageError:
             continue
         seen = [(point.xy, point.point3D_id) for point in image.points2D if point.has_point3D()]
@@ -169,7 +169,19 @@ def _color_by_our_reader(model: pycolmap.Reconstruction, images: Path) -> None:
 
 def registered_names(model: pycolmap.Reconstruction) -> list[str]:
     """Names of the images with a pose, sorted."""
-    return sorted(image.name for image in model.images.values() if image.has_pose)
+    return list(posed_images(model))
+
+
+def posed_images(model: pycolmap.Reconstruction) -> dict[str, pycolmap.Image]:
+    """Image name -> image of those with a pose, in the order of their names."""
+    posed = (image for image in model.images.values() if image.has_pose)
+    return {image.name: image for image in sorted(posed, key=lambda image: image.name)}
+
+
+def essential_between(image0: pycolmap.Image, image1: pycolmap.Image) -> tuple[pycolmap.Rigid3d, NDArray[np.float64]]:
+    """From camera 0 to camera 1 of posed images, and the essential matrix ``(3, 3)``."""
+    relative = image1.cam_from_world() * image0.cam_from_world().inverse()
+    return relative, essential_matrix(relative.rotation.matrix(), relative.translation)
 
 
 def landmarks(model: pycolmap.Reconstruction, name: str) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -211,16 +223,14 @@ def epipolar_distances(
         np.asarray(camera.cam_from_img(np.asarray(points, np.float64) + 0.5)).reshape(-1, 2)
         for camera, points in zip(cameras, (points0, points1), strict=True)
     ]
-    relative = image1.cam_from_world() * image0.cam_from_world().inverse()
-    essential = essential_matrix(relative.rotation.matrix(), relative.translation)
-    error0, error1 = epipolar_errors(essential, *planes)
+    error0, error1 = epipolar_errors(essential_between(image0, image1)[1], *planes)
     return np.asarray(np.maximum(error0 * cameras[0].mean_focal_length(), error1 * cameras[1].mean_focal_length()))
 
 
 def _image(model: pycolmap.Reconstruction, name: str) -> pycolmap.Image:
-    image = next((i for i in model.images.values() if i.name == name and i.has_pose), None)
-    if image is None:
-        known = registered_names(model)
+    posed = posed_images(model)
+    if name not in posed:
+        known = list(posed)
         more = ", ..." if len(known) > 3 else ""
         raise MappingError(f"{name!r} has no pose in the model; {len(known)} images have: {', '.join(known[:3])}{more}")
-    return image
+    return posed[name]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.images.listing import natural_order
-from posfeat_hloc.sfm.models import read_model
+from posfeat_hloc.sfm.models import posed_images, read_model
 from posfeat_hloc.stores.pairs import Pair
 
 
@@ -182,4 +182,4 @@ def _registered(
     if count < 1:
         raise ConfigurationError(f"pairs need at least one neighbour of an image, not {count}")
     model = read_model(model) if isinstance(model, Path) else model
-    return model, sorted((image for image in model.images.values() if image.has_pose), key=lambda image: image.name)
+    return model, list(posed_images(model).values())

@@ -13,6 +13,7 @@ import pycolmap
 from posfeat_hloc.errors import ConfigurationError, MappingError
 from posfeat_hloc.runtime.progress import Bar, waiting
 from posfeat_hloc.sfm.coarse_keypoints import MOST_TRIED_AGAIN, TRIALS, allow, finish, hold_intrinsics, support
+from posfeat_hloc.sfm.database import verified_ids
 from posfeat_hloc.sfm.models import ModelSummary, color_points, write_model, write_ranked
 from posfeat_hloc.sfm.options import Mapper
 
@@ -207,12 +208,7 @@ def has_left_over(database: Path, model: pycolmap.Reconstruction) -> bool:
     """Whether a verified pair joins an image of the model with one that is not in it."""
     registered = set(model.reg_image_ids())
     with pycolmap.Database.open(database) as db:
-        pair_ids, counts = db.read_two_view_geometry_num_inliers()
-    return any(
-        len(registered.intersection(pycolmap.pair_id_to_image_pair(pair_id))) == 1
-        for pair_id, count in zip(pair_ids, counts, strict=True)
-        if count > 0
-    )
+        return any((a in registered) != (b in registered) for a, b, _ in verified_ids(db))
 
 
 def _run_global(

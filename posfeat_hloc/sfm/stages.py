@@ -16,7 +16,7 @@ import pycolmap
 
 from posfeat_hloc.detection.selection import spread
 from posfeat_hloc.match_features import configuration
-from posfeat_hloc.runtime.resume import CacheKey, hash_of
+from posfeat_hloc.runtime.resume import hash_of
 from posfeat_hloc.sfm.database import describe_database, verified_pairs
 from posfeat_hloc.sfm.guided_matching import match_guided
 from posfeat_hloc.sfm.job import Job
@@ -154,15 +154,13 @@ def _map_coarsely(job: Job, folder: Path) -> tuple[list[Path], str]:
         made = job.match(job.pairs, features, matches)
     run.note_kept("match", made == 0)
     key = job.key(features)
-    with run.stage("verify"), CacheKey(database, key) as stage:
-        run.note_kept("verify", stage.is_valid)
-        if not stage.is_valid:
+    with job.stage("verify", database, key) as needed:
+        if needed:
             job.verified(database, features, matches)
     mapper = replace(job.mapper, colors=False)
     inputs = [key, asdict(mapper), MAPPED_BY]
-    with run.stage("map"), CacheKey(sparse, inputs) as stage:
-        run.note_kept("map", stage.is_valid)
-        if not stage.is_valid:
+    with job.stage("map", sparse, inputs) as needed:
+        if needed:
             reconstruct(database, job.images, sparse, mapper, progress=job.progress)
     return model_folders(sparse), hash_of(inputs)
 
@@ -178,9 +176,8 @@ def _map_finely(
     run, output = job.result, job.output
     database, sparse = output / "database.db", output / "sparse"
     key = hash_of([job.key(job.features), geometry])
-    with run.stage("verify finely"), CacheKey(database, key) as stage:
-        run.note_kept("verify finely", stage.is_valid)
-        if not stage.is_valid:
+    with job.stage("verify finely", database, key) as needed:
+        if needed:
             partial = output / "database.partial.db"
             build_fine_database(
                 partial, job.images, job.features, output / "matches.h5", job.usable,
@@ -189,9 +186,8 @@ def _map_finely(
             )  # fmt: skip
             partial.replace(database)
     job.describe_database(database)
-    with run.stage("map finely"), CacheKey(sparse, job.model_inputs(key)) as stage:
-        run.note_kept("map finely", stage.is_valid)
-        if stage.is_valid:
+    with job.stage("map finely", sparse, job.model_inputs(key)) as needed:
+        if not needed:
             run.models = summaries(sparse)
         else:
             job.reporter.say(f"refine: {len(models)} models with all keypoints ...")
@@ -209,14 +205,12 @@ def all_at_once(job: Job) -> None:
         made = job.match(job.pairs, job.features, matches)
     run.note_kept("match", made == 0)
     key = job.key(job.features)
-    with run.stage("verify"), CacheKey(database, key) as stage:
-        run.note_kept("verify", stage.is_valid)
-        if not stage.is_valid:
+    with job.stage("verify", database, key) as needed:
+        if needed:
             job.verified(database, job.features, matches)
     job.describe_database(database)
-    with run.stage("map"), CacheKey(sparse, job.model_inputs(key)) as stage:
-        run.note_kept("map", stage.is_valid)
-        if stage.is_valid:
+    with job.stage("map", sparse, job.model_inputs(key)) as needed:
+        if not needed:
             run.models = summaries(sparse)
         else:
             with job.placed(sparse):

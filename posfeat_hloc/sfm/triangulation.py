@@ -13,12 +13,20 @@ import pycolmap
 from numpy.typing import NDArray
 
 from posfeat_hloc.errors import ConfigurationError, MappingError
-from posfeat_hloc.geometry.two_view import epipolar_errors, essential_matrix
+from posfeat_hloc.geometry.two_view import epipolar_errors
 from posfeat_hloc.runtime.colmap_log import colmap_messages
 from posfeat_hloc.runtime.progress import Bar
 from posfeat_hloc.sfm.coarse_keypoints import start_mapper
 from posfeat_hloc.sfm.database import MIN_MATCHES, import_cameras, import_keypoints, import_matches, verify
-from posfeat_hloc.sfm.models import ModelSummary, color_points, read_model, summarize, write_model
+from posfeat_hloc.sfm.models import (
+    ModelSummary,
+    color_points,
+    essential_between,
+    posed_images,
+    read_model,
+    summarize,
+    write_model,
+)
 from posfeat_hloc.stores import FeatureStore, MatchStore
 from posfeat_hloc.stores.pairs import Pair, unique_pairs
 
@@ -109,7 +117,7 @@ def triangulate(
 
 def _check(model: pycolmap.Reconstruction, features: FeatureStore, pairs: Sequence[Pair], reference: Path) -> None:
     """All images of the pairs are in the model, and the features are of images of the size that it knows."""
-    registered = {image.name: model.cameras[image.camera_id] for image in model.images.values() if image.has_pose}
+    registered = {name: model.cameras[image.camera_id] for name, image in posed_images(model).items()}
     if strangers := sorted({name for pair in pairs for name in pair} - registered.keys()):
         raise MappingError(
             f"{reference}: has no pose of {strangers[0]!r} ({len(strangers)} images of the pairs); "
@@ -185,8 +193,7 @@ def verify_with_poses(
         matches = np.asarray(database.read_matches(image0.image_id, image1.image_id))
         points0, threshold0 = normalized(name0)
         points1, threshold1 = normalized(name1)
-        relative = image1.cam_from_world() * image0.cam_from_world().inverse()
-        essential = essential_matrix(relative.rotation.matrix(), relative.translation)
+        relative, essential = essential_between(image0, image1)
         error0, error1 = epipolar_errors(essential, points0[matches[:, 0]], points1[matches[:, 1]])
         geometry = pycolmap.TwoViewGeometry()
         geometry.config = pycolmap.TwoViewGeometryConfiguration.CALIBRATED

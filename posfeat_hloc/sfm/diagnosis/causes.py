@@ -7,7 +7,7 @@ the cause is likely, not proven.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from statistics import median
 from typing import Any
@@ -42,6 +42,7 @@ from posfeat_hloc.sfm.diagnosis.measurements import (
     rotation_deviation,
 )
 from posfeat_hloc.sfm.match_graph import MatchGraph
+from posfeat_hloc.sfm.models import posed_images
 
 _STRONGEST = 10  # pairs of an image that are looked at
 _SAME_PLACE = 0.02  # of the longer side
@@ -73,8 +74,8 @@ class Doctor:
     ) -> None:
         self.graph, self.command, self.pictures = graph, command, pictures
         self.max_size = int(command.get("max_size") or RESIZE_MAX)
-        self.registered = _posed(models[0]) if models else {}
-        self.other = {name: number for number, model in enumerate(models[1:], 1) for name in _posed(model)}
+        self.registered = posed_images(models[0]) if models else {}
+        self.other = {name: number for number, model in enumerate(models[1:], 1) for name in posed_images(model)}
         components = graph.components()
         self.component = {name: number for number, part in enumerate(components) for name in part}
         self.sizes = [len(part) for part in components]
@@ -297,8 +298,3 @@ class Doctor:
                 matches = self.graph.inliers(name, other)
                 found.update(matches[has_point[matches[:, 1]], 0].tolist())
         return found
-
-
-def _posed(model: pycolmap.Reconstruction) -> dict[str, pycolmap.Image]:
-    images: Iterable[pycolmap.Image] = model.images.values()
-    return {image.name: image for image in images if image.has_pose}
