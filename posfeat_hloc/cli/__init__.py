@@ -1,1 +1,1 @@
-"""The command line: a module for each command, loaded when it is asked for. No algorithm lives here."""
+"""The command line: modules of commands, loaded when one is asked for. No algorithm lives here."""

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from posfeat_hloc.cli.arguments import add_options, add_quiet, chosen, positive, reporter_of, words_of
-from posfeat_hloc.cli.hpatches import add_dataset, results_folder
+from posfeat_hloc.cli.benchmarks import add_dataset, results_folder
 from posfeat_hloc.cli.train import add_data
 from posfeat_hloc.evaluation.options import D2D_FEATURES, LINE_POINTS, RADII, WINDOWS, HPatchesOptions, TimedOptions
 from posfeat_hloc.training.options import TrainingOptions

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from posfeat_hloc.cli.arguments import add_options, add_quiet, chosen, flag, reporter_of
-from posfeat_hloc.cli.page import add_report_option, write_page
+from posfeat_hloc.cli.report import add_report_option, write_page
 from posfeat_hloc.errors import Option
 from posfeat_hloc.localization.options import LocalizationOptions
 from posfeat_hloc.runtime.reporter import listing

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import inspect
+import io
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -12,8 +14,7 @@ from typing import Any
 
 from posfeat_hloc import __version__
 from posfeat_hloc.cli.arguments import flag
-from posfeat_hloc.cli.exit_codes import exit_code
-from posfeat_hloc.errors import ConfigurationError, wording
+from posfeat_hloc.errors import ConfigurationError, PosfeatError, wording
 
 COMMANDS = (
     "sfm", "localize", "extract", "match", "list", "triangulate", "register", "merge", "align", "export", "export-onnx",
@@ -21,8 +22,19 @@ COMMANDS = (
     "hpatches", "relative-pose", "ablations", "images", "train",
     "train-patches", "train-descriptors", "pack-views",
 )  # fmt: skip
-"""Each has a module of its name here, with ``add_arguments(parser)`` and ``run(args)``; ``prepare(args)`` understands
-a command line before anything is done."""
+"""Each is a module of its name here, or a class in one of :data:`_MODULES`: its docstring is the description,
+``add_arguments(parser)`` adds its options, ``prepare(args)``, where there is one, understands a command line before
+anything is done, and ``run(args)`` does it."""
+
+_MODULES = {
+    "maps": ("triangulate", "register", "merge", "align"),
+    "features": ("extract", "match", "list"),
+    "export": ("export", "export-onnx"),
+    "aachen": ("aachen", "miniature-aachen"),
+    "benchmarks": ("hpatches", "relative-pose", "eth"),
+    "train": ("train", "train-descriptors", "train-patches", "pack-views"),
+}
+"""Module -> commands that it has as classes, such as ``MiniatureAachen``."""
 
 _HELP = f"""\
 Learned local features for COLMAP and hloc, version {__version__}
@@ -61,16 +73,50 @@ def main(argv: list[str] | None = None) -> int:
         return exit_code(lambda: bool(module.run(args)), output, getattr(module, "RESUME", _RESUME))
 
 
+def exit_code(action: Callable[[], bool], output: Path | None, resume: str) -> int:
+    """Run a command and say how it ended.
+
+    Args:
+        action: returns whether there is a result.
+        output: named for errors of the system that name no file; None when nothing is written.
+        resume: how to resume after Ctrl-C.
+
+    Returns:
+        0 with a result, 1 without one or after an error, 130 after Ctrl-C.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")  # paths may hold bytes that are not UTF-8
+    try:
+        return 0 if action() else 1
+    except PosfeatError as error:
+        print(f"error: {error}", file=sys.stderr)
+    except OSError as error:
+        where = error.filename or output
+        print(f"error: {f'{where}: ' if where else ''}{error.strerror or error}", file=sys.stderr)
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # torch's; torch itself may be what is missing
+            raise
+        print(f"error: out of memory ({error}); use smaller images or batches", file=sys.stderr)
+    except KeyboardInterrupt:
+        print(f"\nstopped; {resume}", file=sys.stderr)
+        return 130
+    return 1
+
+
 def parsed(argv: list[str]) -> tuple[Any, argparse.Namespace]:
-    """The module of a command, and its command line understood.
+    """What has the parts of a command (see :data:`COMMANDS`), and its command line understood.
 
     Raises:
         ConfigurationError: a command line that means nothing.
     """
-    module = import_module(f"posfeat_hloc.cli.{argv[0].replace('-', '_')}")
+    home = next((home for home, names in _MODULES.items() if argv[0] in names), None)
+    module: Any = import_module(f"posfeat_hloc.cli.{home or argv[0]}")
+    if home is not None:
+        module = getattr(module, argv[0].title().replace("-", ""))
     parser = argparse.ArgumentParser(
         prog=f"posfeat-hloc {argv[0]}",
-        description=module.__doc__,
+        description=inspect.getdoc(module),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     module.add_arguments(parser)

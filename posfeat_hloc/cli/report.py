@@ -6,10 +6,48 @@ posfeat-hloc report outputs/photos
 from __future__ import annotations
 
 import argparse
+import warnings
+from importlib.util import find_spec
 from pathlib import Path
 
-from posfeat_hloc.cli.page import HINT, missing
 from posfeat_hloc.errors import ConfigurationError
+
+NEEDED = ("jinja2", "matplotlib", "plotly")
+
+
+HINT = 'pip install ".[report]"'
+
+
+def missing() -> list[str]:
+    """Packages that the page needs and that are not installed."""
+    return [name for name in NEEDED if find_spec(name) is None]
+
+
+def add_report_option(parser: argparse._ActionsContainer) -> None:
+    """``--no-report``."""
+    parser.add_argument("--no-report", action="store_true", help="do not write report.html, a page about the run")
+
+
+def write_page(output: Path, args: argparse.Namespace) -> None:
+    """Write ``report.html`` unless the user does not want it, and print where it is, or why there is none.
+
+    A run whose results are written never fails for its page.
+    """
+    if args.no_report:
+        return
+    if lacking := missing():
+        print(f"  report              none: {', '.join(lacking)} not installed ({HINT})")
+        return
+    from posfeat_hloc.report.page import write_report
+    from posfeat_hloc.runtime.progress import waiting
+
+    try:
+        with warnings.catch_warnings(), waiting("report", not getattr(args, "quiet", False)):
+            warnings.simplefilter("ignore")  # of matplotlib, about glyphs that its fonts lack
+            path = write_report(output)
+        print(f"  report              {path}")
+    except Exception as error:
+        print(f"  report              none: {type(error).__name__}: {error}")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

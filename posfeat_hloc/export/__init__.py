@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
@@ -14,7 +13,7 @@ import pycolmap
 
 from posfeat_hloc.errors import ConfigurationError, Option
 from posfeat_hloc.export.transforms import CAMERA_MODELS, write_transforms
-from posfeat_hloc.export.undistorted import UndistortOptions, write_undistorted
+from posfeat_hloc.export.undistorted import write_undistorted
 from posfeat_hloc.export.upright import Array, up_direction
 from posfeat_hloc.geometry.rotations import rotation_between
 from posfeat_hloc.images.decoding import read_orientation
@@ -24,6 +23,7 @@ from posfeat_hloc.images.masks import Masks
 from posfeat_hloc.runtime.resume import CacheKey
 from posfeat_hloc.sfm.models import find_model, posed_images, read_model, registered_names
 from posfeat_hloc.sfm.options import ExportFormat
+from posfeat_hloc.sfm.options import ExportOptions as ExportOptions
 from posfeat_hloc.sfm.summary import recorded_command
 
 FORMATS = get_args(ExportFormat)
@@ -54,21 +54,6 @@ def check_formats(formats: Iterable[str], camera_model: str) -> None:
                 Option("camera_model"),
                 f" from {', '.join(CAMERA_MODELS)}",
             )
-
-
-@dataclass(frozen=True)
-class ExportOptions:
-    """How models are exported."""
-
-    masks: Path | None = None
-    """Folder of the photographs' masks, as :class:`posfeat_hloc.images.masks.Masks` has them."""
-    keep_frame: bool = False
-    """Leave the model as it lies. Otherwise ``transforms`` and ``undistorted`` are turned upright, by the EXIF
-    orientation of the photographs and their cameras (z up, and -y up, as their readers expect). Models in metres east,
-    north and up (``georeference.json`` beside them) are never turned."""
-    max_size: int | None = None
-    """Longest side of undistorted photographs, in pixels."""
-    progress: bool = True
 
 
 def export(
@@ -160,8 +145,7 @@ def _undistort(
     turned = None if turn is None else turn.tolist()
     with CacheKey(output, [digests, found, turned, options.max_size]) as made:
         if not made.is_valid:
-            undistortion = UndistortOptions(options.max_size, options.progress)
-            write_undistorted(model, images, output, options.masks, turn, undistortion)
+            write_undistorted(model, images, output, turn, options)
     return output
 
 
@@ -208,5 +192,5 @@ def readable_by_colmap(model: Path, images: Path, folder: Path) -> tuple[Path, P
     reconstruction = read_model(model)
     if all(colmap_reads(images / name) for name in registered_names(reconstruction)):
         return model, images
-    write_undistorted(reconstruction, images, folder, options=UndistortOptions(progress=False))
+    write_undistorted(reconstruction, images, folder, options=ExportOptions(progress=False))
     return folder / "sparse" / "0", folder / "images"

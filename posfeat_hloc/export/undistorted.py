@@ -28,6 +28,7 @@ from posfeat_hloc.images.high_bit_depth import ValueRange, ranges_of
 from posfeat_hloc.images.masks import Masks
 from posfeat_hloc.runtime.progress import Bar
 from posfeat_hloc.sfm.models import posed_images, write_model
+from posfeat_hloc.sfm.options import ExportOptions
 
 _KEPT = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
 """Endings that stay; other photographs become PNG files, because few programs read the rest."""
@@ -38,29 +39,12 @@ _WORKERS = min(4, os.cpu_count() or 1)
 _AGREES = 0.5  # px; a place whose ray leads elsewhere has none, as beyond the half sphere of a fisheye camera
 
 
-@dataclass(frozen=True)
-class UndistortOptions:
-    """How photographs are undistorted."""
-
-    max_size: int | None = None
-    """Longest side of the photographs that are written, in pixels; None for no limit."""
-    progress: bool = True
-
-    @property
-    def colmap(self) -> pycolmap.UndistortCameraOptions:
-        """COLMAP's, which leave no blank pixels at the borders."""
-        options = pycolmap.UndistortCameraOptions()
-        options.max_image_size = self.max_size or -1
-        return options
-
-
 def write_undistorted(
     model: pycolmap.Reconstruction,
     images: Path,
     output: Path,
-    masks: Path | None = None,
     turn: Array | None = None,
-    options: UndistortOptions | None = None,
+    options: ExportOptions | None = None,
 ) -> Path:
     """Undistort the photographs of a model, their masks and their 2D points; ``output`` is replaced as a whole.
 
@@ -71,9 +55,8 @@ def write_undistorted(
         model: is changed on the way.
         images: folder of its photographs.
         output: folder that is made.
-        masks: folder of masks; photographs without one get a white one.
         turn: ``(3, 3)`` rotation of the world, recorded in ``turned.json``.
-        options: see :class:`UndistortOptions`.
+        options: masks (photographs without one get a white one), longest side, and whether bars are drawn.
 
     Returns:
         ``output``.
@@ -83,7 +66,8 @@ def write_undistorted(
         MappingError: a photograph has another size than its camera, or a camera cannot be undistorted.
         ConfigurationError: no masks in that folder.
     """
-    options = options or UndistortOptions()
+    options = options or ExportOptions()
+    masks = options.masks
     registered = list(posed_images(model).values())
     if masks is not None:
         Masks(masks).missing([image.name for image in registered])
@@ -126,7 +110,7 @@ class _Camera:
     same: bool
 
     @classmethod
-    def of(cls, camera: pycolmap.Camera, options: UndistortOptions) -> _Camera:
+    def of(cls, camera: pycolmap.Camera, options: ExportOptions) -> _Camera:
         before = deepcopy(camera)
         size = options.max_size
         if camera.model_name in _PINHOLE and (size is None or max(camera.width, camera.height) <= size):
@@ -135,7 +119,7 @@ class _Camera:
             after = pycolmap.Camera(model="PINHOLE", width=camera.width, height=camera.height, params=params)
             return cls(before, after, True)
         try:
-            return cls(before, pycolmap.undistort_camera(options.colmap, before), False)
+            return cls(before, pycolmap.undistort_camera(_colmap_options(options), before), False)
         except (ValueError, RuntimeError) as error:
             raise MappingError(
                 f"camera {camera.camera_id} ({camera.model_name}) cannot be undistorted ({error})"
@@ -147,12 +131,21 @@ class _Camera:
         camera.width, camera.height = self.undistorted.width, self.undistorted.height
         camera.params = self.undistorted.params
 
-    def undistort(self, pixels: NDArray[np.uint8], options: UndistortOptions) -> NDArray[np.uint8]:
+    def undistort(self, pixels: NDArray[np.uint8], options: ExportOptions) -> NDArray[np.uint8]:
         """``(H, W)`` or ``(H, W, 3)`` pixels without distortion."""
         if self.same:
             return pixels
         bitmap = pycolmap.Bitmap.from_array(np.ascontiguousarray(pixels))
-        return np.asarray(pycolmap.undistort_image(options.colmap, bitmap, self.distorted)[0].to_array(), np.uint8)
+        return np.asarray(
+            pycolmap.undistort_image(_colmap_options(options), bitmap, self.distorted)[0].to_array(), np.uint8
+        )
+
+
+def _colmap_options(options: ExportOptions) -> pycolmap.UndistortCameraOptions:
+    """They leave no blank pixels at the borders."""
+    result = pycolmap.UndistortCameraOptions()
+    result.max_image_size = options.max_size or -1
+    return result
 
 
 def _names(names: Iterable[str]) -> dict[str, str]:
@@ -167,7 +160,7 @@ def _write_photograph(
     new_name: str,
     camera: _Camera,
     masks: Path | None,
-    options: UndistortOptions,
+    options: ExportOptions,
     values: ValueRange | None,
 ) -> None:
     read = read_image(images / name, upright=False, values=values)

@@ -168,6 +168,25 @@ class SfmOptions(ComputeOptions, FeatureOptions):
         check_options(self)
 
 
+@dataclass(frozen=True)
+class ExportOptions:
+    """How models are exported, see :func:`posfeat_hloc.export.export`."""
+
+    masks: Annotated[Path | None, Unit("DIR")] = None
+    """Masks of the photographs, for transforms and undistorted: black where nothing may be learned"""
+    keep_frame: bool = False
+    """Keep the coordinate frame; otherwise transforms and undistorted are rotated upright, as estimated from the
+    photographs
+
+    By their EXIF orientation and their cameras: z up and -y up, as the readers of both expect. Models in metres east,
+    north and up (``georeference.json`` beside them) are never rotated.
+    """
+    max_size: Annotated[int | None, AtLeast(1), Unit("PX")] = None
+    """Shrink undistorted photographs to this longest side (default: no limit)"""
+    progress: bool = True
+    """Whether bars are drawn."""
+
+
 def complete(options: SfmOptions, images: Path | None) -> SfmOptions:
     """Fill in the options whose defaults depend on what the images are.
 

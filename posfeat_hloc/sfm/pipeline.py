@@ -146,7 +146,7 @@ def _export(model: Path, name: str, job: Job) -> None:
     """Write one format; what fails is said in the summary, for the model is there."""
     run = job.result
     try:
-        options = ExportOptions(job.options.masks, progress=job.progress)
+        options = ExportOptions(masks=job.options.masks, progress=job.progress)
         (path,) = export(model, [name], job.output / "export", job.images, options)
     except (PosfeatError, OSError) as error:
         run.remarks[f"export {name}"] = f"failed: {error}"

@@ -11,7 +11,7 @@ from tests.rendering import write_scene
 @pytest.fixture(autouse=True, scope="package")
 def without_pages() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("posfeat_hloc.cli.page.missing", lambda: ["(left out in tests)"])
+        patch.setattr("posfeat_hloc.cli.report.missing", lambda: ["(left out in tests)"])
         yield
 
 

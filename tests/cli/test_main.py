@@ -6,12 +6,14 @@ import json
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
-from posfeat_hloc.cli.main import COMMANDS, main, parsed
-from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.cli.main import COMMANDS, exit_code, main, parsed
+from posfeat_hloc.errors import ConfigurationError, StoreError
 from posfeat_hloc.report.sections import command_line
 from posfeat_hloc.sfm.summary import recorded_command
 
@@ -80,3 +82,39 @@ def test_a_command_line_that_means_nothing_is_told_in_flags(capsys: pytest.Captu
     assert "name a folder of photographs by --images, a --video, or try --demo" in capsys.readouterr().err
     with pytest.raises(ConfigurationError, match="by images, a video, or try demo"):
         parsed(["sfm"])
+
+
+def raising(error: BaseException) -> Callable[[], bool]:
+    def action() -> bool:
+        raise error
+
+    return action
+
+
+@pytest.mark.parametrize(
+    ("action", "code", "printed"),
+    [
+        (lambda: True, 0, ""),
+        (lambda: False, 1, ""),
+        (raising(StoreError("f.h5: damaged")), 1, "error: f.h5: damaged\n"),
+        (raising(OSError(28, "No space left on device", "m.h5")), 1, "error: m.h5: No space left on device\n"),
+        (raising(OSError("write failed")), 1, "error: out: write failed\n"),
+        (raising(torch.OutOfMemoryError("2 GB")), 1, "error: out of memory (2 GB); use smaller images or batches\n"),
+        (raising(KeyboardInterrupt()), 130, "\nstopped; run it again\n"),
+    ],
+)
+def test_ends(action: Callable[[], bool], code: int, printed: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code(action, Path("out"), "run it again") == code
+    assert capsys.readouterr().err == printed
+
+
+def test_an_error_of_the_system_without_any_file(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code(raising(BrokenPipeError(32, "Broken pipe")), None, "") == 1
+    assert capsys.readouterr().err == "error: Broken pipe\n"
+
+
+def test_a_mistake_of_ours_is_not_hidden() -> None:
+    with pytest.raises(ZeroDivisionError):
+        exit_code(lambda: bool(1 / 0), None, "")
+    with pytest.raises(RuntimeError, match="a mistake"):
+        exit_code(raising(RuntimeError("a mistake")), None, "")

@@ -14,8 +14,7 @@ from PIL import Image
 from pipelines import sfm
 from posfeat_hloc.cli.arguments import flag
 from posfeat_hloc.cli.main import parsed
-from posfeat_hloc.cli.sfm import pairs_meant
-from posfeat_hloc.cli.sfm_text import as_text
+from posfeat_hloc.cli.sfm import as_text, pairs_meant
 from posfeat_hloc.errors import ConfigurationError, wording
 from posfeat_hloc.report.sections import command_line
 from posfeat_hloc.runtime.reporter import Terminal, counted, listing

@@ -15,7 +15,7 @@ import torch
 
 from pipelines import train_patches
 from posfeat_hloc import weights
-from posfeat_hloc.cli.train_patches import add_arguments
+from posfeat_hloc.cli.train import TrainPatches
 from posfeat_hloc.training import patch_descriptors
 from posfeat_hloc.weights.loading import load_l2net
 from tests.networks.test_l2net import as_tensor, calibrated_network, textured_image
@@ -238,7 +238,7 @@ def test_help_explains_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_.value.code == 0
     printed = " ".join(capsys.readouterr().out.split())
     parser = argparse.ArgumentParser()
-    add_arguments(parser)
+    TrainPatches.add_arguments(parser)
     options = [action for action in parser._actions if action.dest != "help"]
     assert len(options) >= 14
     for action in options:

@@ -16,7 +16,7 @@ pytest.importorskip("jinja2")
 
 from pipelines import sfm
 from posfeat_hloc.__main__ import main
-from posfeat_hloc.cli import page as hook
+from posfeat_hloc.cli import report as hook
 from posfeat_hloc.cli.main import parsed
 from posfeat_hloc.features import Features
 from posfeat_hloc.report.page import write_report
@@ -191,7 +191,7 @@ def test_the_command_says_what_was_done():
 
 
 def test_what_is_missing_is_said_in_one_line(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("posfeat_hloc.cli.page.NEEDED", ("jinja2", "no_such_package"))
+    monkeypatch.setattr("posfeat_hloc.cli.report.NEEDED", ("jinja2", "no_such_package"))
     hook.write_page(tmp_path, Namespace(no_report=False))
     said = capsys.readouterr().out
     assert said == '  report              none: no_such_package not installed (pip install ".[report]")\n'
