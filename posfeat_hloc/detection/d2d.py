@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from posfeat_hloc.errors import ConfigurationError
 
 
 def absolute_saliency(raw: Tensor) -> Tensor:
@@ -89,6 +92,31 @@ def score_map(
     compared = raw if relative_on == "raw" else F.normalize(raw.float(), dim=1)
     relative = relative_saliency(compared, radius, step, average)
     return relative if terms == "relative" else absolute_saliency(raw) * relative
+
+
+@dataclass(frozen=True)
+class SaliencyOptions:
+    """Options of S_D2D; the defaults are the paper's."""
+
+    radius: int = 5
+    """D2D's r_RS in cells of the map."""
+    step: int = 2
+    """Step between the neighbours in the window of r_RS."""
+    relative_on: str = "raw"
+    """S_RS on ``raw`` or L2-``normalized`` descriptors."""
+    terms: str = "both"
+    """S_D2D from ``both`` saliencies, or from the ``absolute`` or the ``relative`` one alone."""
+
+    def check(self) -> None:
+        """Raises ConfigurationError for values that do not exist."""
+        if self.terms not in TERMS:
+            raise ConfigurationError(f"terms must be one of {', '.join(TERMS)}, not {self.terms!r}")
+        if self.radius < 1 or self.step < 1:
+            raise ConfigurationError("radius and step must be at least 1")
+
+    def saliency(self, raw: Tensor, average: bool = True) -> Tensor:
+        """:func:`score_map` of descriptors ``(B, D, h, w)``."""
+        return score_map(raw, self.radius, self.step, self.relative_on, self.terms, average)
 
 
 def adapted_threshold(scores: Tensor, saliency: Tensor, threshold: float) -> float:

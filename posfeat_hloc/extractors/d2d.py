@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from posfeat_hloc.detection.d2d import TERMS, score_map, top_k
+from posfeat_hloc.detection.d2d import SaliencyOptions, top_k
 from posfeat_hloc.detection.hessian import hessian_determinant, peaks_of_all
 from posfeat_hloc.detection.selection import VISIBLE, candidates, spread_best, textured
 from posfeat_hloc.errors import ConfigurationError
@@ -24,8 +24,8 @@ from posfeat_hloc.weights.loading import load_l2net
 POSITIONS = ("grid", "hessian")
 
 
-@dataclass(frozen=True)
-class Options:
+@dataclass(frozen=True, kw_only=True)
+class Options(SaliencyOptions):
     """Options of D2D; the defaults are the paper's."""
 
     network: str = "hardnet"
@@ -34,14 +34,6 @@ class Options:
     """A bundled or public name, or the path of a checkpoint."""
     max_keypoints: int = 8192
     """K: this many places with the highest scores become keypoints (the paper: about 16 k on Aachen)."""
-    radius: int = 5
-    """r_RS in cells of the map."""
-    step: int = 2
-    """Step between the neighbours in the window of r_RS."""
-    relative_on: str = "raw"
-    """S_RS on ``raw`` or L2-``normalized`` descriptors."""
-    terms: str = "both"
-    """S_D2D from ``both`` saliencies, or from the ``absolute`` or the ``relative`` one alone."""
     average: bool = True
     """S_RS as the mean over a cell's neighbours; False as their sum, eq. 3 as printed, which disfavours the border (460
     of the best 500 keypoints of a photograph stay)."""
@@ -79,10 +71,9 @@ class Extractor:
     def __init__(self, options: Options, device: torch.device) -> None:
         if options.positions not in POSITIONS:
             raise ConfigurationError(f"positions must be one of {', '.join(POSITIONS)}, not {options.positions!r}")
-        if options.terms not in TERMS:
-            raise ConfigurationError(f"terms must be one of {', '.join(TERMS)}, not {options.terms!r}")
-        if options.peak_radius < 1 or options.radius < 1 or options.step < 1:
-            raise ConfigurationError("radius, step and peak_radius must be at least 1")
+        options.check()
+        if options.peak_radius < 1:
+            raise ConfigurationError("peak_radius must be at least 1")
         if options.spread and options.positions == "grid":
             raise ConfigurationError("spread needs positions='hessian': cells of the grid are the paper's choice")
         for name in ("scales", "sigmas"):
@@ -137,7 +128,7 @@ def detect(raw: Tensor, options: Options, images: Tensor | None = None) -> list[
 
     Where the images ``(B, 1, H, W)`` are given, cells of too little contrast are left out.
     """
-    scores = score_map(raw, options.radius, options.step, options.relative_on, options.terms, options.average)
+    scores = options.saliency(raw, options.average)
     if images is not None:
         scores = scores.where(_textured_cells(images, scores, options.min_contrast), -1)  # scores are not negative
     result = []
@@ -159,7 +150,7 @@ def detect_peaks(raw: Tensor, images: Tensor, options: Options) -> list[Features
         images: ``(B, 1, H, W)`` grey in [0, 1].
         options: of D2D.
     """
-    scores = score_map(raw, options.radius, options.step, options.relative_on, options.terms, options.average)
+    scores = options.saliency(raw, options.average)
     responses = torch.stack([hessian_determinant(images, sigma) for sigma in options.sigmas], dim=1)
     textures = textured(images, options.min_contrast)
     last_cell = torch.tensor([raw.shape[-1] - 1, raw.shape[-2] - 1]).to(raw)

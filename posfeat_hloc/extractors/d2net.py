@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from posfeat_hloc.detection.d2d import TERMS, score_map
+from posfeat_hloc.detection.d2d import SaliencyOptions
 from posfeat_hloc.detection.peaks import channel_maxima
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.extractors import SingleImageExtractor, features_by_score
@@ -20,8 +20,8 @@ from posfeat_hloc.networks.interpolation import interpolate_cells
 from posfeat_hloc.weights.loading import load_d2net
 
 
-@dataclass(frozen=True)
-class Options:
+@dataclass(frozen=True, kw_only=True)
+class Options(SaliencyOptions):
     """Options of D2-Net; the defaults are its authors', at a single scale."""
 
     weights: str = "d2net"
@@ -32,14 +32,6 @@ class Options:
     """The highest scores are kept; None keeps all."""
     d2d: bool = False
     """Keep the detections with S_D2D above its mean over the map."""
-    radius: int = 5
-    """D2D's r_RS in cells of the map."""
-    step: int = 2
-    """Step between the neighbours in the window of r_RS."""
-    relative_on: str = "raw"
-    """S_RS on ``raw`` or L2-``normalized`` descriptors."""
-    terms: str = "both"
-    """S_D2D from ``both`` saliencies, or from the ``absolute`` or the ``relative`` one alone."""
     precision: str = "fp32"
     """``fp32``, ``bf16``, or ``auto``: bf16 where the hardware computes it. Its coarse rounding makes neighbours and
     channels equal, so that maxima are found that are none."""
@@ -61,10 +53,7 @@ class Extractor(SingleImageExtractor):
         scales = list(options.scales)
         if not scales or min(scales) <= 0 or sorted(set(scales)) != scales:
             raise ConfigurationError(f"scales must be positive, at least one, smallest first, not {options.scales!r}")
-        if options.terms not in TERMS:
-            raise ConfigurationError(f"terms must be one of {', '.join(TERMS)}, not {options.terms!r}")
-        if options.radius < 1 or options.step < 1:
-            raise ConfigurationError("radius and step must be at least 1")
+        options.check()
         self.options = options
         self.device = device
         self.network, self.weights_sha256 = load_d2net(options.weights)
@@ -115,6 +104,5 @@ class Extractor(SingleImageExtractor):
             before = dense
 
     def _salient(self, dense: Tensor) -> Tensor:
-        opt = self.options
-        saliency = score_map(dense[None], opt.radius, opt.step, opt.relative_on, opt.terms)[0]
+        saliency = self.options.saliency(dense[None])[0]
         return saliency > saliency.mean()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from posfeat_hloc.detection.d2d import TERMS, adapted_threshold, score_map
+from posfeat_hloc.detection.d2d import SaliencyOptions, adapted_threshold
 from posfeat_hloc.detection.peaks import greedy_peaks
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.extractors import SingleImageExtractor
@@ -20,8 +20,8 @@ from posfeat_hloc.weights.loading import load_superpoint
 D2D = ("off", "threshold", "product")
 
 
-@dataclass(frozen=True)
-class Options:
+@dataclass(frozen=True, kw_only=True)
+class Options(SaliencyOptions):
     """Options of SuperPoint; the defaults are its authors'."""
 
     weights: str = "superpoint"
@@ -42,14 +42,6 @@ class Options:
     on its size. ``threshold``: SuperPoint's scores must be higher than alpha*. ``product``: scores times S_D2D must be,
     and are what is suppressed and ranked; the paper's words allow both. S_D2D, one value for 8 x 8 pixels, is stretched
     bilinearly. MMAscore as above: 0.668, 0.673 and 0.677, with 1107, 1043 and 1064 keypoints."""
-    radius: int = 5
-    """D2D's r_RS in cells of the map."""
-    step: int = 2
-    """Step between the neighbours in the window of r_RS."""
-    relative_on: str = "raw"
-    """S_RS on ``raw`` or L2-``normalized`` descriptors."""
-    terms: str = "both"
-    """S_D2D from ``both`` saliencies, or from the ``absolute`` or the ``relative`` one alone."""
     precision: str = "fp32"
     """``fp32``, ``bf16``, or ``auto``: bf16 where the hardware computes it, which exchanges some keypoints."""
 
@@ -61,11 +53,12 @@ class Extractor(SingleImageExtractor):
     min_size, dimension = MIN_SIZE, DIMENSION
 
     def __init__(self, options: Options, device: torch.device) -> None:
-        for name, allowed in (("sampling", SAMPLING), ("d2d", D2D), ("terms", TERMS)):
+        for name, allowed in (("sampling", SAMPLING), ("d2d", D2D)):
             if getattr(options, name) not in allowed:
                 raise ConfigurationError(f"{name} must be one of {', '.join(allowed)}, not {getattr(options, name)!r}")
-        if options.radius < 1 or options.step < 1 or options.nms_radius < 0 or options.border < 0:
-            raise ConfigurationError("radius and step must be at least 1, nms_radius and border at least 0")
+        options.check()
+        if options.nms_radius < 0 or options.border < 0:
+            raise ConfigurationError("nms_radius and border must be at least 0")
         self.options = options
         self.device = device
         self.network, self.weights_sha256 = load_superpoint(options.weights)
@@ -77,7 +70,7 @@ class Extractor(SingleImageExtractor):
             maps = self.network(image)
         scores, threshold = maps.scores[0], opt.threshold
         if opt.d2d != "off":
-            saliency = upsampled(score_map(maps.descriptors, opt.radius, opt.step, opt.relative_on, opt.terms))[0]
+            saliency = upsampled(opt.saliency(maps.descriptors))[0]
             threshold = adapted_threshold(scores, saliency, threshold)
             scores = scores * saliency if opt.d2d == "product" else scores
         pixels = greedy_peaks(scores, opt.nms_radius, threshold, opt.border, opt.max_keypoints)

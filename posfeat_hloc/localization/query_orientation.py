@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from posfeat_hloc.images.high_bit_depth import ranges_of
 from posfeat_hloc.images.loader import ImageInputs
 from posfeat_hloc.images.masks import Masks
 from posfeat_hloc.localization.maps import MapFolder
-from posfeat_hloc.orientation.choice import Orientation, key_of, stands_every_turn, voted, write_small
+from posfeat_hloc.orientation.choice import Orientation, key_of, known_views, stands_every_turn, voted, write_small
 from posfeat_hloc.orientation.looks import Looks, has_these_weights
 from posfeat_hloc.orientation.queries import Gallery, query_views
 from posfeat_hloc.stores import FeatureStore
@@ -58,10 +58,8 @@ def orient_queries(mode: str, parts: MapFolder, map_names: Sequence[str], querie
     if mode != "auto" or stands_every_turn(parts.conf["model"]):
         return Orientation(exif=mode != "none")
     masks = None if queries.masks is None else Masks(queries.masks)
-    known = _extracted(
-        queries.output / "features.h5",
-        ImageInputs(queries.images, masks, ranges=ranges_of(queries.images, queries.names)),
-    )
+    inputs = ImageInputs(queries.images, masks, ranges=ranges_of(queries.images, queries.names))
+    known = known_views(queries.output / "features.h5", inputs, queries.names)
     new = [name for name in queries.names if name not in known]
     small = _small_map(parts, map_names, queries) if new else None
     views = {name: known[name] for name in queries.names if known.get(name, UPRIGHT) != UPRIGHT}
@@ -82,16 +80,6 @@ def views_of(features: Path) -> dict[str, View]:
     with FeatureStore(features) as store:
         views = {name: store.view(name) for name in store.names()}
     return {name: view for name, view in views.items() if view != UPRIGHT}
-
-
-def _extracted(path: Path, inputs: ImageInputs) -> dict[str, View]:
-    """Views of the queries whose features an earlier run left."""
-    if not path.is_file():
-        return {}
-    with FeatureStore(path) as store:
-        views = {name: store.view(name) for name in store.names()}
-        shown = replace(inputs, views=views)
-        return {name: view for name, view in views.items() if store.is_current(name, shown.source(name))}
 
 
 def _small_map(parts: MapFolder, names: Sequence[str], queries: QueryImages) -> Path | None:

@@ -118,7 +118,7 @@ def choose_views(
     names = sorted(set(names))
     inputs = ImageInputs(images, None if masks is None else Masks(masks), ranges=ranges_of(images, names))
     outcome = voted(path) if earlier is None else None
-    known = _known(path if earlier is None else earlier, inputs, names)
+    known = known_views(path if earlier is None else earlier, inputs, names)
     if earlier is not None and len(known) == len(names):
         return Orientation({name: view for name, view in known.items() if view != UPRIGHT})
     if outcome == key_of(inputs, names):
@@ -136,8 +136,8 @@ def choose_views(
     return Orientation(shown, looked=looks.count, tests=election.tests)
 
 
-def _known(path: Path, inputs: ImageInputs, names: Sequence[str]) -> dict[str, View]:
-    """What an earlier run decided on images that have not changed since."""
+def known_views(path: Path, inputs: ImageInputs, names: Sequence[str]) -> dict[str, View]:
+    """How a feature file of an earlier run has those images that have not changed since; none where it is missing."""
     if not path.is_file():
         return {}
     with FeatureStore(path) as store:
