@@ -98,6 +98,7 @@ def extract(
     cluster: ExtractionExecutor | None = None,
     views: Mapping[str, View] | None = None,
     exif: bool = True,
+    title: str = "extract",
 ) -> ExtractionReport:
     """Extract what is missing or outdated in ``path``; unreadable images are skipped and reported.
 
@@ -112,7 +113,8 @@ def extract(
         cluster: its machines extract, and ``device`` is theirs; this process reads the files and writes the store.
         views: how single images are shown, see :func:`posfeat_hloc.orientation.choose_views`; recorded in the file.
             None takes what is recorded there.
-        exif: turn images as their EXIF tags say, before anything else.
+        exif: rotate images by their EXIF tags first.
+        title: of the progress bar.
 
     Raises:
         ClusterError: the cluster lost its machines, or they have another version of this package.
@@ -144,7 +146,7 @@ def extract(
             else cluster.extract(conf | {"model": model}, inputs, todo, device, extractor.weights_sha256, limit)
         )
         with (
-            Bar(total=len(todo), desc="extract", unit="image", disable=not progress or not todo) as bar,
+            Bar(total=len(todo), desc=title, unit="image", disable=not progress or not todo) as bar,
             closing(found) as batches,
         ):
             for batch in batches:

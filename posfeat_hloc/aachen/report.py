@@ -18,9 +18,8 @@ from posfeat_hloc.evaluation.options import Threshold
 from posfeat_hloc.evaluation.poses import PoseErrors, recall
 from posfeat_hloc.extract_features import ExtractionReport
 from posfeat_hloc.runtime.progress import timed
+from posfeat_hloc.runtime.reporter import entry, listing
 from posfeat_hloc.sfm.models import ModelSummary
-
-_LISTED = 10
 
 
 @dataclass
@@ -141,16 +140,14 @@ class Report:
             f"{stage} kept" if self.kept.get(stage) else f"{stage} {seconds:.1f} s"
             for stage, seconds in self.seconds.items()
         )
-        lines.append(f"  time                {', '.join(times)}")
-        lines += [f"  note                {note}" for note in self.notes]
+        lines += entry("time", ", ".join(times))
+        for note in self.notes:
+            lines += entry("note", note)
         failed = self.trials[-1].failed if self.trials else {}
         for title, items in (("could not be read", self.extraction.skipped), ("not localized", failed)):
-            if items:
-                lines.append(f"  {title} ({len(items)})")
-                lines += [f"    {name}: {reason}" for name, reason in list(items.items())[:_LISTED]]
-            if len(items) > _LISTED:
-                lines.append(f"    ... and {len(items) - _LISTED} more")
-        lines += [f"  result file         {trial.results}" for trial in self.trials]
+            lines += listing(title, items)
+        for trial in self.trials:
+            lines += entry("result file", trial.results)
         return "\n".join(lines)
 
     def _recall(self) -> list[str]:

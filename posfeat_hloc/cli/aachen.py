@@ -9,6 +9,7 @@ from pathlib import Path
 from posfeat_hloc.aachen.options import AachenOptions, MiniatureOptions
 from posfeat_hloc.cli.arguments import add_options, add_quiet, chosen, reporter_of
 from posfeat_hloc.cli.report import add_report_option, write_page
+from posfeat_hloc.cli.summary import Summary, recorded
 
 
 class Aachen:
@@ -30,29 +31,33 @@ class Aachen:
         add("--dry-run", action="store_true", help="check the data set and estimate time and disk; writes nothing")
         add_quiet(parser)
         add_report_option(parser)
-        add_options(parser, AachenOptions)
+        add_options(parser, AachenOptions, common=("feature", "protocol", "neighbors", "repeat", "ground_truth"))
 
     @staticmethod
-    def run(args: argparse.Namespace) -> bool:
+    def run(args: argparse.Namespace) -> Summary:
         """Run a protocol and print the summary; whether queries were localized, or a dry run found no fault."""
         from posfeat_hloc.aachen.pipeline import as_table, default_output, estimate_aachen, run_aachen
 
         options = chosen(args, AachenOptions)
         if args.dry_run:
             dataset, steps = estimate_aachen(args.dataset, options)
-            print(
+            text = (
                 f"{dataset.root}: complete Aachen {dataset.version}, {dataset.protocol} protocol with "
                 f"{options.feature}: "
                 f"{len(dataset.database_names)} database images, {len(dataset.query_names)} queries"
             )
-            print(as_table(steps))
-            return True
+            data = {
+                "dataset": str(dataset.root),
+                "version": dataset.version,
+                "protocol": dataset.protocol,
+                "steps": steps,
+            }
+            return Summary(f"{text}\n{as_table(steps)}", data)
         report = run_aachen(args.dataset, args.output, options, reporter_of(args))
         output = args.output or default_output(report.dataset, options)
-        print(report.as_text())
-        print(f"  details             {output / 'summary.json'}")
-        write_page(output, args)
-        return any(trial.localized for trial in report.trials)
+        page, line = write_page(output, args)
+        text = f"{report.as_text()}\n  details             {output / 'summary.json'}{line}"
+        return Summary(text, recorded(output) | page, any(trial.localized for trial in report.trials))
 
 
 class MiniatureAachen:
@@ -82,7 +87,7 @@ class MiniatureAachen:
         add_quiet(parser)
 
     @staticmethod
-    def run(args: argparse.Namespace) -> bool:
+    def run(args: argparse.Namespace) -> Summary:
         """Make the data set and print how to run the benchmark on it.
 
         Raises:
@@ -100,8 +105,8 @@ class MiniatureAachen:
         else:
             options = chosen(args, MiniatureOptions)
             queries = make_miniature(args.output, options, args.photos, progress=reporter_of(args).progress)
-        print(f"{args.output}: {len(queries)} queries with known poses; run\n  {command}")
-        return True
+        text = f"{args.output}: {len(queries)} queries with known poses; run\n  {command}"
+        return Summary(text, {"output": args.output, "queries": len(queries), "command": command})
 
 
 _OF_THE_SCENE = ((0.01, 1), (0.02, 2), (0.05, 5))  # part of the scene's size, degrees

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from posfeat_hloc.cli.arguments import add_options, add_quiet, chosen, positive, reporter_of, words_of
 from posfeat_hloc.cli.benchmarks import add_dataset, results_folder
+from posfeat_hloc.cli.summary import Summary
 from posfeat_hloc.cli.train import add_data
 from posfeat_hloc.evaluation.options import D2D_FEATURES, LINE_POINTS, RADII, WINDOWS, HPatchesOptions, TimedOptions
 from posfeat_hloc.training.options import TrainingOptions
@@ -67,9 +68,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     command.set_defaults(action=_models)
 
 
-def run(args: argparse.Namespace) -> bool:
+def run(args: argparse.Namespace) -> Summary:
     """Measure; whether there is a table."""
-    return bool(args.action(args))
+    summary: Summary = args.action(args)
+    return summary
 
 
 def _d2d(commands: Commands, name: str, text: str) -> argparse.ArgumentParser:
@@ -89,7 +91,7 @@ def _posfeat(commands: Commands, name: str, text: str, own: tuple[str, ...] = ()
     add("--detect-steps", type=positive, metavar="N", help="of detection runs (default: a twentieth, as in the paper)")
     add("--dry-run", action="store_true", help="print the commands of train and do nothing")
     add_options(command, HPatchesOptions, leave_out=("published", "features", "weights"))
-    add_options(command, TrainingOptions, leave_out=(*_SET_HERE, *own))
+    add_options(command, TrainingOptions, leave_out=(*_SET_HERE, *own), common=())
     return command
 
 
@@ -100,33 +102,33 @@ def _comparison(args: argparse.Namespace) -> Comparison:
     return Comparison(args.dataset, results_folder(args), options, reporter_of(args).progress)
 
 
-def _terms(args: argparse.Namespace) -> bool:
+def _terms(args: argparse.Namespace) -> Summary:
     from posfeat_hloc.evaluation.d2d_ablations import compare_terms
 
     return _show(args, compare_terms(_comparison(args)))
 
 
-def _radius(args: argparse.Namespace) -> bool:
+def _radius(args: argparse.Namespace) -> Summary:
     from posfeat_hloc.evaluation.d2d_ablations import sweep_radius
 
     return _show(args, sweep_radius(_comparison(args), args.radii))
 
 
-def _repeatability(args: argparse.Namespace) -> bool:
+def _repeatability(args: argparse.Namespace) -> Summary:
     from posfeat_hloc.evaluation.d2d_ablations import cross_repeatability
 
     return _show(args, cross_repeatability(_comparison(args), args.threshold))
 
 
-def _time(args: argparse.Namespace) -> bool:
+def _time(args: argparse.Namespace) -> Summary:
     from posfeat_hloc.evaluation.extraction_time import time_extraction
 
     output = args.output or Path("outputs") / f"{args.images.resolve().name}-time"
     timed = time_extraction(args.images, output, chosen(args, TimedOptions), args.limit)
-    print(f"\n{timed.table.as_latex() if args.latex else timed.table.as_text()}\n\n{timed.where}")
+    table = timed.table.as_latex() if args.latex else timed.table.as_text()
     unread = [f"not used: {why}" for why in timed.unread.values()]
-    print("\n".join([*unread, f"files: {output}/ time.csv time.tex seconds.csv"]))
-    return True
+    text = "\n".join(["", table, "", timed.where, *unread, f"files: {output}/ time.csv time.tex seconds.csv"])
+    return Summary(text, {"output": output, "table": timed.table.as_records(), "machine": timed.where})
 
 
 def _runs(args: argparse.Namespace) -> Runs:
@@ -136,7 +138,7 @@ def _runs(args: argparse.Namespace) -> Runs:
     return Runs(_comparison(args), args.data, options, args.steps, args.detect_steps, reporter_of(args))
 
 
-def _windows(args: argparse.Namespace) -> bool:
+def _windows(args: argparse.Namespace) -> Summary:
     from posfeat_hloc.evaluation.posfeat_ablations import compare_windows, window_trainings
 
     runs = _runs(args)
@@ -145,22 +147,24 @@ def _windows(args: argparse.Namespace) -> bool:
     return _show(args, compare_windows(runs, args.all_line_points, args.windows))
 
 
-def _models(args: argparse.Namespace) -> bool:
+def _models(args: argparse.Namespace) -> Summary:
     from posfeat_hloc.evaluation.posfeat_ablations import MODEL_TRAININGS, compare_models
 
     runs = _runs(args)
     return _print_commands(runs, MODEL_TRAININGS) if args.dry_run else _show(args, compare_models(runs))
 
 
-def _print_commands(runs: Runs, trainings: Sequence[Training]) -> bool:
+def _print_commands(runs: Runs, trainings: Sequence[Training]) -> Summary:
+    commands = []
     for training in trainings:
         words = ["--data", *runs.data, "--output", str(runs.folder / training.name)]
         words += words_of(runs.options_of(training))
-        print(f"\nposfeat-hloc train {shlex.join(words)}")
-    return True
+        commands.append(f"posfeat-hloc train {shlex.join(words)}")
+    return Summary("\n\n".join(commands), {"commands": commands})
 
 
-def _show(args: argparse.Namespace, made: Ablation) -> bool:
-    print(f"\n{made.table.as_latex() if args.latex else made.table.as_text()}\n")
-    print("\n".join([*made.notes, f"files: {results_folder(args)}/ {made.files}"]))
-    return bool(made.table.rows)
+def _show(args: argparse.Namespace, made: Ablation) -> Summary:
+    table = made.table.as_latex() if args.latex else made.table.as_text()
+    text = "\n".join(["", table, "", *made.notes, f"files: {results_folder(args)}/ {made.files}"])
+    data = {"output": results_folder(args), "table": made.table.as_records(), "notes": made.notes}
+    return Summary(text, data, bool(made.table.rows))

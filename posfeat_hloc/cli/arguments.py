@@ -22,6 +22,12 @@ from posfeat_hloc.runtime.reporter import Terminal
 
 T = TypeVar("T")
 
+_FEW = 6
+"""More choices are not listed in the help."""
+
+ADVANCED = "advanced options"
+"""Title of the options of a command that are not common."""
+
 
 def flag(option: Option) -> str:
     """An option as the command line writes it, ``--max-size 3200``; see :func:`posfeat_hloc.errors.wording`."""
@@ -33,7 +39,7 @@ def add_options(
     parser: argparse.ArgumentParser,
     *options: type,
     leave_out: Collection[str] = (),
-    group: argparse._ActionsContainer | None = None,
+    common: Collection[str] | None = None,
 ) -> None:
     """Add a flag for each field of some dataclasses.
 
@@ -41,16 +47,17 @@ def add_options(
         parser: of a command.
         options: dataclasses; a field with a :class:`Group` begins a group of the help.
         leave_out: fields that the command does not offer, or offers in its own way.
-        group: where the first fields stand; the parser itself when None.
+        common: fields that the help lists first; all others are under "advanced". None: all fields are common.
     """
-    target: argparse._ActionsContainer = group or parser
     for kind in options:
+        target: argparse._ActionsContainer = parser if common is None else _group(parser, ADVANCED)
         texts = field_texts(kind)
         for field in fields(kind):
             if (title := mark(kind, field.name, Group)) is not None:
-                target = _group(parser, title.title)
+                target = _group(parser, title.title if common is None else f"{ADVANCED}: {title.title}")
             if field.name not in leave_out:
-                _add(target, kind, field, texts.get(field.name, ""))
+                first = common is not None and field.name in common
+                _add(parser if first else target, kind, field, texts.get(field.name, ""))
 
 
 def chosen(args: argparse.Namespace, options: type[T], **others: Any) -> T:
@@ -154,6 +161,9 @@ def _add(parser: argparse._ActionsContainer, options: type, field: Field[Any], t
     choices = of(Choices)
     if get_origin(kind) is Literal or choices is not None:
         settings["choices"] = list(choices.values if choices is not None else get_args(kind))
+        if len(settings["choices"]) > _FEW:
+            settings["metavar"] = "NAME"
+            settings["help"] += "; posfeat-hloc list shows the names"
         settings |= {} if read is None else {"type": reading(read.read)}
     else:
         settings["type"] = _reader(read.read if read is not None else kind, of(AtLeast))

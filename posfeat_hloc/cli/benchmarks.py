@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from posfeat_hloc.cli.arguments import add_options, add_quiet, chosen, reporter_of
 from posfeat_hloc.cli.report import add_report_option, write_page
+from posfeat_hloc.cli.summary import Summary, recorded
 from posfeat_hloc.evaluation.options import ESTIMATORS, EthOptions, HPatchesOptions, RelativePoseOptions
 from posfeat_hloc.sfm.options import SfmOptions
 
@@ -33,15 +34,15 @@ class Hpatches:
         add_report_option(parser)
 
     @staticmethod
-    def run(args: argparse.Namespace) -> bool:
+    def run(args: argparse.Namespace) -> Summary:
         """Measure, and print the tables."""
         from posfeat_hloc.evaluation.hpatches import evaluate_hpatches
 
         output = results_folder(args)
         result = evaluate_hpatches(args.dataset, output, chosen(args, HPatchesOptions), reporter_of(args))
-        print("\n".join(_report(args, result, output)))
-        write_page(output, args)
-        return True
+        page, line = write_page(output, args)
+        tables = {"table": result.table.as_records(), "sequences": result.sequences.as_records()}
+        return Summary("\n".join(_report(args, result, output)) + line, recorded(output) | tables | page)
 
 
 _NAMED = 5  # of the sequences that are missing
@@ -121,15 +122,16 @@ class RelativePose:
         add_options(parser, RelativePoseOptions)
 
     @staticmethod
-    def run(args: argparse.Namespace) -> bool:
+    def run(args: argparse.Namespace) -> Summary:
         """Measure, and print the table."""
         from posfeat_hloc.evaluation.relative_pose import evaluate_relative_pose
 
         output = args.output or Path("outputs") / f"{args.pairs[0].stem}-pose"
         options = chosen(args, RelativePoseOptions)
         result = evaluate_relative_pose(args.pairs, args.images, output, options, reporter_of(args))
-        print("\n".join(_pose_report(args, result, output)))
-        return True
+        data = {"output": output, "pairs": len(result.pairs), "usable": len(result.usable), "skipped": result.skipped}
+        text = "\n".join(_pose_report(args, result, output))
+        return Summary(text, data | {"table": result.table.as_records()})
 
 
 def _pose_report(args: argparse.Namespace, result: RelativePoseResult, output: Path) -> list[str]:
@@ -170,10 +172,10 @@ class Eth:
         add_quiet(parser)
         parser.allow_abbrev = False  # --feature is not --features
         add_options(parser, EthOptions)
-        add_options(parser, SfmOptions, leave_out=_NOT_OF_ALL)
+        add_options(parser, SfmOptions, leave_out=_NOT_OF_ALL, common=("max_size", "max_keypoints", "camera"))
 
     @staticmethod
-    def run(args: argparse.Namespace) -> bool:
+    def run(args: argparse.Namespace) -> Summary:
         """Compare, and print the table; whether every reconstruction has a model."""
         from posfeat_hloc.evaluation.eth import evaluate_eth
 
@@ -181,9 +183,10 @@ class Eth:
         result = evaluate_eth(
             args.dataset, output, chosen(args, EthOptions), chosen(args, SfmOptions, weights=None), reporter_of(args)
         )
-        print(f"\n{result.table.as_latex() if args.latex else result.table.as_text()}\n")
-        print("\n".join([*result.notes, f"files: {output}/ eth.csv eth.tex"]))
-        return result.complete
+        table = result.table.as_latex() if args.latex else result.table.as_text()
+        text = "\n".join(["", table, "", *result.notes, f"files: {output}/ eth.csv eth.tex"])
+        data = {"output": output, "table": result.table.as_records(), "notes": result.notes}
+        return Summary(text, data, result.complete)
 
 
 _NOT_OF_ALL = ("feature", "weights", "image_list", "demo", "video", "frames", "motion")

@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from posfeat_hloc.cli.summary import Summary
 from posfeat_hloc.errors import PosfeatError
 
 if TYPE_CHECKING:
@@ -31,16 +32,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="seconds without progress after which a group counts as unreadable (default: %(default)s)")  # fmt: skip
 
 
-def run(args: argparse.Namespace) -> bool:
+def run(args: argparse.Namespace) -> Summary:
     """Check all files and say what is damaged; whether all are intact, or have been repaired."""
-    results = []
+    intact: dict[str, bool] = {}
     for path in args.files:
         try:
-            results.append(_check_one(path, args))
-        except PosfeatError as error:  # the other files are checked none the less
+            intact[str(path)] = _check_one(path, args)
+        except PosfeatError as error:  # the other files are still checked
             print(f"{error}")
-            results.append(False)
-    return all(results)
+            intact[str(path)] = False
+    return Summary("", {"intact": intact}, all(intact.values()))
 
 
 def _check_one(path: Path, args: argparse.Namespace) -> bool:

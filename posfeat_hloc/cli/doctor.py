@@ -6,15 +6,19 @@ from __future__ import annotations
 # finding. The name of a check is printed before it runs; should a library abort the process, it is the last word on
 # the screen.
 import argparse
+import sys
 import textwrap
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import posfeat_hloc
+from posfeat_hloc.cli.summary import Summary
 from posfeat_hloc.doctor import requirements
 from posfeat_hloc.doctor.requirements import Finding
+from posfeat_hloc.runtime.colors import label as color
 
 WIDTH = 80
 _LABEL = 20
@@ -26,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help="without the self-test, which takes some 10 seconds")
 
 
-def run(args: argparse.Namespace) -> bool:
+def run(args: argparse.Namespace) -> Summary:
     """Run all checks; whether none failed."""
     report = Report()
     print(f"posfeat_hloc {posfeat_hloc.__version__} in {Path(posfeat_hloc.__file__).parent}\n\nversions")
@@ -36,15 +40,14 @@ def run(args: argparse.Namespace) -> bool:
     if not report.failed:
         report.check("posfeat_hloc", _import_all)
     if report.failed:
-        print("\nNot checked: hardware, weights, files, self-test. Mend the above first.")
-        return False
+        print("\nNot checked: hardware, weights, files, self-test. Fix the above first.")
+        return Summary("", report.data(), False)
     report.check("hloc (optional)", requirements.check_hloc)
     _check_the_rest(report)
     if not args.quick:
         print("\nself-test: a rendered scene, from images to a model")
         report.check("true cameras found", _self_test)
-    print(f"\n{report.summary()}")
-    return not report.failed
+    return Summary(f"\n{report.summary()}", report.data(), not report.failed)
 
 
 def _import_all() -> Finding:
@@ -80,8 +83,21 @@ class Report:
     """Prints findings and counts them."""
 
     def __init__(self) -> None:
-        self.warned = 0
-        self.failed = 0
+        self.findings: dict[str, Finding] = {}
+
+    @property
+    def warned(self) -> int:
+        """Number of warnings."""
+        return sum(finding.status == "warn" for finding in self.findings.values())
+
+    @property
+    def failed(self) -> int:
+        """Number of failed checks."""
+        return sum(finding.status == "fail" for finding in self.findings.values())
+
+    def data(self) -> dict[str, Any]:
+        """For JSON: check -> its finding."""
+        return {"version": posfeat_hloc.__version__, "checks": self.findings}
 
     def check(self, label: str, check: Callable[[], Finding]) -> None:
         """Run one check and print its line; an exception is a failed check, too."""
@@ -91,9 +107,8 @@ class Report:
         except Exception as error:  # doctor is run where things are broken
             reason = str(error).strip().partition("\n")[0]
             finding = Finding("fail", f"{type(error).__name__}: {reason}", "report it with all these lines")
-        self.warned += finding.status == "warn"
-        self.failed += finding.status == "fail"
-        print(f"{finding.status:<6}{_wrapped(finding.text)}")
+        self.findings[label] = finding
+        print(f"{color(f'{finding.status:<6}', sys.stdout)}{_wrapped(finding.text)}")
         if finding.remedy:
             print(f"{_INDENT}{_wrapped(f'-> {finding.remedy}')}", flush=True)
 

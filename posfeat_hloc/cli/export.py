@@ -9,6 +9,7 @@ from typing import get_args
 
 from posfeat_hloc import confs
 from posfeat_hloc.cli.arguments import add_options, add_quiet, chosen
+from posfeat_hloc.cli.summary import Summary
 from posfeat_hloc.sfm.options import ExportFormat, ExportOptions
 
 
@@ -34,16 +35,19 @@ class Export:
         add_options(parser, ExportOptions, leave_out=("progress",))
 
     @staticmethod
-    def run(args: argparse.Namespace) -> bool:
+    def run(args: argparse.Namespace) -> Summary:
         """Write a model in other formats, and print what was written."""
         from posfeat_hloc.export import export, model_and_folders
 
         model, images, masks = model_and_folders(args.model, args.images, args.masks)
         options = chosen(args, ExportOptions, masks=masks, progress=not args.quiet)
-        for name in dict.fromkeys(args.format):  # each is said before the next one may fail
+        written: dict[str, list[Path]] = {}
+        for name in dict.fromkeys(args.format):  # each is printed before the next one may fail
+            written[name] = []
             for path in export(model, [name], args.output or args.model / "export", images, options):
                 print(path, flush=True)
-        return True
+                written[name].append(path)
+        return Summary("", {"written": written})
 
 
 _DEFAULT = ("text", "ply", "transforms")
@@ -68,7 +72,7 @@ class ExportOnnx:
         add("--weights", metavar="NAME_OR_FILE", help="other weights of the same network")
 
     @staticmethod
-    def run(args: argparse.Namespace) -> bool:
+    def run(args: argparse.Namespace) -> Summary:
         """Write the file, and print the commands of COLMAP that use it."""
         from posfeat_hloc.export.onnx import write_onnx
         from posfeat_hloc.export.onnx_matcher import write_onnx_matcher
@@ -78,12 +82,14 @@ class ExportOnnx:
         if args.matcher:
             write_onnx_matcher(args.matcher)
             matcher = f" \\\n    --AlikedMatching.bruteforce_model_path {shlex.quote(str(args.matcher.resolve()))}"
-        print(f"{args.output}: {args.feature}, {args.output.stat().st_size / 1e6:.1f} MB\n")
+        size = args.output.stat().st_size
         cosine = MIN_COSSIM.get(args.feature, -1)
         keypoints = confs.extractors[args.feature]["model"]["max_keypoints"]
         path = shlex.quote(str(args.output.resolve()))
-        print(COMMANDS.format(path=path, keypoints=keypoints, cosine=cosine, matcher=matcher))
-        return True
+        commands = COMMANDS.format(path=path, keypoints=keypoints, cosine=cosine, matcher=matcher)
+        text = f"{args.output}: {args.feature}, {size / 1e6:.1f} MB\n\n{commands}"
+        data = {"output": args.output, "matcher": args.matcher, "feature": args.feature}
+        return Summary(text, data | {"bytes": size, "min_cossim": cosine})
 
 
 MIN_COSSIM = {"posfeat-small": 0.6}

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from posfeat_hloc import confs
-from posfeat_hloc.cli.arguments import reading
+from posfeat_hloc.cli.arguments import ADVANCED, reading
+from posfeat_hloc.cli.summary import Summary
 from posfeat_hloc.errors import ConfigurationError, HlocError, Option
 from posfeat_hloc.runtime.memory import memory_size
 from posfeat_hloc.runtime.options import OrientationMode
@@ -87,7 +88,9 @@ class Extract:
         add("--image_dir", "--images", type=Path, required=True, metavar="DIR",
             help="folder of images, searched recursively")  # fmt: skip
         add("--export_dir", "--output", type=Path, required=True, metavar="DIR", help="folder of the feature file")
+        add("--weights", metavar="NAME|FILE", help="other weights for the conf's network")
         add_common(parser, confs.DEFAULT_FEATURE)
+        add = parser.add_argument_group(ADVANCED).add_argument
         add("--as_half", action="store_true",
             help="half precision with --engine hloc; ours always stores descriptors so, and keypoints never"
             )  # fmt: skip
@@ -95,7 +98,6 @@ class Extract:
         add(
             "--feature_path", type=Path, metavar="FILE", help="the feature file (default: by the conf, in --export_dir)"
         )
-        add("--weights", metavar="NAME|FILE", help="other weights for the conf's network")
         add("--masks", type=Path, metavar="DIR",
             help="no keypoints where DIR/<image name>.png (or the same stem) is black; with our engine only"
             )  # fmt: skip
@@ -104,7 +106,7 @@ class Extract:
             "exif: by EXIF alone; none: as stored, as hloc's engine always does (default: %(default)s)")  # fmt: skip
 
     @staticmethod
-    def run(args: argparse.Namespace) -> bool:
+    def run(args: argparse.Namespace) -> Summary:
         """Extract features; whether there are any."""
         from posfeat_hloc.extract_features import extract, read_names
         from posfeat_hloc.extractors.choice import with_weights
@@ -118,8 +120,7 @@ class Extract:
                 raise ConfigurationError(Option("masks"), ": hloc knows no masks; leave out ", Option("engine", "hloc"))
             as_given = {"as_half": args.as_half, "image_list": args.image_list, "overwrite": args.overwrite}
             run_hloc("extract", args, conf, args.image_dir, args.export_dir, feature_path=path, **as_given)
-            print(f"features: {path}")
-            return True
+            return Summary(f"features: {path}", {"features": path})
         path.parent.mkdir(parents=True, exist_ok=True)
         names = None if args.image_list is None else read_names(args.image_list, args.image_dir)
         shown = _oriented(conf, args, path, names)
@@ -127,14 +128,15 @@ class Extract:
             conf, args.image_dir, path, names, args.device, args.overwrite, masks=args.masks,
             views=shown.views, exif=shown.exif,
         )  # fmt: skip
-        for title, text in shown.remarks().items():
-            print(f"{title}: {text}")
+        lines = [f"{title}: {text}" for title, text in shown.remarks().items()]
         for title, items in (("skipped", report.skipped), ("note", report.notes)):
-            for name, reason in items.items():
-                print(f"{title}: {name}: {reason}")
+            lines += [f"{title}: {name}: {reason}" for name, reason in items.items()]
         counts = f"{len(report.extracted)} extracted, {len(report.reused)} kept, {len(report.skipped)} skipped"
-        print(f"images: {counts}\nfeatures: {path}")
-        return bool(report.names)
+        data = {
+            "features": path, "extracted": len(report.extracted), "kept": len(report.reused), "skipped": report.skipped,
+            "notes": report.notes,
+        }  # fmt: skip
+        return Summary("\n".join([*lines, f"images: {counts}", f"features: {path}"]), data, bool(report.names))
 
 
 def _oriented(conf: confs.Conf, args: argparse.Namespace, path: Path, names: list[str] | None) -> Orientation:
@@ -170,12 +172,13 @@ class Match:
             help="folder of the match file, and of the features given by name")  # fmt: skip
         add("--features", default=f"feats-{confs.DEFAULT_FEATURE}", metavar="NAME|FILE", help="default: %(default)s")
         add("--matches", type=Path, metavar="FILE", help="the match file (default: named as hloc names it)")
-        add("--memory", type=reading(memory_size), default="1G", metavar="SIZE",
-            help="for descriptors, e.g. 500M or 2G; (default: %(default)s; not for --engine hloc)")  # fmt: skip
         add_common(parser, confs.default_matchers[confs.DEFAULT_FEATURE])
+        add = parser.add_argument_group(ADVANCED).add_argument
+        add("--memory", type=reading(memory_size), default="1G", metavar="SIZE",
+            help="memory for descriptors, e.g. 500M or 2G (default: %(default)s; not for --engine hloc)")  # fmt: skip
 
     @staticmethod
-    def run(args: argparse.Namespace) -> bool:
+    def run(args: argparse.Namespace) -> Summary:
         """Match pairs of images."""
         from posfeat_hloc import match_features
         from posfeat_hloc.stores import FeatureStore
@@ -186,14 +189,13 @@ class Match:
         path = args.matches or folder / f"{features.stem}_{conf['output']}_{args.pairs.stem}.h5"
         if args.engine == "hloc":
             with FeatureStore(features) as store:
-                read_pairs(args.pairs, store.names())  # for hloc a name without features means to wait for ever
+                read_pairs(args.pairs, store.names())  # hloc would wait forever for a name without features
             run_hloc("match", args, conf, args.pairs, features, matches=path, overwrite=args.overwrite)
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
             options = {"overwrite": args.overwrite, "device": args.device, "memory": args.memory}
             match_features.main(conf, args.pairs, features, matches=path, **options)
-        print(f"matches: {path}")
-        return True
+        return Summary(f"matches: {path}", {"features": features, "matches": path})
 
 
 def _feature_file(args: argparse.Namespace) -> tuple[Path, Path]:
@@ -217,13 +219,14 @@ class List:
         add_engine(parser)
 
     @staticmethod
-    def run(args: argparse.Namespace) -> bool:
+    def run(args: argparse.Namespace) -> Summary:
         """Print the confs of both commands."""
-        for verb in ("extract", "match"):
-            print(f"{verb} --conf")
-            for name, conf in available(args.engine, verb).items():
-                print(f"  {name:<24}{describe(conf)}")
-        return True
+        known = {verb: available(args.engine, verb) for verb in ("extract", "match")}
+        lines = []
+        for verb, named in known.items():
+            lines.append(f"{verb} --conf")
+            lines += [f"  {name:<24}{describe(conf)}" for name, conf in named.items()]
+        return Summary("\n".join(lines), known)
 
 
 def describe(conf: confs.Conf) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from posfeat_hloc.cli.arguments import add_options, chosen, positive
+from posfeat_hloc.cli.summary import Summary
 from posfeat_hloc.evaluation.options import MatchPictureOptions
 from posfeat_hloc.runtime.reporter import Terminal
 
@@ -23,7 +24,7 @@ RESUME = "run the same command again"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """A parser for each picture."""
+    """A parser for each image."""
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     command = commands.add_parser("saliency", help="S_AS, S_RS, S_D2D and their differences")
     add = command.add_argument
@@ -51,14 +52,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_output(command, "matches.png", _matches)
 
 
-def run(args: argparse.Namespace) -> bool:
-    """Draw, and write the picture."""
+def run(args: argparse.Namespace) -> Summary:
+    """Draw, and write the image."""
     from posfeat_hloc.evaluation.figures import write_picture
 
     picture: Picture = args.draw(args)
     write_picture(args.output, picture)
-    print(f"{args.output}: {picture.shape[1]}x{picture.shape[0]}")
-    return True
+    height, width = picture.shape[:2]
+    return Summary(f"{args.output}: {width}x{height}", {"output": args.output, "width": width, "height": height})
 
 
 def _saliency(args: argparse.Namespace) -> Picture:

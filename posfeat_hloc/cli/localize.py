@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 
 from posfeat_hloc.cli.arguments import add_options, add_quiet, chosen, flag, reporter_of
 from posfeat_hloc.cli.report import add_report_option, write_page
+from posfeat_hloc.cli.summary import Summary, recorded
 from posfeat_hloc.errors import Option
 from posfeat_hloc.localization.options import LocalizationOptions
-from posfeat_hloc.runtime.reporter import listing
+from posfeat_hloc.runtime.reporter import entry, listing
 
 if TYPE_CHECKING:
     from posfeat_hloc.evaluation.options import Threshold
@@ -32,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "pattern of such files, or a folder; focal lengths that are not given come from EXIF or are estimated"
         )  # fmt: skip
     add("--output", type=Path, metavar="DIR", help="folder of results (default: outputs/<map>-<queries>)")
-    add_options(parser, LocalizationOptions)
+    add_options(parser, LocalizationOptions, common=("images", "masks", "neighbors", "ground_truth"))
     add_quiet(parser)
     add_report_option(parser)
 
@@ -44,15 +45,15 @@ def prepare(args: argparse.Namespace) -> None:
     args.output = args.output or Path("outputs") / f"{args.map.resolve().name}-{name}"
 
 
-def run(args: argparse.Namespace) -> bool:
+def run(args: argparse.Namespace) -> Summary:
     """Localize and print the summary; whether a query was localized."""
     from posfeat_hloc.localization.pipeline import localize
 
     options = chosen(args, LocalizationOptions)
     result = localize(args.map, args.queries, args.output, options, reporter_of(args))
-    print(as_text(result, options.thresholds, args.output))
-    write_page(args.output, args)
-    return result.localized > 0
+    page, line = write_page(args.output, args)
+    text = as_text(result, options.thresholds, args.output) + line
+    return Summary(text, recorded(args.output) | page, result.localized > 0)
 
 
 def as_text(run: LocalizationResult, thresholds: tuple[Threshold, ...], output: Path) -> str:
@@ -61,28 +62,25 @@ def as_text(run: LocalizationResult, thresholds: tuple[Threshold, ...], output: 
     from posfeat_hloc.localization.pipeline import middle as median_of
 
     lines = ["", f"{run.localized} of {run.queries} queries localized with {run.feature}"]
-    lines.append(f"  map                 {run.map.path}: {len(run.map.names)} images")
-    lines.append(
-        f"  median matches      {median_of(run, 'matches'):g} with 3D points, {median_of(run, 'inliers'):g} inliers"
+    lines += entry("map", f"{run.map.path}: {len(run.map.names)} images")
+    lines += entry(
+        "median matches", f"{median_of(run, 'matches'):g} with 3D points, {median_of(run, 'inliers'):g} inliers"
     )
-    if turned := sum(result.rotation > 0 for result in run.results.values()):
-        lines.append(f"  turned              {turned} of the queries: they lie otherwise than the map's images")
+    if rotated := sum(result.rotation > 0 for result in run.results.values()):
+        lines += entry("rotated", f"{rotated} queries, whose orientation differs from that of the map's images")
     if run.errors is not None:
         found = errors_as_json(run.errors, thresholds)
         position, rotation = found["median_position"], found["median_rotation"]
         middle = f"{position:.4g}, {rotation:.3g}°" if position is not None else "none: most are not localized"
-        lines.append(f"  median error        {middle} ({found['queries']} queries with known pose)")
+        lines += entry("median error", f"{middle} ({found['queries']} queries with known pose)")
         shares = ", ".join(f"{r['recall']:.1%} within {r['position']:g}, {r['rotation']:g}°" for r in found["recall"])
-        lines.append(f"  recall              {shares}")
-    times = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in run.seconds.items())
-    lines.append(f"  time                {times}")
+        lines += entry("recall", shares)
+    lines += entry("time", ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in run.seconds.items()))
     lines += listing("not localized", run.failures)
     if run.rotated_query is not None:
         name, degrees = run.rotated_query
-        lines.append(
-            f"  likely cause        photographs on their side: {name} is found after a turn by {degrees} degrees;"
-        )
-        lines.append(f"                      add {flag(Option('try_rotations'))}")
-    lines.append(f"  poses               {output / 'poses.txt'}")
-    lines.append(f"  details             {output / 'queries.jsonl'}, {output / 'summary.json'}")
+        cause = f"rotated photographs: {name} is localized after a rotation by {degrees} degrees; add "
+        lines += entry("likely cause", cause + flag(Option("try_rotations")))
+    lines += entry("poses", str(output / "poses.txt"))
+    lines += entry("details", f"{output / 'queries.jsonl'}, {output / 'summary.json'}")
     return "\n".join(lines)

@@ -14,7 +14,10 @@ from typing import Any
 
 from posfeat_hloc import __version__
 from posfeat_hloc.cli.arguments import flag
+from posfeat_hloc.cli.help_format import HelpFormatter
+from posfeat_hloc.cli.summary import add_json, print_summary
 from posfeat_hloc.errors import ConfigurationError, PosfeatError, wording
+from posfeat_hloc.runtime.colors import label
 
 COMMANDS = (
     "sfm", "localize", "extract", "match", "list", "triangulate", "register", "merge", "align", "export", "export-onnx",
@@ -23,8 +26,8 @@ COMMANDS = (
     "train-patches", "train-descriptors", "pack-views",
 )  # fmt: skip
 """Each is a module of its name here, or a class in one of :data:`_MODULES`: its docstring is the description,
-``add_arguments(parser)`` adds its options, ``prepare(args)``, where there is one, understands a command line before
-anything is done, and ``run(args)`` does it."""
+``add_arguments(parser)`` adds its options, ``prepare(args)``, if there is one, completes the arguments before anything
+is done, and ``run(args)`` returns a :class:`~posfeat_hloc.cli.summary.Summary`."""
 
 _MODULES = {
     "maps": ("triangulate", "register", "merge", "align"),
@@ -59,7 +62,7 @@ _RESUME = "run the same command again to resume"
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command; 0 only when it did what it was asked for, 2 for a command line that means nothing."""
+    """Run a command; 0 for a complete result, 1 for an incomplete one or an error, 2 for a wrong command line."""
     argv = sys.argv[1:] if argv is None else argv
     if not argv or argv[0] not in COMMANDS:
         return _no_command(argv)
@@ -67,10 +70,12 @@ def main(argv: list[str] | None = None) -> int:
         try:
             module, args = parsed(argv)
         except ConfigurationError as error:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"{label('error:', sys.stderr)} {error}", file=sys.stderr)
             return 2
         output: Path | None = getattr(args, "output", None) or getattr(args, "export_dir", None)
-        return exit_code(lambda: bool(module.run(args)), output, getattr(module, "RESUME", _RESUME))
+        return exit_code(
+            lambda: print_summary(lambda: module.run(args), args.json), output, getattr(module, "RESUME", _RESUME)
+        )
 
 
 def exit_code(action: Callable[[], bool], output: Path | None, resume: str) -> int:
@@ -87,17 +92,18 @@ def exit_code(action: Callable[[], bool], output: Path | None, resume: str) -> i
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="backslashreplace")  # paths may hold bytes that are not UTF-8
+    failed = label("error:", sys.stderr)
     try:
         return 0 if action() else 1
     except PosfeatError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"{failed} {error}", file=sys.stderr)
     except OSError as error:
         where = error.filename or output
-        print(f"error: {f'{where}: ' if where else ''}{error.strerror or error}", file=sys.stderr)
+        print(f"{failed} {f'{where}: ' if where else ''}{error.strerror or error}", file=sys.stderr)
     except RuntimeError as error:
         if type(error).__name__ != "OutOfMemoryError":  # torch's; torch itself may be what is missing
             raise
-        print(f"error: out of memory ({error}); use smaller images or batches", file=sys.stderr)
+        print(f"{failed} out of memory ({error}); use smaller images or batches", file=sys.stderr)
     except KeyboardInterrupt:
         print(f"\nstopped; {resume}", file=sys.stderr)
         return 130
@@ -108,7 +114,7 @@ def parsed(argv: list[str]) -> tuple[Any, argparse.Namespace]:
     """What has the parts of a command (see :data:`COMMANDS`), and its command line understood.
 
     Raises:
-        ConfigurationError: a command line that means nothing.
+        ConfigurationError: a wrong command line.
     """
     home = next((home for home, names in _MODULES.items() if argv[0] in names), None)
     module: Any = import_module(f"posfeat_hloc.cli.{home or argv[0]}")
@@ -117,9 +123,10 @@ def parsed(argv: list[str]) -> tuple[Any, argparse.Namespace]:
     parser = argparse.ArgumentParser(
         prog=f"posfeat-hloc {argv[0]}",
         description=inspect.getdoc(module),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     module.add_arguments(parser)
+    add_json(parser)
     args = parser.parse_args(argv[1:])
     if hasattr(module, "prepare"):
         module.prepare(args)
@@ -136,7 +143,7 @@ def command(name: str) -> Callable[..., int]:
 
 
 def _no_command(argv: list[str]) -> int:
-    """Help and version; complains of any other word."""
+    """Help and version; an error for anything else."""
     given = argv[0] if argv else "--help"
     if given in ("-h", "--help"):
         print(_HELP, end="")
@@ -145,6 +152,6 @@ def _no_command(argv: list[str]) -> int:
         print(__version__)
         return 0
     near = difflib.get_close_matches(given, COMMANDS, 1)
-    meant = f"did you mean {near[0]}?" if near else f"there are {', '.join(COMMANDS)}"
-    print(f"posfeat-hloc: error: {given!r} is no command; {meant}", file=sys.stderr)
+    meant = f"did you mean {near[0]}?" if near else f"choose from {', '.join(COMMANDS)}"
+    print(f"posfeat-hloc: error: {given!r} is not a command; {meant}", file=sys.stderr)
     return 2

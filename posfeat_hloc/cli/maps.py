@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import shlex
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from posfeat_hloc.cli.arguments import add_options, add_quiet, chosen, reporter_of
-from posfeat_hloc.runtime.reporter import listing
+from posfeat_hloc.cli.summary import Summary
+from posfeat_hloc.runtime.reporter import entry, listing
 from posfeat_hloc.sfm.options import RegisterOptions, TriangulateOptions
 
 if TYPE_CHECKING:
@@ -42,10 +44,10 @@ class Triangulate:
         add("--images", type=Path, required=True, metavar="DIR", help="its photographs")
         add("--output", type=Path, required=True, metavar="DIR", help="folder of the map")
         add_quiet(parser)
-        add_options(parser, TriangulateOptions)
+        add_options(parser, TriangulateOptions, common=("feature", "max_size", "masks", "pairs", "refine"))
 
     @staticmethod
-    def run(args: argparse.Namespace) -> bool:
+    def run(args: argparse.Namespace) -> Summary:
         """Make the map, and say what it holds."""
         from posfeat_hloc.sfm.map_at_known_poses import triangulate_images
 
@@ -53,15 +55,15 @@ class Triangulate:
         made = triangulate_images(args.model, args.images, args.output, options, reporter_of(args))
         lines = [f"{made.model.registered} images at their known poses, {options.feature}"]
         if made.posed > len(made.extraction.names):
-            lines.append(
-                f"  without features    {made.posed - len(made.extraction.names)}: not in {args.images}, or unreadable"
-            )
+            missing = made.posed - len(made.extraction.names)
+            lines += entry("without features", f"{missing}: not in {args.images}, or unreadable")
         lines += described(made.model)
         if options.refine:
-            lines.append(f"  poses moved by      {made.moved:.4g} (median, in the units of the model)")
-        lines.append(f"  localize in it      posfeat-hloc localize --map {shlex.quote(str(args.output))} --queries DIR")
-        print("\n".join([*lines, *listing("skipped", made.extraction.skipped)]))
-        return True
+            lines += entry("poses moved by", f"{made.moved:.4g} (median, in the units of the model)")
+        lines += entry("localize in it", f"posfeat-hloc localize --map {shlex.quote(str(args.output))} --queries DIR")
+        text = "\n".join([*lines, *listing("skipped", made.extraction.skipped)])
+        data = {"output": args.output, "feature": options.feature, "model": made.model, "posed": made.posed}
+        return Summary(text, data | {"skipped": made.extraction.skipped, "moved": made.moved})
 
 
 class Register:
@@ -77,10 +79,10 @@ class Register:
         add("map", type=Path, metavar="MAP", help="output folder of sfm or triangulate, which stays unchanged")
         add("--output", type=Path, metavar="DIR", help="folder of the grown map (default: MAP-grown)")
         add_quiet(parser)
-        add_options(parser, RegisterOptions)
+        add_options(parser, RegisterOptions, common=("images", "matcher", "move", "masks"))
 
     @staticmethod
-    def run(args: argparse.Namespace) -> bool:
+    def run(args: argparse.Namespace) -> Summary:
         """Grow the map, and say what became of the new photographs; False where none joined."""
         from posfeat_hloc.localization.register import register_images
 
@@ -89,10 +91,10 @@ class Register:
         new = len(grown.registered) + len(grown.failed)
         lines = [f"{len(grown.registered)} of {new} new images joined the {grown.before} of {args.map}"]
         lines += described(grown.model)
-        stay = "stay to the last digit" if grown.moved == 0 else f"changed by at most {grown.moved:.3g}"
-        lines.append(f"  old poses           {stay}; the coordinate frame is the map's")
-        print("\n".join([*lines, *listing("not registered", grown.failed)]))
-        return bool(grown.registered)
+        stay = "unchanged" if grown.moved == 0 else f"changed by at most {grown.moved:.3g}"
+        lines += entry("old poses", f"{stay}; the coordinate frame is the map's")
+        text = "\n".join([*lines, *listing("not registered", grown.failed)])
+        return Summary(text, {"output": output, **asdict(grown)}, bool(grown.registered))
 
 
 class Merge:
@@ -110,20 +112,21 @@ class Merge:
         add("--seed", type=int, default=0, help="of all random choices (default: %(default)s)")
 
     @staticmethod
-    def run(args: argparse.Namespace) -> bool:
+    def run(args: argparse.Namespace) -> Summary:
         """Merge; False where no model could be joined."""
         from posfeat_hloc.sfm.merge import merge_map
 
         merged = merge_map(args.map, args.output, args.seed)
-        for one in merged.joined:
-            print(f"model {one.number} joined model 0: {one.agreed} of {one.common} common points agree")
+        lines = [
+            f"model {one.number} joined model 0: {one.agreed} of {one.common} common points agree"
+            for one in merged.joined
+        ]
         if merged.model is None:
-            print(f"none of the {merged.left} other models shares enough points with model 0")
-            return False
-        print("\n".join(described(merged.model)))
-        if merged.left:
-            print(f"  left apart          {merged.left} models")
-        return True
+            lines.append(f"none of the {merged.left} other models shares enough points with model 0")
+        else:
+            lines += described(merged.model)
+            lines += [f"  not joined          {merged.left} models"] if merged.left else []
+        return Summary("\n".join(lines), asdict(merged), merged.model is not None)
 
 
 class Align:
@@ -147,13 +150,15 @@ class Align:
         add("--seed", type=int, default=0, help="of RANSAC (default: %(default)s)")
 
     @staticmethod
-    def run(args: argparse.Namespace) -> bool:
+    def run(args: argparse.Namespace) -> Summary:
         """Move the model, and say how well it fits."""
         from posfeat_hloc.sfm.alignment import align_map
 
         found = align_map(args.model, args.output, args.to, args.positions, args.max_error, args.seed)
+        data = {
+            "output": args.output, "scale": found.similarity.scale, "cameras": found.common,
+            "median_distance": found.distance, "note": found.note,
+        }  # fmt: skip
         fit = f"{found.common} cameras at a median distance of {found.distance:.4g}"
-        print(f"{args.output}: scale {found.similarity.scale:.6g}, {fit}")
-        if found.note:
-            print(f"note: {found.note}")
-        return True
+        text = f"{args.output}: scale {found.similarity.scale:.6g}, {fit}"
+        return Summary(f"{text}\nnote: {found.note}" if found.note else text, data)

@@ -10,6 +10,7 @@ import warnings
 from importlib.util import find_spec
 from pathlib import Path
 
+from posfeat_hloc.cli.summary import Summary
 from posfeat_hloc.errors import ConfigurationError
 
 NEEDED = ("jinja2", "matplotlib", "plotly")
@@ -28,16 +29,18 @@ def add_report_option(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--no-report", action="store_true", help="do not write report.html, a page about the run")
 
 
-def write_page(output: Path, args: argparse.Namespace) -> None:
-    """Write ``report.html`` unless the user does not want it, and print where it is, or why there is none.
+def write_page(output: Path, args: argparse.Namespace) -> tuple[dict[str, str | None], str]:
+    """Write ``report.html`` unless the user does not want it.
 
-    A run whose results are written never fails for its page.
+    Returns:
+        ``report`` -> its path or None, and a line for the summary: where it is, or why it was not written. A run whose
+        results are written never fails for its page.
     """
+    none: dict[str, str | None] = {"report": None}
     if args.no_report:
-        return
+        return none, ""
     if lacking := missing():
-        print(f"  report              none: {', '.join(lacking)} not installed ({HINT})")
-        return
+        return none, f"\n  report              not written: {', '.join(lacking)} not installed ({HINT})"
     from posfeat_hloc.report.page import write_report
     from posfeat_hloc.runtime.progress import waiting
 
@@ -45,9 +48,9 @@ def write_page(output: Path, args: argparse.Namespace) -> None:
         with warnings.catch_warnings(), waiting("report", not getattr(args, "quiet", False)):
             warnings.simplefilter("ignore")  # of matplotlib, about glyphs that its fonts lack
             path = write_report(output)
-        print(f"  report              {path}")
+        return {"report": str(path)}, f"\n  report              {path}"
     except Exception as error:
-        print(f"  report              none: {type(error).__name__}: {error}")
+        return none, f"\n  report              not written: {type(error).__name__}: {error}"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,11 +59,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", type=Path, metavar="DIR", help="the photographs, where they have moved")
 
 
-def run(args: argparse.Namespace) -> bool:
+def run(args: argparse.Namespace) -> Summary:
     """Write the page and say where."""
     if lacking := missing():
         raise ConfigurationError(f"the report needs {', '.join(lacking)}: {HINT}")
     from posfeat_hloc.report.page import write_report
 
-    print(write_report(args.folder, args.images))
-    return True
+    path = write_report(args.folder, args.images)
+    return Summary(str(path), {"report": path})

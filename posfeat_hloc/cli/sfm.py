@@ -13,22 +13,27 @@ from __future__ import annotations
 import argparse
 import difflib
 import shlex
-import textwrap
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from posfeat_hloc.cli.arguments import add_options, add_quiet, chosen, reporter_of
+from posfeat_hloc.cli.arguments import ADVANCED, add_options, add_quiet, chosen, reporter_of
+from posfeat_hloc.cli.maps import described
 from posfeat_hloc.cli.report import add_report_option, write_page
+from posfeat_hloc.cli.summary import Summary, recorded
 from posfeat_hloc.errors import ConfigurationError
 from posfeat_hloc.images.formats import EXTENSIONS, VIDEO
-from posfeat_hloc.runtime.reporter import listing
+from posfeat_hloc.runtime.reporter import entry, listing
 from posfeat_hloc.sfm.options import PAIRS, SfmOptions, complete
 
 if TYPE_CHECKING:
     from posfeat_hloc.sfm.summary import SfmResult
 
-GROUPS = ("input", "features and matches", "pairs", "cameras and model", "output", "computation")
-"""Of the help, in their order."""
+COMMON = ("demo", "video", "masks", "feature", "max_size", "pairs", "camera", "export")
+"""Options that the help lists first."""
+
+_GROUPS = ("input", "features and matches", "pairs", "cameras and model", "computation")
+"""Of the other options, in their order."""
 
 _ARCHIVES = frozenset({".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"})
 _OTHER_NAMES = {
@@ -48,16 +53,16 @@ _OTHER_NAMES = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of a reconstruction, and where its files are."""
-    groups = {title: parser.add_argument_group(title) for title in GROUPS}
-    add = groups["input"].add_argument
+    add = parser.add_argument
     add("folder", type=Path, nargs="?", metavar="DIR", help="the same as --images DIR")
     add("--images", type=Path, metavar="DIR", help="folder of photographs, searched recursively")
-    output = groups["output"]
-    output.add_argument("--output", type=Path, metavar="DIR",
+    add("--output", type=Path, metavar="DIR",
         help="folder of results (default: outputs/<name of images or video>, outputs/demo)")  # fmt: skip
-    add_report_option(output)
-    add_quiet(output)
-    add_options(parser, SfmOptions)
+    for title in _GROUPS:
+        parser.add_argument_group(f"{ADVANCED}: {title}")
+    add_options(parser, SfmOptions, common=COMMON)
+    add_report_option(parser)
+    add_quiet(parser)
 
 
 def prepare(args: argparse.Namespace) -> None:
@@ -80,19 +85,19 @@ def prepare(args: argparse.Namespace) -> None:
         name = "demo" if args.demo else (args.images.resolve().name if args.images else args.video[0].stem)
         args.output = Path("outputs") / name
     for note in told:
-        print(f"note: {note}", flush=True)
+        print(f"note: {note}", flush=True, file=sys.stderr if args.json else sys.stdout)
 
 
-def run(args: argparse.Namespace) -> bool:
+def run(args: argparse.Namespace) -> Summary:
     """Reconstruct and print the summary; whether there is a model, and all that was wanted of it."""
     from posfeat_hloc.sfm.pipeline import reconstruct
 
     options: SfmOptions = args.options
     result = reconstruct(args.images, args.output, options, reporter_of(args))
     shown = args.output / "images" if options.demo or options.video else args.images
-    print(as_text(result, options.feature, shown, args.output))
-    write_page(args.output, args)
-    return result.complete
+    page, line = write_page(args.output, args)
+    text = as_text(result, options.feature, shown, args.output) + line
+    return Summary(text, recorded(args.output) | page, result.complete)
 
 
 def _a_file(args: argparse.Namespace) -> list[str]:
@@ -139,32 +144,23 @@ def as_text(run: SfmResult, feature: str, images: Path, output: Path) -> str:
     lines = [""]
     if run.models:
         best = run.models[0]
-        lines += [
-            f"{best.registered} of {run.images} images reconstructed with {feature}",
-            f"  points              {best.points:,}".replace(",", " "),
-            f"  track length        {best.track_length:.2f} observations in {best.images_per_point:.2f} images",
-            f"  reprojection error  {best.reprojection_error:.2f} px",
-            f"  model               {best.path}",
-            "  open it             colmap gui"
-            f" --import_path {shlex.quote(best.path)} --image_path {shlex.quote(str(images))}"
-            f" --database_path {shlex.quote(str(output / 'database.db'))}",
-        ]
+        lines += [f"{best.registered} of {run.images} images reconstructed with {feature}", *described(best)]
+        lines += _viewer(best.path, images, output)
         if (found := run.against_truth) is not None:
-            turned, moved = found["median_rotation"], 100 * found["median_position"]
-            lines.append(
-                f"  camera errors       {turned:.3f} degrees, {moved:.2f} % of the path of the cameras (medians)"
-            )
+            rotation, position = found["median_rotation"], 100 * found["median_position"]
+            lines += entry("camera errors", f"{rotation:.3f} degrees, {position:.2f} % of the camera path (medians)")
         for model in run.models[1:]:
-            lines.append(f"  another model       {model.path}: {model.registered} images, {model.points} points")
+            lines += entry("another model", f"{model.path}: {model.registered} images, {model.points} points")
     else:
         lines.append(f"no model: none of {run.images} images could be reconstructed")
     if run.database is not None:
-        lines.append(f"  verified pairs      {run.database.verified} of {run.pairs}")
-    lines += [f"  {title:<18}  {text}" for title, text in run.remarks.items()]
+        lines += entry("verified pairs", f"{run.database.verified} of {run.pairs}")
+    for title, text in run.remarks.items():
+        lines += entry(title, text)
     times = ", ".join(
         f"{stage} kept" if stage in run.kept else f"{stage} {seconds:.1f} s" for stage, seconds in run.seconds.items()
     )
-    lines.append(f"  time                {times}")
+    lines += entry("time", times)
     for title, items in (
         ("could not be read", run.extraction.skipped),
         ("not in this model", unregistered(run)),
@@ -173,15 +169,27 @@ def as_text(run: SfmResult, feature: str, images: Path, output: Path) -> str:
         lines += listing(title, items)
     for cause in run.diagnosis.causes:
         count = "1 image" if len(cause.images) == 1 else f"{len(cause.images)} images"
-        text = f"{cause.name} ({count}); {'try ' if cause.options else ''}{cause.remedies}"
-        lines += _hint("likely cause", text)
-    if (told := run.diagnosis.about_focal_lengths) is not None:
-        lines += _hint("focal lengths", told)
-    if (told := run.diagnosis.about_one_side) is not None and run.against_truth is None:
-        lines += _hint("one side", told)
-    lines.append(f"  details             {output / 'summary.json'}")
+        lines += entry("likely cause", f"{cause.name} ({count}); {'try ' if cause.options else ''}{cause.remedies}")
+    if (about := run.diagnosis.about_focal_lengths) is not None:
+        lines += entry("focal lengths", about)
+    if (about := run.diagnosis.about_one_side) is not None and run.against_truth is None:
+        lines += entry("one side", about)
+    if run.against_truth is not None:
+        lines += _command("localize", ["posfeat-hloc localize", f"--map {output}", f"--queries {output / 'queries'}"])
+        lines += _command("export", [f"posfeat-hloc export {output}", "--format ply transforms"])
+    lines += entry("details", str(output / "summary.json"))
     return "\n".join(lines)
 
 
-def _hint(title: str, text: str) -> list[str]:
-    return textwrap.wrap(text, 80, initial_indent=f"  {title:<18}  ", subsequent_indent=22 * " ")
+def _viewer(model: str, images: Path, output: Path) -> list[str]:
+    """The command that opens a model in COLMAP, in several lines if it is long."""
+    words = ("--import_path", model), ("--image_path", images), ("--database_path", output / "database.db")
+    parts = [f"{flag} {shlex.quote(str(path))}" for flag, path in words]
+    return _command("open in COLMAP", ["colmap gui", *parts])
+
+
+def _command(title: str, parts: list[str]) -> list[str]:
+    """A command to copy, in several lines if it is long."""
+    first = f"  {title:<18}  "
+    one = first + " ".join(parts)
+    return [one] if len(one) <= 80 else (first + f" \\\n{22 * ' '}  ".join(parts)).split("\n")

@@ -7,8 +7,12 @@ import json
 from pathlib import Path
 
 from posfeat_hloc.cli.arguments import add_options, add_quiet, chosen, reporter_of
+from posfeat_hloc.cli.summary import Summary
 from posfeat_hloc.runtime.reporter import Terminal
 from posfeat_hloc.training.options import DescriptorTrainingOptions, PackOptions, PatchTrainingOptions, TrainingOptions
+
+COMMON = ("stage", "init", "teacher", "backbone", "size", "steps", "batch", "device")
+"""Options of ``train`` that the help lists first."""
 
 
 class Train:
@@ -33,19 +37,19 @@ class Train:
         add_data(parser)
         parser.add_argument("--output", type=Path, required=True, metavar="DIR",
             help="folder for checkpoint, log, images and weights.safetensors")  # fmt: skip
-        add_options(parser, TrainingOptions)
+        add_options(parser, TrainingOptions, common=COMMON)
 
     @staticmethod
-    def run(args: argparse.Namespace) -> bool:
+    def run(args: argparse.Namespace) -> Summary:
         """Train, and say how good it is."""
         from posfeat_hloc.training.pipeline import train
 
         result = train(args.data, args.output, chosen(args, TrainingOptions), Terminal(progress=True))
-        if result.chief:
-            for name, value in result.metrics.items():
-                print(f"  {name:<14}{value:.4f}")
-            print(f"the best weights: {result.weights}")
-        return True
+        lines = [
+            *(f"  {name:<14}{value:.4f}" for name, value in result.metrics.items()),
+            f"best weights: {result.weights}",
+        ]
+        return Summary("\n".join(lines) if result.chief else "", {"weights": result.weights, "metrics": result.metrics})
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:
@@ -82,17 +86,19 @@ class TrainDescriptors:
             help="folder for checkpoint, log and weights.safetensors",
         )
         add_quiet(parser)
-        add_options(parser, DescriptorTrainingOptions)
+        common = ("network", "init", "teacher", "head", "steps", "device")
+        add_options(parser, DescriptorTrainingOptions, common=common)
 
     @staticmethod
-    def run(args: argparse.Namespace) -> bool:
+    def run(args: argparse.Namespace) -> Summary:
         """Train."""
         from posfeat_hloc.training.descriptor_pipeline import train_descriptors
 
         options = chosen(args, DescriptorTrainingOptions)
         digest, metrics = train_descriptors(args.pack, args.output, options, reporter_of(args))
-        print(f"wrote {args.output / 'weights.safetensors'} (SHA-256 {digest}; {json.dumps(metrics)})")
-        return True
+        path = args.output / "weights.safetensors"
+        text = f"wrote {path} (SHA-256 {digest}; {json.dumps(metrics)})"
+        return Summary(text, {"weights": path, "sha256": digest, "metrics": metrics})
 
 
 class PackViews:
@@ -114,16 +120,16 @@ class PackViews:
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         """What is packed."""
         parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the pack, e.g. views.h5")
-        add_options(parser, PackOptions)
+        add_options(parser, PackOptions, common=("photos", "model", "fixed", "sessions", "max_size"))
 
     @staticmethod
-    def run(args: argparse.Namespace) -> bool:
+    def run(args: argparse.Namespace) -> Summary:
         """Write the pack, and say what it holds."""
         from posfeat_hloc.training.packing import pack_views
 
         whole = pack_views(args.output, chosen(args, PackOptions), Terminal(progress=True))
-        print(f"wrote {args.output}: {len(whole.images)} photographs, {len(whole.pairs)} pairs")
-        return True
+        data = {"output": args.output, "photographs": len(whole.images), "pairs": len(whole.pairs)}
+        return Summary(f"wrote {args.output}: {len(whole.images)} photographs, {len(whole.pairs)} pairs", data)
 
 
 class TrainPatches:
@@ -142,13 +148,13 @@ class TrainPatches:
         """The data and how it is trained."""
         parser.add_argument("--output", type=Path, required=True, metavar="DIR",
             help="folder for checkpoint, log and weights.safetensors")  # fmt: skip
-        add_options(parser, PatchTrainingOptions)
+        add_options(parser, PatchTrainingOptions, common=("photos", "model", "architecture", "init", "steps"))
 
     @staticmethod
-    def run(args: argparse.Namespace) -> bool:
+    def run(args: argparse.Namespace) -> Summary:
         """Train."""
         from posfeat_hloc.training.patch_descriptors import train_patches
 
         digest = train_patches(args.output, chosen(args, PatchTrainingOptions), Terminal(progress=True))
-        print(f"wrote {args.output / 'weights.safetensors'} (SHA-256 {digest})")
-        return True
+        path = args.output / "weights.safetensors"
+        return Summary(f"wrote {path} (SHA-256 {digest})", {"weights": path, "sha256": digest})

@@ -1,4 +1,4 @@
-"""Which weights there are, their licences, and whether they are whole.
+"""List, download, verify and convert weights, with their licences.
 
 posfeat-hloc weights list
 posfeat-hloc weights get hardnet++
@@ -13,6 +13,7 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from posfeat_hloc.cli.summary import Summary
 from posfeat_hloc.errors import WeightsError
 
 if TYPE_CHECKING:
@@ -59,62 +60,69 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     action.add_argument("--share", type=float, default=0.5, help="of the second, 0 to 1 (default: %(default)s)")
 
 
-def run(args: argparse.Namespace) -> bool:
+def run(args: argparse.Namespace) -> Summary:
     """Do what is asked for."""
-    return bool(args.action(args))
+    summary: Summary = args.action(args)
+    return summary
 
 
-def list_weights(_: argparse.Namespace) -> bool:
-    """Print what is known of all weights, three lines each."""
+def list_weights(_: argparse.Namespace) -> Summary:
+    """All weights, three lines each."""
     from posfeat_hloc import weights
 
+    lines: list[str] = []
+    found: list[dict[str, object]] = []
     for name, bundled in weights.BUNDLED.items():
         path = weights.weights_folder() / bundled.file
         where = f"{path}{_size(path)}" if path.is_file() else f"{path} is missing: install posfeat-hloc again"
         origin = f"in the package as {weights.version_of(name)}, {weights.OUR_LICENCE}"
-        _print_entry(name, origin, f"sha256 {bundled.sha256}", where)
+        lines += _entry(name, origin, f"sha256 {bundled.sha256}", where)
+        found.append({"name": name, "licence": weights.OUR_LICENCE, "digest": bundled.sha256, "file": path})
     for name, public in weights.PUBLIC.items():
         path = weights.public_path(name)
         where = f"{path}{_size(path)}"
         if not path.is_file():
             where = f"not here yet: posfeat-hloc weights get {name}"
-        _print_entry(name, f"public, {public.licence}", f"{public.digest_kind} {public.digest}", where)
-    print(POSFEAT)
-    return True
+        lines += _entry(name, f"public, {public.licence}", f"{public.digest_kind} {public.digest}", where)
+        found.append({
+            "name": name, "licence": public.licence, "digest": public.digest, "file": path if path.is_file() else None,
+        })  # fmt: skip
+    return Summary("\n".join([*lines, POSFEAT]), {"weights": found})
 
 
-def _print_entry(name: str, origin: str, digest: str, where: str) -> None:
+def _entry(name: str, origin: str, digest: str, where: str) -> list[str]:
     from posfeat_hloc.weights.conversion import LOADERS, architecture_of
 
     head = f"{name:<22}{LOADERS[architecture_of(name)][0]:<12}"
-    print(f"{textwrap.fill(head + origin, 80, subsequent_indent=' ' * len(head))}\n  {digest}\n  {where}")
+    return [textwrap.fill(head + origin, 80, subsequent_indent=" " * len(head)), f"  {digest}", f"  {where}"]
 
 
-def get_weights(args: argparse.Namespace) -> bool:
+def get_weights(args: argparse.Namespace) -> Summary:
     """Download weights, or copy bundled ones."""
     from posfeat_hloc.weights.conversion import fetch
 
     name, path, licence = fetch(args.name, args.copy, args.source)
-    print(f"{path}\n  {name}{_size(path)}, {licence}")
-    return True
+    return Summary(f"{path}\n  {name}{_size(path)}, {licence}", {"file": path, "name": name, "licence": licence})
 
 
-def verify_weights(args: argparse.Namespace) -> bool:
-    """Check weights one by one; whether all are whole."""
+def verify_weights(args: argparse.Namespace) -> Summary:
+    """Check weights one by one; whether all are valid."""
     from posfeat_hloc import weights
     from posfeat_hloc.weights.conversion import check
 
     wanted = args.what or [*weights.BUNDLED, *(name for name in weights.PUBLIC if weights.public_path(name).is_file())]
-    sound = True
+    lines: list[str] = []
+    problems: dict[str, str | None] = {}
     for what in wanted:
         try:
             identity, digest = check(what)
         except WeightsError as error:
-            print(f"fail  {error}")
-            sound = False
+            lines.append(f"fail  {error}")
+            problems[what] = str(error)
         else:
-            print(f"ok    {what}: {describe(identity)}\n      {digest}")
-    return sound
+            lines += [f"ok    {what}: {describe(identity)}", f"      {digest}"]
+            problems[what] = None
+    return Summary("\n".join(lines), {"problems": problems}, not any(problems.values()))
 
 
 def describe(identity: Identity) -> str:
@@ -122,23 +130,24 @@ def describe(identity: Identity) -> str:
     return f"{identity.name}, {identity.parameters / 1e6:.2f} M parameters"
 
 
-def convert_weights(args: argparse.Namespace) -> bool:
+def convert_weights(args: argparse.Namespace) -> Summary:
     """Write one safetensors file."""
     from posfeat_hloc.weights.conversion import convert, identify
 
     digest, count = convert(args.source, args.file)
-    print(f"{args.file}\n  {describe(identify(str(args.file)))}{_size(args.file)}")
-    print(f"  all {count} tensors read again and equal\n  sha256 {digest}")
-    return True
+    text = (
+        f"{args.file}\n  {describe(identify(str(args.file)))}{_size(args.file)}\n"
+        f"  all {count} tensors read again and equal\n  sha256 {digest}"
+    )
+    return Summary(text, {"file": args.file, "sha256": digest, "tensors": count})
 
 
-def average_weights(args: argparse.Namespace) -> bool:
+def average_weights(args: argparse.Namespace) -> Summary:
     """Write the mean of two weights."""
     from posfeat_hloc.weights.conversion import average
 
     digest = average(args.first, args.second, args.file, args.share)
-    print(f"{args.file}{_size(args.file)}\n  sha256 {digest}")
-    return True
+    return Summary(f"{args.file}{_size(args.file)}\n  sha256 {digest}", {"file": args.file, "sha256": digest})
 
 
 def _size(path: Path) -> str:

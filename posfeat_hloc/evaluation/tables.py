@@ -46,6 +46,10 @@ class Table:
 
         return "\n".join([line(titles), line(["-" * width for width in widths]), *map(line, cells)])
 
+    def as_records(self) -> list[dict[str, Value]]:
+        """Rows as title -> value, for JSON."""
+        return [{c.title: value for c, value in zip(self.columns, row, strict=True)} for row in self.rows]
+
     def as_csv(self) -> str:
         """A header and the values with all their digits."""
         buffer = io.StringIO()

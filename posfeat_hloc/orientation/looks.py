@@ -102,7 +102,7 @@ class Looks:
             turned = {name: View((self.turn(name) + look.turn) % 360) for name in todo}
             masked = self.masks is not None and any(Masks(self.masks).path(name) for name in todo)
             report = extract(
-                small_conf(look.size), self.images, path, todo, self.device, progress=self.progress,
+                small_conf(look.size), self.images, path, todo, self.device, progress=self.progress, title="orient",
                 masks=self.masks if masked else None,
                 cluster=self.cluster, views=turned, exif=self.exif,
             )  # fmt: skip

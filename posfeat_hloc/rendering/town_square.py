@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from posfeat_hloc.geometry.rotations import look_at
+from posfeat_hloc.rendering import facades
 from posfeat_hloc.rendering.textured_planes import Camera, TexturedPlane, rasterise, render
 
 Array = NDArray[np.float64]
@@ -30,16 +31,20 @@ class _Walls:
         rng: of everything.
         photographs: see :func:`town_square`.
         texels: of a texture for a metre.
+        houses: houses instead of painted planes, where there are no photographs.
     """
 
     rng: np.random.Generator
     photographs: Sequence[Photograph]
     texels: float
+    houses: bool
 
-    def panel(self, centre: ArrayLike, u: ArrayLike, v: ArrayLike) -> TexturedPlane:
+    def panel(self, centre: ArrayLike, u: ArrayLike, v: ArrayLike, part: str) -> TexturedPlane:
         width, height = (max(32, round(2 * self.texels * float(np.linalg.norm(side)))) for side in (u, v))
         if self.photographs:
             texture = _piece(self.rng, self.photographs, (width, height))
+        elif self.houses:
+            texture = facades.texture(self.rng, (width, height), self.texels, part)
         else:
             texture = _paint(self.rng, (width, height))
         return TexturedPlane(np.array(centre, np.float64), np.array(u, np.float64), np.array(v, np.float64), texture)
@@ -50,26 +55,31 @@ class _Walls:
         z = np.array([-np.sin(turn), 0, np.cos(turn)]) * half[2]
         y = np.array([0, half[1], 0])
         sides = [(x, z), (-x, z), (z, x), (-z, x)]
-        return [*(self.panel(centre + out, along, y) for out, along in sides), self.panel(centre - y, x, z)]
+        return [
+            *(self.panel(centre + out, along, y, "block") for out, along in sides),
+            self.panel(centre - y, x, z, "block"),
+        ]
 
 
 def town_square(
-    rng: np.random.Generator, photographs: Sequence[Photograph] = (), texels: float = 60.0
+    rng: np.random.Generator, photographs: Sequence[Photograph] = (), texels: float = 60.0, houses: bool = False
 ) -> list[TexturedPlane]:
     """Houses on three sides of a square of 24 x 14 m, the pavement, and three blocks on it; units are metres.
 
     Args:
         rng: of textures and blocks.
-        photographs: ``(h, w, 3)``; textures are pieces of them; painted when there are none.
+        photographs: ``(h, w, 3)``; textures are crops of them.
         texels: of a texture for a metre.
+        houses: without photographs, textures of houses and ground (:mod:`posfeat_hloc.rendering.facades`) instead of
+            random shapes and letters.
     """
-    walls = _Walls(rng, photographs, texels)
-    planes = [walls.panel((0, _GROUND, 5), (12, 0, 0), (0, 0, 8))]
+    walls = _Walls(rng, photographs, texels, houses)
+    planes = [walls.panel((0, _GROUND, 5), (12, 0, 0), (0, 0, 8), "ground")]
     for x in (-8, 0, 8):
-        planes.append(walls.panel((x, _GROUND - 5, 12 + rng.uniform(0, 1)), (4, 0, 0), (0, 5, 0)))
+        planes.append(walls.panel((x, _GROUND - 5, 12 + rng.uniform(0, 1)), (4, 0, 0), (0, 5, 0), "house"))
     for side in (-12, 12):
         for z in (1, 8.5):
-            planes.append(walls.panel((side, _GROUND - 5, z), (0, 0, 3.75), (0, 5, 0)))
+            planes.append(walls.panel((side, _GROUND - 5, z), (0, 0, 3.75), (0, 5, 0), "side"))
     for about in (-5.5, 0.5, 6.0):
         half = rng.uniform(0.6, 1.1, size=3)
         centre = np.array([about + rng.uniform(-1, 1), _GROUND - half[1], rng.uniform(6.5, 9)])

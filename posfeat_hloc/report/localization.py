@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pycolmap
 
-from posfeat_hloc.errors import PosfeatError
+from posfeat_hloc.errors import ImageError, PosfeatError
 from posfeat_hloc.evaluation.poses import PoseErrors, localization_errors
 from posfeat_hloc.localization.results import Localized, read_log, read_true_poses
 from posfeat_hloc.report import scene
 from posfeat_hloc.report.charts import ORANGE, bars, cumulative, histogram
 from posfeat_hloc.report.folder import RunFolder
-from posfeat_hloc.report.page import DASH, Block, Page, Rows, Section, Text
+from posfeat_hloc.report.page import DASH, Block, Page, Picture, Rows, Section, Text
+from posfeat_hloc.report.photographs import DOTS, MAX_PICTURES, jpeg_uri, thumbnail, with_keypoints
 from posfeat_hloc.report.sections import repeat_section, timing_section
 from posfeat_hloc.sfm.models import read_model
+from posfeat_hloc.stores import FeatureStore
 
 _BARS_UP_TO = 40
+THUMBNAIL_SIDE = 300
 
 
 def fill(page: Page, folder: RunFolder, png: Path) -> None:
@@ -47,9 +51,11 @@ def _localize(page: Page, folder: RunFolder, png: Path) -> None:
             page.figures.append((f"{errors['median_position']:.3g}, {errors['median_rotation']:.2g}°", "median error"))
     results = read_log(folder.path / "queries.jsonl") if folder.file("queries.jsonl") else {}
     errors = _errors(page, folder, results)
+    page.anchors.update({name: f"image-{number}" for number, name in enumerate(_shown(folder, results))})
     _scene(page, summary.get("map", {}).get("model"), results, png, "map")
     _recall(page, (summary.get("errors") or {}).get("recall", []))
     _queries(page, results, errors, png, "")
+    _thumbnails(page, folder, results)
     unread = {n: w for n, w in summary.get("not_localized", {}).items() if n not in results}
     if unread:
         rows = [[name, str(why)] for name, why in unread.items()]
@@ -105,7 +111,7 @@ def _queries(page: Page, results: dict[str, Localized], errors: PoseErrors | Non
     found_errors: dict[str, tuple[float, float]] = {}
     if errors is not None:
         found_errors = dict(zip(errors.names, zip(errors.position, errors.rotation, strict=True), strict=True))
-        caption = "Queries without a pose count as infinitely wrong; distances in the unit of the map."
+        caption = "Queries without a pose count as infinite errors; distances in the unit of the map."
         for values, label, name in ((errors.position, "position error", "position"),
                                     (errors.rotation, "rotation error [degrees]", "rotation")):  # fmt: skip
             curve = np.where(np.isfinite(errors.position), values, np.inf).tolist()
@@ -120,9 +126,7 @@ def _queries(page: Page, results: dict[str, Localized], errors: PoseErrors | Non
         blocks.append(
             histogram(png / f"{stem}_inliers.png", list(inliers.values()), "inliers", "queries", "Inliers of a query")
         )
-    page.sections.append(
-        Section(f"Queries by inliers{' and pose error' * (errors is not None)}{which}", blocks, "grid")
-    )
+    page.sections.append(Section(f"Inliers{' and pose errors' * (errors is not None)}{which}", blocks, "grid"))
     rows = []
     for name, found in sorted(results.items(), key=lambda item: item[1].inliers):
         row = [name, str(found.inliers), str(found.matches)]
@@ -134,6 +138,37 @@ def _queries(page: Page, results: dict[str, Localized], errors: PoseErrors | Non
     page.sections.append(
         Section(f"All {len(rows)} queries, the weakest first{which}", [Rows(titles, rows)], folded=len(rows) > 20)
     )
+
+
+def _shown(folder: RunFolder, results: dict[str, Localized]) -> list[str]:
+    """Queries whose thumbnails are in the page."""
+    if folder.images is None:
+        return []
+    names = [name for name in results if (folder.images / name).is_file()]
+    return names[:: -(-len(names) // MAX_PICTURES)] if names else []
+
+
+def _thumbnails(page: Page, folder: RunFolder, results: dict[str, Localized]) -> None:
+    """The queries with their keypoints."""
+    path = folder.file("features.h5")
+    blocks: list[Block] = []
+    with contextlib.ExitStack() as stack:
+        store = stack.enter_context(FeatureStore(path)) if path is not None else None
+        stored = set(store.names()) if store is not None else set()
+        for name in _shown(folder, results):
+            found = results[name]
+            caption = f"{found.inliers} inliers of {found.matches} matches" if found.localized else found.reason
+            try:
+                small = thumbnail(Path(str(folder.images)) / name, THUMBNAIL_SIDE)
+            except ImageError as error:
+                blocks.append(Text(f"{name}: {caption}; no image: {error}", "warning"))
+                continue
+            pixels = small.pixels
+            if store is not None and name in stored:
+                pixels = with_keypoints(small, store.keypoints(name).astype(np.float64), None, DOTS)
+            blocks.append(Picture(jpeg_uri(pixels, 72), caption, title=name, anchor=page.anchors[name]))
+    if blocks:
+        page.sections.append(Section("Queries and their keypoints", blocks, "tiles"))
 
 
 def _recall(page: Page, found: list[dict[str, float]]) -> None:
@@ -174,4 +209,6 @@ def _scene(page: Page, model: str | None, results: dict[str, Localized], png: Pa
     ]
     view = scene.make_scene(reconstruction, groups)
     scene.picture(view, png / f"{name}.png")
-    page.sections.append(Section("The map and the localized queries", [scene.interactive(view, f"model-{name}")]))
+    page.sections.append(
+        Section("The map and the localized queries", [scene.interactive(view, f"model-{name}", page.anchors)])
+    )

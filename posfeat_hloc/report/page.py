@@ -15,7 +15,7 @@ from posfeat_hloc.report.folder import KINDS, open_folder
 from posfeat_hloc.runtime.output import write_atomically
 
 DASH = "\N{EN DASH}"
-"""Stands for a value that there is not."""
+"""Stands for a missing value."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Rows:
-    """A table; a cell that starts with a digit, a sign or a dash is set as a number."""
+    """A table that can be sorted; cells with a number or a dash are set as numbers, names of images are links."""
 
     titles: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -53,12 +53,14 @@ class Picture:
         caption: below it; also said to those who do not see it.
         wide: takes the whole width of the page.
         title: in bold before the caption.
+        anchor: id of the image in the page, for links.
     """
 
     source: str
     caption: str
     wide: bool = False
     title: str = ""
+    anchor: str = ""
     kind: str = "picture"
 
 
@@ -101,6 +103,7 @@ class Page:
         figures: the most important numbers, (value, what it counts).
         notes: what is missing, unfinished or damaged.
         sections: in their order.
+        anchors: image -> id of its thumbnail.
     """
 
     title: str
@@ -108,6 +111,7 @@ class Page:
     figures: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     sections: list[Section] = field(default_factory=list)
+    anchors: dict[str, str] = field(default_factory=dict)
 
 
 _FILLED_BY = {"sfm": "reconstruction", "localize": "localization", "aachen": "localization", "hpatches": "accuracy"}
@@ -115,11 +119,11 @@ _NUMBER = re.compile(rf"[-+]?\d[\d .,%±°]*$|{DASH}$")
 
 
 def write_report(output: Path, images: Path | None = None) -> Path:
-    """Write ``report.html`` and the plots in ``report/`` from what an output folder holds, be it finished or not.
+    """Write ``report.html`` and the plots in ``report/`` of an output folder, finished or not.
 
     Args:
         output: of a reconstruction, a localization, Aachen or HPatches; only these two names are written there.
-        images: folder of the photographs, where it is no more where the run found it.
+        images: folder of the photographs, if they have moved since the run.
 
     Returns:
         path of the page.
@@ -138,7 +142,7 @@ def write_report(output: Path, images: Path | None = None) -> Path:
 
 
 def render(page: Page) -> str:
-    """The page as HTML; it loads nothing."""
+    """The page as one HTML file without external resources."""
     environment = Environment(
         loader=PackageLoader("posfeat_hloc.report", "templates"),
         autoescape=True,
@@ -147,10 +151,9 @@ def render(page: Page) -> str:
         undefined=StrictUndefined,
     )
     environment.tests["number"] = lambda text: bool(_NUMBER.match(text))
+    template = environment.get_template("report.html")
     moving = any(block.kind == "interactive" for section in page.sections for block in section.blocks)
-    return environment.get_template("report.html").render(
-        page=page, version=__version__, script=_plotly_script() if moving else ""
-    )
+    return template.render(page=page, version=__version__, script=_plotly_script() if moving else "")
 
 
 def _plotly_script() -> str:

@@ -1,4 +1,4 @@
-"""Photographs in the page: small, as JPEG, with keypoints, matches or score maps."""
+"""Photographs in the page: small JPEGs, undistorted where the camera is known, with keypoints, matches or scores."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pycolmap
 import torch
 from numpy.typing import NDArray
 from PIL import Image
@@ -25,6 +26,11 @@ from posfeat_hloc.networks.tiled_inference import describe, score
 
 Pixels = NDArray[np.uint8]
 Array = NDArray[np.float64]
+
+MAX_PICTURES = 100
+"""Maximum number of thumbnails on a page; larger collections are sampled evenly."""
+DOTS = 500
+"""Maximum number of keypoints drawn on a photograph."""
 
 USED, UNUSED = (45, 212, 191), (251, 146, 60)
 """Colors of keypoints that are part of a 3D point, and of others."""
@@ -63,6 +69,23 @@ def thumbnail(path: Path, side: int) -> Thumbnail:
         raise ImageError(f"{path}: cannot be decoded ({error})") from error
     small = resize(pixels, side)
     return Thumbnail(small, np.array([small.shape[1] / width, small.shape[0] / height]))
+
+
+def undistorted(small: Thumbnail, keypoints: Array, camera: pycolmap.Camera) -> tuple[Thumbnail, Array]:
+    """A thumbnail without lens distortion, and the keypoints ``(N, 2)`` of the photograph for its ``places``.
+
+    A panorama remains unchanged, because no pinhole camera shows all of it.
+    """
+    if camera.model_name in ("EQUIRECTANGULAR", "SIMPLE_PINHOLE", "PINHOLE"):
+        return small, keypoints
+    height, width = small.pixels.shape[:2]
+    reduced = pycolmap.Camera(camera.todict())
+    reduced.rescale(width, height)
+    options = pycolmap.UndistortCameraOptions()
+    bitmap, pinhole = pycolmap.undistort_image(options, pycolmap.Bitmap.from_array(small.pixels), reduced)
+    rays = np.asarray(reduced.cam_from_img(small.places(keypoints) + 0.5)).reshape(-1, 2)
+    on_image = np.asarray(pinhole.img_from_cam(np.column_stack([rays, np.ones(len(rays))]))).reshape(-1, 2) - 0.5
+    return Thumbnail(np.ascontiguousarray(bitmap.to_array()), np.ones(2)), on_image
 
 
 def with_keypoints(small: Thumbnail, keypoints: Array, used: NDArray[np.bool_] | None, limit: int) -> Pixels:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import cv2
@@ -18,18 +19,23 @@ from posfeat_hloc.localization.maps import open_map
 from posfeat_hloc.report import scene
 from posfeat_hloc.report.charts import histogram
 from posfeat_hloc.report.folder import RunFolder
-from posfeat_hloc.report.page import Block, Page, Picture, Rows, Section, Text
-from posfeat_hloc.report.photographs import Thumbnail, compute_score_map, jpeg_uri, thumbnail, with_keypoints
+from posfeat_hloc.report.page import DASH, Block, Page, Picture, Rows, Section, Text
+from posfeat_hloc.report.photographs import (
+    DOTS,
+    MAX_PICTURES,
+    Thumbnail,
+    compute_score_map,
+    jpeg_uri,
+    thumbnail,
+    undistorted,
+    with_keypoints,
+)
 from posfeat_hloc.report.sections import graph_section, pairs_section, repeat_section, timing_section
 from posfeat_hloc.sfm.diagnosis.diagnose import Diagnosis, diagnose
 from posfeat_hloc.sfm.match_graph import MatchGraph
 from posfeat_hloc.sfm.models import read_model
 from posfeat_hloc.stores import FeatureStore
 
-MAX_PICTURES = 100
-"""Photographs on a page; of larger collections every so-many-th is shown."""
-DOTS = 500
-"""Keypoints drawn on a photograph at most."""
 SCORE_MAPS = 3
 SCORE_MAP_SIDE = 512
 
@@ -37,8 +43,8 @@ SCORE_MAP_SIDE = 512
 def fill(page: Page, folder: RunFolder, png: Path) -> None:
     """Add all sections; what cannot be read is said in the notes of the page."""
     builder = _Builder(page, folder, png)
-    for make in (builder.results, builder.models, builder.failures, builder.matching, builder.pictures, builder.scores,
-                 builder.distributions, builder.images):  # fmt: skip
+    for make in (builder.results, builder.models, builder.failures, builder.images, builder.matching, builder.pictures,
+                 builder.scores, builder.distributions):  # fmt: skip
         try:
             make()
         except PosfeatError as error:
@@ -101,8 +107,19 @@ class _Builder:
             figures.append((f"{truth['median_rotation']:.3f}°", "rotation error"))
             figures.append((f"{100 * truth['median_position']:.2f} %", "position error, of the path"))
 
+    @cached_property
+    def shown(self) -> list[str]:
+        """Photographs whose thumbnails are in the page."""
+        path = self.folder.file("features.h5")
+        if path is None or self.folder.images is None:
+            return []
+        with FeatureStore(path) as store:
+            names = store.names()
+        return names[:: -(-len(names) // MAX_PICTURES)] if names else []
+
     def models(self) -> None:
-        """Each model to be turned."""
+        """Each model as an interactive figure."""
+        self.page.anchors.update({name: f"image-{number}" for number, name in enumerate(self.shown)})
         if not self.reconstructions:
             if self.database is not None and not self.folder.models:
                 self.page.notes.append("There is no model.")
@@ -113,8 +130,8 @@ class _Builder:
             scene.picture(view, self.png / f"model_{number}.png")
             if len(self.reconstructions) > 1:
                 blocks.append(Text(f"Model {number}: {model.num_reg_images()} images"))
-            blocks.append(scene.interactive(view, f"model-{number}"))
-        self.page.sections.append(Section("Points and cameras", blocks))
+            blocks.append(scene.interactive(view, f"model-{number}", self.page.anchors))
+        self.page.sections.append(Section("3D points and cameras", blocks))
 
     def failures(self) -> None:
         """Why images are not in the model, and what to try."""
@@ -137,7 +154,9 @@ class _Builder:
         if notes:
             blocks.append(Rows(["image", "note"], [[name, str(note)] for name, note in notes.items()]))
         if blocks:
-            self.page.sections.append(Section("What stayed out, and why" if rows else "Nothing stayed out", blocks))
+            self.page.sections.append(
+                Section("Images that are not in the model" if rows else "All images are in the model", blocks)
+            )
 
     def matching(self) -> None:
         """The match graph, and pairs."""
@@ -155,12 +174,15 @@ class _Builder:
             return
         blocks: list[Block] = []
         with FeatureStore(path) as store:
-            names = store.names()
-            shown = names[:: -(-len(names) // MAX_PICTURES)] if names else []
+            names, shown = store.names(), self.shown
             for name in shown:
                 blocks.append(self._with_keypoints(name, store.keypoints(name)))
         text = f"At most {DOTS} keypoints of each are drawn, evenly chosen"
-        text += "; turquoise ones are part of a 3D point, orange ones are not." if self.reconstructions else "."
+        text += (
+            "; turquoise: with a 3D point, orange: without. Registered images are undistorted."
+            if self.reconstructions
+            else "."
+        )
         if len(shown) < len(names):
             text += f" {len(shown)} of {len(names)} photographs are shown."
         section = Section("Photographs and keypoints", [Text(text), *blocks], "tiles")
@@ -179,8 +201,11 @@ class _Builder:
             small = self.small(name)
         except ImageError as error:
             return Text(f"{name}: {count}; no image: {error}", "warning")
-        pixels = with_keypoints(small, keypoints.astype(np.float64), used, DOTS)
-        return Picture(jpeg_uri(pixels, 72), count, title=name)
+        places = keypoints.astype(np.float64)
+        if name in self.poses:
+            small, places = undistorted(small, places, self.poses[name].camera)
+        pixels = with_keypoints(small, places, used, DOTS)
+        return Picture(jpeg_uri(pixels, 72), count, title=name, anchor=self.page.anchors.get(name, ""))
 
     def scores(self) -> None:
         """Score maps of a few images, computed again, where the feature has them."""
@@ -229,17 +254,31 @@ class _Builder:
             self.page.sections.append(Section("Distributions", blocks, "grid"))
 
     def images(self) -> None:
-        """A row for each image in the model."""
-        rows = []
+        """A row for each image with features: keypoints, verified matches, 3D points, error, focal length."""
+        path = self.folder.file("features.h5")
+        if path is None and not self.poses:
+            return
+        counts: dict[str, int] = {}
+        if path is not None:
+            with FeatureStore(path) as store:
+                counts = {name: len(store.keypoints(name)) for name in store.names()}
+        matches: Counter[str] = Counter()
+        if self.database is not None:
+            with MatchGraph(self.database) as graph:
+                for pair, found in graph.verified.items():
+                    matches.update(dict.fromkeys(pair, found.inliers))
         errors = _image_errors(self.reconstructions[0]) if self.reconstructions else {}
-        for name, image in sorted(self.poses.items()):
-            focal = image.camera.mean_focal_length()
-            rows.append([name, str(image.num_points3D), f"{errors.get(name, float('nan')):.2f}", f"{focal:.0f}"])
-        if rows:
-            titles = ["image", "3D points", "error [px]", "focal length [px]"]
-            self.page.sections.append(
-                Section(f"All {len(rows)} images of the model", [Rows(titles, rows)], folded=True)
-            )
+        rows = []
+        for name in sorted({*counts, *self.poses}):
+            image = self.poses.get(name)
+            row = [name, str(counts.get(name, DASH)), str(matches[name])]
+            row += [DASH] * 3 if image is None else [
+                str(image.num_points3D), f"{errors[name]:.2f}" if name in errors else DASH,
+                f"{image.camera.mean_focal_length():.0f}",
+            ]  # fmt: skip
+            rows.append(row)
+        titles = ["image", "keypoints", "verified matches", "3D points", "error [px]", "focal length [px]"]
+        self.page.sections.append(Section(f"All {len(rows)} images", [Rows(titles, rows)], folded=len(rows) > 30))
 
 
 def _image_errors(model: pycolmap.Reconstruction) -> dict[str, float]:

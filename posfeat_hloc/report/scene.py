@@ -1,10 +1,10 @@
-"""Points and cameras of a model, to be turned in the page, and as PNG."""
+"""Points and cameras of a model: an interactive figure for the page, and a PNG."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +14,13 @@ from numpy.typing import NDArray
 from plotly.io import to_html
 
 from posfeat_hloc.images.listing import natural_order
-from posfeat_hloc.report.charts import BLUE, as_picture, new_figure
+from posfeat_hloc.report.charts import BLUE, GREY, as_picture, new_figure
 from posfeat_hloc.report.page import Interactive, Picture
 
 Array = NDArray[np.float64]
+
+POINT_SIZES = (3.2, 2.2)
+"""Diameter of a drawn point in pixels, for few points and for thousands."""
 
 MAX_POINTS = 20_000
 """Points drawn at most; chosen at random, always the same ones."""
@@ -60,29 +63,33 @@ class Cameras:
 
 @dataclass(frozen=True)
 class Scene:
-    """What is drawn, turned so that z is up as the photographers held their cameras.
+    """What is drawn, rotated so that z is up according to the mean orientation of the cameras.
 
     Attributes:
         points: ``(N, 3)``.
         colors: ``(N, 3)`` uint8.
         total: points of the model.
         groups: cameras.
+        names: of the images of the model.
+        seen: for each point, the images that observe it, as indices of ``names``.
     """
 
     points: Array
     colors: NDArray[np.uint8]
     total: int
     groups: Sequence[Cameras]
+    names: list[str] = field(default_factory=list)
+    seen: list[list[int]] = field(default_factory=list)
 
 
 def make_scene(model: pycolmap.Reconstruction, groups: Sequence[Cameras]) -> Scene:
-    """Choose the points to draw, and turn all of it upright.
+    """Choose the points to draw, and rotate the scene upright.
 
-    Points far outside the box that holds nearly all others are left out: a few of them would shrink the rest to a dot.
+    Points far outside the bounding box of nearly all others are left out, because the rest would become tiny.
     """
     points = np.array([point.xyz for point in model.points3D.values()]).reshape(-1, 3)
     colors = np.array([point.color for point in model.points3D.values()], np.uint8).reshape(-1, 3)
-    total = len(points)
+    total, chosen = len(points), np.arange(0)
     shown = [group for group in groups if group.names]
     frame = upright(np.concatenate([group.rotations for group in shown])) if shown else np.eye(3)
     centres = np.concatenate([group.centres for group in shown]) if shown else np.zeros((0, 3))
@@ -94,8 +101,17 @@ def make_scene(model: pycolmap.Reconstruction, groups: Sequence[Cameras]) -> Sce
         inside = np.flatnonzero(((points >= low - margin) & (points <= high + margin)).all(axis=1))
         chosen = np.random.default_rng(0).permutation(inside)[:MAX_POINTS]
         points, colors = points[chosen], colors[chosen]
-    turned = [Cameras(g.label, g.names, g.centres @ frame.T, g.rotations @ frame.T, g.color) for g in shown]
-    return Scene(points @ frame.T, colors, total, turned)
+    rotated = [Cameras(g.label, g.names, g.centres @ frame.T, g.rotations @ frame.T, g.color) for g in shown]
+    names, seen = _observers(model, chosen)
+    return Scene(points @ frame.T, colors, total, rotated, names, seen)
+
+
+def _observers(model: pycolmap.Reconstruction, chosen: NDArray[np.int64]) -> tuple[list[str], list[list[int]]]:
+    """Names of all images, and for each chosen point the images that observe it."""
+    where = {number: index for index, number in enumerate(model.images)}
+    points = list(model.points3D.values())
+    seen = [sorted({where[e.image_id] for e in points[i].track.elements if e.image_id in where}) for i in chosen]
+    return [image.name for image in model.images.values()], seen
 
 
 def upright(rotations: Array) -> Array:
@@ -119,13 +135,19 @@ def frusta(cameras: Cameras, size: float) -> Array:
     return np.asarray(np.einsum("nij,ki->nkj", cameras.rotations, stroke) + cameras.centres[:, None], np.float64)
 
 
-def interactive(scene: Scene, div: str) -> Interactive:
-    """The scene to be turned, with the names of the images at their cameras."""
+def interactive(scene: Scene, div: str, anchors: Mapping[str, str] | None = None) -> Interactive:
+    """The interactive scene, with the names of the images at their cameras.
+
+    Args:
+        scene: see :func:`make_scene`.
+        div: id of its element.
+        anchors: image -> id of its thumbnail in the page, for the links of a point that is clicked.
+    """
     x, y, z = scene.points.astype(np.float32).T
     colors = [f"rgb({r},{g},{b})" for r, g, b in scene.colors.tolist()]
     figure = go.Figure(
-        go.Scatter3d(x=x, y=y, z=z, mode="markers", name="points", hoverinfo="skip",
-                     marker={"size": 1.6, "color": colors})
+        go.Scatter3d(x=x, y=y, z=z, mode="markers", name="points", hoverinfo="none", customdata=scene.seen,
+                     marker={"size": POINT_SIZES[len(scene.points) > 5000], "color": colors, "line": {"width": 0}})
     )  # fmt: skip
     size = _camera_size(scene)
     for group in scene.groups:
@@ -145,7 +167,8 @@ def interactive(scene: Scene, div: str) -> Interactive:
     figure.update_layout(
         height=520, margin={"l": 0, "r": 0, "t": 0, "b": 0}, paper_bgcolor="rgba(0,0,0,0)",
         modebar={"bgcolor": "rgba(0,0,0,0)", "color": "#94a3b8", "activecolor": BLUE},
-        legend={"x": 0.01, "y": 0.99, "bgcolor": "rgba(255,255,255,0.7)", "itemsizing": "constant"},
+        legend={"x": 0.01, "y": 0.99, "bgcolor": "rgba(128,128,128,0.15)", "itemsizing": "constant"},
+        font={"color": GREY},
         scene={**axes, "aspectmode": "manual", "aspectratio": _xyz((high - low) / reach), "dragmode": "orbit",
                "camera": {"center": _xyz(middle), "eye": _xyz(eye), "up": {"x": 0, "y": 0, "z": 1}}},
     )  # fmt: skip
@@ -155,13 +178,20 @@ def interactive(scene: Scene, div: str) -> Interactive:
     farther = {"center": _xyz(middle), "eye": _xyz(middle + 1.35 * (eye - middle)), "up": {"x": 0, "y": 0, "z": 1}}
     narrow = f"if (window.innerWidth < 700) Plotly.relayout('{div}', {{'scene.camera': {json.dumps(farther)}}});"
     return Interactive(
-        plotly_html(figure, div, tools=True, script=narrow),
-        f"Drag to turn, scroll to come nearer. {shown}; names at the cameras.",
+        plotly_html(figure, div, tools=True, script=narrow + _links(scene, div, anchors or {})),
+        f"Drag to rotate, scroll to zoom; click a point to see its images. {shown}; cameras show their names.",
     )
 
 
+def _links(scene: Scene, div: str, anchors: Mapping[str, str]) -> str:
+    """JavaScript: a click on a point shows its images."""
+    known = {name: anchors[name] for name in scene.names if name in anchors}
+    texts = [json.dumps(part).replace("<", "\\u003c") for part in (div, scene.names, known)]
+    return f" showImagesOfPoints({', '.join(texts)});"
+
+
 def _viewpoint(scene: Scene, low: Array, high: Array) -> tuple[Array, Array]:
-    """What to look at and from where, above and behind the cameras; the longest side of the box is 1."""
+    """Target and position of the viewer, above and behind the cameras; the longest side of the box is 1."""
     shown = np.concatenate(
         [np.percentile(part, (5, 95), axis=0) for part in (scene.points, *(group.centres for group in scene.groups))
          if len(part)]
@@ -185,7 +215,7 @@ def picture(scene: Scene, path: Path) -> Picture:
     view = np.array([[1, 0, 0], [0, np.sin(tilt), np.cos(tilt)], [0, np.cos(tilt), -np.sin(tilt)]])
     seen = scene.points @ view.T
     order = np.argsort(-seen[:, 2])
-    axes.scatter(seen[order, 0], seen[order, 1], c=scene.colors[order] / 255, s=1.2, lw=0)
+    axes.scatter(seen[order, 0], seen[order, 1], c=scene.colors[order] / 255, s=9 if len(seen) < 5000 else 3, lw=0)
     size = _camera_size(scene)
     for group in scene.groups:
         for line in frusta(group, size) @ view.T:

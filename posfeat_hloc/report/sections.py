@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 from matplotlib.colors import LogNorm
 
 from posfeat_hloc.errors import ImageError, Option, StoreError
-from posfeat_hloc.report.charts import as_picture, bars, histogram, new_figure
+from posfeat_hloc.report.charts import GREY, as_picture, bars, histogram, new_figure
 from posfeat_hloc.report.folder import RunFolder
 from posfeat_hloc.report.page import Block, Facts, Interactive, Picture, Rows, Section, Text
 from posfeat_hloc.report.photographs import Thumbnail, jpeg_uri, with_matches
@@ -41,9 +41,9 @@ def graph_section(graph: MatchGraph, png: Path) -> Section:
     verified = graph.verified
     text = f"{len(verified)} of {len(graph.pairs)} matched pairs are verified. "
     if len(groups) == 1 and not alone:
-        text += f"They join all {len(order)} images."
+        text += f"They connect all {len(order)} images."
     else:
-        text += f"They join the images in {len(groups)} group{'s' * (len(groups) != 1)}"
+        text += f"They connect the images in {len(groups)} group{'s' * (len(groups) != 1)}"
         text += f" of {', '.join(str(len(group)) for group in groups)}" if groups else ""
         text += f"; {len(alone)} images are isolated." if alone else "."
     blocks: list[Block] = [Text(text)]
@@ -65,7 +65,7 @@ def graph_section(graph: MatchGraph, png: Path) -> Section:
         )
     if len(groups) > 1 or alone:
         rows = [[str(number), str(len(c)), _few(c)] for number, c in enumerate(groups, 1)]
-        rows += [["alone", str(len(alone)), _few(alone)]] if alone else []
+        rows += [["isolated", str(len(alone)), _few(alone)]] if alone else []
         blocks.append(Rows(["group", "images", "names"], rows))
     return Section("Match graph", blocks, "grid")
 
@@ -110,7 +110,8 @@ def _matrix_figure(matrix: np.ndarray, names: list[str]) -> Interactive:  # type
     ticks = {"showticklabels": len(names) <= 30, "tickfont": {"size": 9}, "showgrid": False, "type": "category"}
     figure.update_layout(
         height=440, margin={"l": 10, "r": 10, "t": 10, "b": 10}, paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="#f1f5f9", xaxis={**ticks, "automargin": True, "tickangle": -90},
+        plot_bgcolor="rgba(128,128,128,0.12)", font={"color": GREY},
+        xaxis={**ticks, "automargin": True, "tickangle": -90},
         yaxis={**ticks, "automargin": True, "autorange": "reversed"},
     )  # fmt: skip
     return Interactive(
@@ -130,7 +131,7 @@ def _matrix_picture(matrix: np.ndarray, sizes: list[int], path: Path) -> Picture
         axes.axhline(border - 0.5, color="#cbd5e1", lw=0.8)
         axes.axvline(border - 0.5, color="#cbd5e1", lw=0.8)
     axes.set(xlabel="image", ylabel="image")
-    return as_picture(figure, path, "Verified matches of every pair; lines part groups that nothing joins.")
+    return as_picture(figure, path, "Verified matches of every pair; lines separate groups without common matches.")
 
 
 def _few(names: list[str], limit: int = 12) -> str:

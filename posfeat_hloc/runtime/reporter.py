@@ -1,21 +1,26 @@
-"""What a pipeline tells, and whom: nobody, a terminal, or a function of the caller's; lists of files with reasons."""
+"""Where progress and notes of a pipeline go: nowhere, to the terminal, or to a function; lines of summaries."""
 
 from __future__ import annotations
 
+import re
+import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
+from posfeat_hloc.runtime.colors import label
+
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a stage is.
+    """Progress of a stage.
 
     Attributes:
         stage: such as ``match``.
         done: of ``total``.
-        total: None where nobody knows.
+        total: None where it is unknown.
         unit: what is counted, such as ``pair``.
     """
 
@@ -26,7 +31,7 @@ class Progress:
 
 
 class Reporter:
-    """Hears everything and tells nobody.
+    """Ignores everything.
 
     Args:
         progress: whether bars are drawn in the terminal.
@@ -36,13 +41,13 @@ class Reporter:
         self.progress = progress
 
     def note(self, text: str) -> None:
-        """Take something that was chosen for the user, or that could be chosen better."""
+        """Called with a choice that was made for the user, or that could be made better."""
 
     def say(self, text: str) -> None:
-        """Take a line about the current work; it may be ignored."""
+        """Called with a line about the current work."""
 
     def advanced(self, progress: Progress) -> None:
-        """Take how far a stage is; called several times a second at most."""
+        """Called with the progress of a stage, at most several times a second."""
 
 
 QUIET = Reporter()
@@ -53,7 +58,7 @@ class Terminal(Reporter):
 
     def note(self, text: str) -> None:
         """Print it."""
-        print(f"note: {text}", flush=True)
+        print(f"{label('note:', sys.stdout)} {text}", flush=True)
 
     def say(self, text: str) -> None:
         """Print it beside the bars."""
@@ -62,22 +67,22 @@ class Terminal(Reporter):
 
 
 class Callback(Reporter):
-    """Hands everything to a function: texts, and :class:`Progress`."""
+    """Calls a function with every text and :class:`Progress`."""
 
     def __init__(self, call: Callable[[str | Progress], None]) -> None:
         super().__init__()
         self._call = call
 
     def note(self, text: str) -> None:
-        """Hand it on."""
+        """Call the function."""
         self._call(text)
 
     def say(self, text: str) -> None:
-        """Hand it on."""
+        """Call the function."""
         self._call(text)
 
     def advanced(self, progress: Progress) -> None:
-        """Hand it on."""
+        """Call the function."""
         self._call(progress)
 
 
@@ -86,7 +91,7 @@ _current: ContextVar[Reporter] = ContextVar("reporter", default=QUIET)
 
 @contextmanager
 def reporting(reporter: Reporter) -> Iterator[Reporter]:
-    """Let all bars that are made in the block tell this reporter how far they are."""
+    """All bars that are created in the block inform this reporter."""
     token = _current.set(reporter)
     try:
         yield reporter
@@ -95,12 +100,19 @@ def reporting(reporter: Reporter) -> Iterator[Reporter]:
 
 
 def listener() -> Reporter:
-    """The reporter of the pipeline that is at work."""
+    """The reporter of the current pipeline."""
     return _current.get()
 
 
 _FEW = 3
-"""Reasons that are told one by one."""
+"""Reasons that are printed one by one."""
+
+_WIDTH = 80
+
+
+def entry(title: str, text: str) -> list[str]:
+    """A line of a summary, continued below its text where it is too long; paths and flags are not broken."""
+    return _wrapped(text, f"  {title:<18}  ", 22)
 
 
 def counted(reasons: dict[str, str]) -> str:
@@ -121,12 +133,18 @@ def counted(reasons: dict[str, str]) -> str:
     return "; ".join([*told, *([f"and {len(ranked) - _FEW} more reasons"] if len(ranked) > _FEW else [])])
 
 
-def listing(title: str, items: dict[str, str], limit: int = 10) -> list[str]:
-    """The first of several names with what is to be said of them."""
+def listing(title: str, items: dict[str, str]) -> list[str]:
+    """A few names with their reasons, or the reasons of many with the number of names."""
     if not items:
         return []
-    lines = [f"  {title} ({len(items)})"]
-    lines += [f"    {name}: {reason}" for name, reason in list(items.items())[:limit]]
-    if len(items) > limit:
-        lines.append(f"    ... and {len(items) - limit} more; {counted(items)}")
-    return lines
+    texts = [f"{name}: {reason}" for name, reason in items.items()] if len(items) <= _FEW else [counted(items)]
+    return [f"  {title} ({len(items)})", *(line for text in texts for line in _wrapped(text, "    ", 6))]
+
+
+def _wrapped(text: str, first: str, indent: int) -> list[str]:
+    """Lines of 80 columns; ``--flag value`` stays together."""
+    lines = textwrap.wrap(
+        re.sub(r"(--[a-z-]+) (?=\w)", "\\1\0", text), _WIDTH, initial_indent=first, subsequent_indent=" " * indent,
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
+    return [line.replace("\0", " ") for line in lines]

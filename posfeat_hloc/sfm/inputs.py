@@ -11,7 +11,7 @@ from posfeat_hloc.extract_features import read_names
 from posfeat_hloc.images.listing import Listing, check_copies, survey
 from posfeat_hloc.images.video import COUNT, STEP, extract_frames
 from posfeat_hloc.orientation import Orientation, choose_views
-from posfeat_hloc.rendering.demo import write_photographs
+from posfeat_hloc.rendering.demo import QUERIES, write_photographs, write_queries
 from posfeat_hloc.runtime.progress import timed
 from posfeat_hloc.sfm.georeference import Georeference
 from posfeat_hloc.sfm.gps import Position, read_positions
@@ -19,7 +19,7 @@ from posfeat_hloc.sfm.job import Job
 
 
 def open_inputs(job: Job) -> dict[str, TrueCamera] | None:
-    """Write the images of the demonstration, whose true cameras are returned, or the frames of videos.
+    """Write the images of the demonstration and return its true cameras, or write the frames of videos.
 
     Raises:
         ImageError: a video cannot be read.
@@ -27,6 +27,7 @@ def open_inputs(job: Job) -> dict[str, TrueCamera] | None:
     """
     videos = job.options.video or ()
     if job.options.demo:
+        write_queries(job.output / QUERIES)
         return write_photographs(job.images, progress=job.progress)
     if job.photos is not None:
         _link_photographs(job.photos, job.images, {video.stem for video in videos})

@@ -75,9 +75,7 @@ def _fetch_rest(url: str, partial: Path, name: str, progress: bool) -> None:
         total = start + int(length) if length else None
         with (
             open(partial, "r+b" if start else "wb") as file,
-            Bar(
-                desc=name, total=total, initial=start, unit="B", unit_scale=True, disable=not progress, ncols=79
-            ) as bar,
+            Bar(desc=name, total=total, initial=start, unit="B", unit_scale=True, disable=not progress) as bar,
         ):
             file.seek(start)
             while block := response.read(_BLOCK):

@@ -53,7 +53,7 @@ print([name for name in ("torch", "pycolmap", "cv2", "h5py", "kornia") if name i
     assert (found.stdout, found.stderr) == ("[]\n", "")
 
 
-@pytest.mark.parametrize(("word", "told"), [("sfn", "did you mean sfm?"), ("fly", "there are sfm, ")])
+@pytest.mark.parametrize(("word", "told"), [("sfn", "did you mean sfm?"), ("fly", "choose from sfm, ")])
 def test_a_word_that_is_no_command(word: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([word]) == 2
     assert told in capsys.readouterr().err

@@ -79,7 +79,9 @@ def test_running_again_keeps_everything(scene, finished, capsys):
     assert run(scene[0], finished, "--threads", 1) == 0
     assert {p: p.stat().st_mtime_ns for p in (finished / "sparse/0").iterdir()} == before
     assert summary(finished)["kept_from_earlier_run"] == ["extract", "map", "match", "verify"]
-    assert "extract kept, match kept, verify kept, map kept" in capsys.readouterr().out
+    assert "extract kept, match kept, verify kept, map kept" in " ".join(capsys.readouterr().out.split())
+    assert run(scene[0], finished, "--threads", 1, "--json") == 0
+    assert json.loads(capsys.readouterr().out) == summary(finished) | {"output": str(finished), "report": None}
 
 
 def test_the_same_seed_and_one_thread_give_the_same_points(scene, finished, tmp_path):

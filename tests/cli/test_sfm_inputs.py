@@ -243,6 +243,8 @@ def test_the_demo_finds_its_cameras(few, tmp_path, monkeypatch, capsys):
     assert found["against_truth"]["median_position"] < 0.01
     said = capsys.readouterr().out
     assert f"camera errors       {found['against_truth']['median_rotation']:.3f} degrees" in said
+    assert "posfeat-hloc export outputs/demo --format ply transforms" in said
+    assert len(list_images(output / "queries")) == 3
     assert found["cameras"] == 1  # by EXIF, as of photographs of one camera
     with FeatureStore(output / "features.h5") as store:
         assert max(len(store.keypoints(name)) for name in store.names()) <= 1500

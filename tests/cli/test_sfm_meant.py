@@ -17,11 +17,13 @@ from posfeat_hloc.cli.main import parsed
 from posfeat_hloc.cli.sfm import as_text, pairs_meant
 from posfeat_hloc.errors import ConfigurationError, wording
 from posfeat_hloc.report.sections import command_line
-from posfeat_hloc.runtime.reporter import Terminal, counted, listing
+from posfeat_hloc.runtime.reporter import Terminal, counted, entry, listing
 from posfeat_hloc.sfm.choices import choose_cameras, choose_default_pairs, default_pairs, only_size_without_exif
+from posfeat_hloc.sfm.database import DatabaseReport
 from posfeat_hloc.sfm.diagnosis.diagnose import Diagnosis
 from posfeat_hloc.sfm.inputs import image_names
 from posfeat_hloc.sfm.job import Job
+from posfeat_hloc.sfm.models import ModelSummary
 from posfeat_hloc.sfm.options import SfmOptions
 from posfeat_hloc.sfm.pipeline import start
 from posfeat_hloc.sfm.summary import SfmResult, as_json
@@ -162,8 +164,14 @@ def test_reasons_of_many_files_are_counted() -> None:
     assert counted(reasons) == (
         "250 times: the file is empty (such as 0.jpg); 50 times: not an image that can be decoded (such as x/0.png)"
     )
-    assert len(listing("could not be read", reasons)) == 12
-    assert "... and 290 more; 250 times: the file is empty" in listing("could not be read", reasons)[-1]
+    lines = listing("could not be read", reasons)
+    assert lines[0] == "  could not be read (300)"
+    assert " ".join(" ".join(lines[1:]).split()) == counted(reasons)
+    assert max(map(len, lines)) <= 80
+    few = {"a.jpg": "empty", "b.jpg": "gone"}
+    assert listing("skipped", few) == ["  skipped (2)", "    a.jpg: empty", "    b.jpg: gone"]
+    (line,) = entry("likely cause", "x" * 50 + " --camera single")[1:]
+    assert line == " " * 22 + "--camera single"
     assert counted({"a.jpg": "a.jpg: empty", "b.jpg": "b.jpg: gone"}) == "a.jpg: empty; b.jpg: gone"
 
 
@@ -199,3 +207,22 @@ def test_focal_lengths_too_far_apart_are_told_with_what_to_try() -> None:
     assert "--camera single" in text
     assert as_json(run, {})["focal_lengths_apart"] == (591.4, 678.0)
     assert "focal lengths" not in as_text(SfmResult(images=3), "sift", Path("photos"), Path("out"))
+
+
+def test_the_summary_fits_a_terminal_of_80_by_24_however_much_went_wrong() -> None:
+    model = ModelSummary("outputs/a_rather_long_name/sparse/0", 60, 123456, 400000, 3.24, 3.2, 0.512)
+    files = {
+        f"folder/photograph_{i:04}.jpg": "the file is truncated, and nothing of it can be decoded" for i in range(40)
+    }
+    run = SfmResult(
+        images=100, pairs=4950, models=[model], database=DatabaseReport(98, 1, 4900, 1700, {}, 90000),
+        diagnosis=Diagnosis(reasons=dict.fromkeys(files, "matched with no other image")),
+        seconds=dict.fromkeys(("orient", "describe", "extract", "match", "verify", "map"), 12.3),
+    )  # fmt: skip
+    run.extraction.skipped.update(files)
+    lines = as_text(run, "posfeat-small", Path("photos"), Path("outputs/a_rather_long_name")).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert len(lines) <= 24
+    (count,) = [line for line in lines if "could not be read" in line]
+    assert count.endswith("(40)")
+    assert "    40 times: the file is truncated" in "\n".join(lines)

@@ -88,7 +88,7 @@ def test_turned_queries_are_found_and_logged(world: Path, tmp_path: Path, capsys
     upright_only = read_log(tmp_path / "queries.jsonl")
     assert {name for name, record in upright_only.items() if is_certain(record)} == {"upright.png"}
     assert run(world, tmp_path, *by_exif, "--try-rotations") == 0
-    assert "turned              2 of the queries" in capsys.readouterr().out
+    assert "rotated             2 queries" in capsys.readouterr().out
     records = read_log(tmp_path / "queries.jsonl")
     # turned left by PIL, so turned right to stand upright again
     assert {name: record.rotation for name, record in records.items()} == {

@@ -19,6 +19,7 @@ from posfeat_hloc.report.photographs import (
     compute_score_map,
     jpeg_uri,
     thumbnail,
+    undistorted,
     with_keypoints,
     with_matches,
 )
@@ -120,3 +121,28 @@ def test_the_score_map_of_d2d_is_what_its_keypoints_are_ranked_by(texture):
 def test_sift_has_no_score_map(texture):
     picture = np.repeat(texture()[..., None], 3, axis=2)
     assert compute_score_map(extractors.create(confs.extractors["sift"]["model"]), picture) is None
+
+
+def test_an_undistorted_thumbnail_has_its_keypoints_at_the_same_places():
+    camera = pycolmap.Camera(model="SIMPLE_RADIAL", width=800, height=600, params=[500, 400, 300, -0.15])
+    keypoints = np.array([[100.0, 90.0], [400.0, 300.0], [640.0, 500.0]])
+    pixels = np.zeros((300, 400, 3), np.uint8)
+    small = Thumbnail(pixels, np.array([0.5, 0.5]))
+    for x, y in small.places(keypoints):
+        pixels[round(y) - 1 : round(y) + 2, round(x) - 1 : round(x) + 2] = 255
+    straight, places = undistorted(small, keypoints, camera)
+    assert np.linalg.norm(straight.places(places)[0] - small.places(keypoints)[0]) > 3  # it has moved
+    for x, y in straight.places(places):
+        spot = straight.pixels[round(y) - 6 : round(y) + 7, round(x) - 6 : round(x) + 7, 0].astype(float)
+        rows, columns = np.mgrid[-6:7, -6:7]
+        assert abs((spot * rows).sum() / spot.sum()) < 1
+        assert abs((spot * columns).sum() / spot.sum()) < 1
+    pinhole = pycolmap.Camera(model="PINHOLE", width=800, height=600, params=[500, 500, 400, 300])
+    assert undistorted(small, keypoints, pinhole)[0] is small
+
+
+def test_points_know_the_images_that_observe_them():
+    model = pycolmap.Reconstruction()
+    model.add_point3D(np.zeros(3), pycolmap.Track(), np.zeros(3, np.uint8))
+    scene = make_scene(model, [])
+    assert (scene.names, scene.seen) == ([], [[]])

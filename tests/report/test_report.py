@@ -75,11 +75,15 @@ def test_a_finished_run(written):
     assert f"{summary['model']['reprojection_error']:.2f} px" in text
     assert f"{summary['verified_pairs']} of {summary['pairs']}" in text
     assert "Likely cause for 1 image: blank image. Leave it out, or take it again" in text
-    for title in ("Points and cameras", "Match graph", "Best and worst pairs", "Photographs and keypoints",
+    for title in ("3D points and cameras", "Match graph", "Best and worst pairs", "Photographs and keypoints",
                   "Distributions", "Time", "To repeat this run", "1 images are isolated"):  # fmt: skip
         assert title in text
     assert "z &lt;b&gt;&amp;.png" in text
     assert "<b>&" not in html
+    assert re.search(r'showImagesOfPoints\("model-0", \[.*\], \{.*"image-0".*\}\)', html)
+    for number in range(7):
+        assert f'<figure id="image-{number}">' in html
+        assert f'<a href="#image-{number}">' in html  # in the table of all images
     assert "Score maps" not in text  # SIFT has none
     for plot in PLOTS:
         with Image.open(output / f"report/{plot}.png") as picture:
@@ -192,21 +196,22 @@ def test_the_command_says_what_was_done():
 
 def test_what_is_missing_is_said_in_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("posfeat_hloc.cli.report.NEEDED", ("jinja2", "no_such_package"))
-    hook.write_page(tmp_path, Namespace(no_report=False))
-    said = capsys.readouterr().out
-    assert said == '  report              none: no_such_package not installed (pip install ".[report]")\n'
+    page, line = hook.write_page(tmp_path, Namespace(no_report=False))
+    assert page == {"report": None}
+    assert line == '\n  report              not written: no_such_package not installed (pip install ".[report]")'
     assert main(["report", str(tmp_path)]) == 1
     assert 'pip install ".[report]"' in capsys.readouterr().err
 
 
-def test_a_run_ends_with_its_page(output, capsys):
-    hook.write_page(output, Namespace(no_report=False))
-    assert capsys.readouterr().out == f"  report              {output / 'report.html'}\n"
+def test_a_run_ends_with_its_page(output):
+    page, line = hook.write_page(output, Namespace(no_report=False))
+    assert page == {"report": str(output / "report.html")}
+    assert line == f"\n  report              {output / 'report.html'}"
     assert (output / "report.html").stat().st_size > 4e6
 
 
-def test_a_page_that_fails_does_not_spoil_the_run(tmp_path, monkeypatch, capsys):
-    hook.write_page(tmp_path / "none", Namespace(no_report=False))
-    assert "report              none: ConfigurationError" in capsys.readouterr().out
-    hook.write_page(tmp_path, Namespace(no_report=True))
-    assert capsys.readouterr().out == ""
+def test_a_page_that_fails_does_not_spoil_the_run(tmp_path):
+    page, line = hook.write_page(tmp_path / "none", Namespace(no_report=False))
+    assert page == {"report": None}
+    assert "report              not written: ConfigurationError" in line
+    assert hook.write_page(tmp_path, Namespace(no_report=True)) == ({"report": None}, "")

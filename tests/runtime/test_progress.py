@@ -21,6 +21,24 @@ def test_times_as_people_say_them(seconds: float, text: str) -> None:
     assert span(seconds) == text
 
 
+def test_one_line_shows_stage_count_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = io.StringIO()
+    with Bar(total=8, desc="match", unit="pair", file=file, mininterval=0, ncols=60, ascii=True) as bar:
+        bar.start_t -= 10
+        monkeypatch.setattr(bar, "_time", lambda: bar.start_t + 10)
+        bar.n = 4
+        bar._ema_dt = bar._ema_dn = lambda *_: 0  # no steps yet: the mean rate counts
+        bar.refresh()
+        half = file.getvalue().split("\r")[-1]
+        bar.n = 8
+        bar.refresh()
+    whole = file.getvalue().split("\r")[-1]
+    assert half.split("|")[0] == "match      "
+    assert half.split("|")[2].rstrip() == " 4/8 pairs, 10 s left"
+    assert whole.split("|")[2].rstrip() == " 8/8 pairs, 10 s"
+    assert len(half) <= 60
+
+
 def test_the_time_left_is_told_once_after_the_first_tenth(monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:
     now = [1000.0]
     monkeypatch.setattr(progress.time, "time", lambda: now[0])
@@ -41,7 +59,8 @@ def test_a_short_time_is_not_worth_a_line(capsys: Output) -> None:
     assert capsys.readouterr().out == ""
 
 
-def test_a_long_call_shows_what_is_counted_meanwhile(capsys: Output) -> None:
+def test_a_long_call_shows_what_is_counted_meanwhile(capsys: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "LOG_INTERVAL", 0)
     found = iter([3, 5, 4, 8, *[9] * 100])
     with waiting("verify", total=10, count=lambda: next(found), interval=0.05):
         time.sleep(0.4)
@@ -50,13 +69,15 @@ def test_a_long_call_shows_what_is_counted_meanwhile(capsys: Output) -> None:
     assert "10/10" in shown  # whatever was counted last
 
 
-def test_a_count_that_fails_is_only_a_sign_of_life(capsys: Output) -> None:
+def test_a_count_that_fails_is_only_a_sign_of_life(capsys: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "LOG_INTERVAL", 0)
+
     def locked() -> int:
         raise OSError("database is locked")
 
     with waiting("verify", count=locked, interval=0.05):
         time.sleep(0.3)
-    assert "verify: 0pair" in capsys.readouterr().err
+    assert "verify     0 pairs, 00:00" in capsys.readouterr().err
 
 
 def test_short_or_quiet_calls_show_nothing(capsys: Output) -> None:
