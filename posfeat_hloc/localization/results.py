@@ -68,7 +68,8 @@ class Localized:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Localized:
         """Inverse of :meth:`as_dict`; KeyError, TypeError or ValueError for anything else."""
-        values = {"rotation": values.get("turned", 0), **values}  # logs of earlier versions have that name, or none
+        values = {**values}
+        values.setdefault("rotation", values.get("turned", 0))  # logs of earlier versions have that name, or none
         given = {field.name: values[field.name] for field in fields(cls)}
         if (pose := given["cam_from_world"]) is not None:
             w, x, y, z = pose["qvec"]
