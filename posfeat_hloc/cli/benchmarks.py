@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
 
 class Hpatches:
-    """Matching accuracy under known homographies, features side by side: HPatches and Oxford-affine folders.
+    """Matching accuracy under known homographies, features side by side: HPatches and the like.
 
         posfeat-hloc hpatches --dataset hpatches-sequences-release --features d2d-hardnet sift
+        posfeat-hloc hpatches --dataset webcams --fixed-camera --features posfeat-small sift
 
     Protocol of D2-Net, D2D and PoSFeat: image 1 against 2..6, mutual nearest neighbours, error of the forward
     homography, accuracy averaged over pairs; 108 of HPatches' 116 sequences. Run the same command again to resume.
@@ -52,7 +53,7 @@ def add_dataset(parser: argparse.ArgumentParser) -> None:
     """``--dataset``, ``--output``, ``--latex`` and ``--quiet``."""
     add = parser.add_argument
     add("--dataset", type=Path, required=True, metavar="DIR",
-        help="folder of sequences: HPatches, Oxford affine, or both")  # fmt: skip
+        help="folder of sequences: HPatches, Oxford affine, or both; EVD; Homogr")  # fmt: skip
     add("--output", type=Path, metavar="DIR", help="folder of results (default: outputs/<name of the data set>-mma)")
     add("--latex", action="store_true", help="print the table as LaTeX (a .tex file is written in any case)")
     add_quiet(parser)

@@ -11,7 +11,7 @@ from typing import Any
 
 from posfeat_hloc import __version__, confs
 from posfeat_hloc.errors import ConfigurationError, Option
-from posfeat_hloc.evaluation.homography import GROUPS, THRESHOLDS, MmaResult, evaluate_mma, mma_score
+from posfeat_hloc.evaluation.homography import GROUPS, HOMOGRAPHY_ERRORS, THRESHOLDS, MmaResult, evaluate_mma, mma_score
 from posfeat_hloc.evaluation.options import HPatchesOptions
 from posfeat_hloc.evaluation.pairs import feature_file
 from posfeat_hloc.evaluation.published import MMA_SOURCE, published_mma
@@ -50,10 +50,12 @@ def evaluate_hpatches(
     """Measure matching accuracy under known homographies, and write tables and plot.
 
     Protocol of D2-Net, D2D and PoSFeat: image 1 against 2..6, mutual nearest neighbours, error of the forward
-    homography, accuracy averaged over pairs; 108 of HPatches' 116 sequences.
+    homography, accuracy averaged over pairs; 108 of HPatches' 116 sequences. Homographies estimated from the matches
+    are judged, too: :func:`~posfeat_hloc.evaluation.homography.homography_error` at the corners of the first image, or
+    at points that a person marked (Homogr).
 
     Args:
-        dataset: folder of sequences: HPatches, Oxford affine, or both.
+        dataset: folder of sequences: HPatches, Oxford affine, or both; EVD; Homogr; folders of fixed cameras.
         output: folder of results; what was measured there is not measured again.
         options: see :class:`HPatchesOptions`.
         reporter: hears what is done.
@@ -62,7 +64,7 @@ def evaluate_hpatches(
         PosfeatError: for anything a user can fix.
     """
     options = options or HPatchesOptions()
-    found = find_sequences(dataset)
+    found = find_sequences(dataset, options.fixed_camera)
     choices = choose_features(options.features, options.weights)
     published = _published(options.published, found)
     output.mkdir(parents=True, exist_ok=True)
@@ -144,15 +146,17 @@ def _published(wanted: Sequence[str] | None, found: SequenceSet) -> dict[str, Mm
 
 def _drop_unreadable(found: SequenceSet, skipped: Mapping[str, str]) -> None:
     """Take sequences with an unreadable image out, for every feature, so that all rows are of the same pairs."""
-    for name, why in skipped.items():
-        found.unusable[name.partition("/")[0]] = why
+    for sequence in found.sequences:
+        if reasons := [skipped[name] for name in sequence.images if name in skipped]:
+            found.unusable[sequence.name] = reasons[0]
     found.sequences = [sequence for sequence in found.sequences if sequence.name not in found.unusable]
     if not found.sequences:
-        raise ConfigurationError(f"no sequence has six readable images ({counted(found.unusable)})")
+        raise ConfigurationError(f"no sequence has readable images only ({counted(found.unusable)})")
 
 
 def summary_table(results: Mapping[str, MmaResult], published: Mapping[str, MmaResult]) -> Table:
-    """A row for each feature: MMAscore by group, MMA at 1, 3, 5 and 10 px, keypoints, mutual matches, their ratio."""
+    """A row for each feature: MMAscore by group, MMA at 1, 3, 5 and 10 px, keypoints, mutual matches, their ratio,
+    and the share of pairs whose estimated homography is right within 1, 3 and 5 px."""
     at = (1, 3, 5, 10)
     table = Table(
         [
@@ -160,13 +164,17 @@ def summary_table(results: Mapping[str, MmaResult], published: Mapping[str, MmaR
             Column("MMAscore", ".3f"), Column("illumination", ".3f"), Column("viewpoint", ".3f"),
             *(Column(f"MMA@{t}", ".3f") for t in at),
             Column("keypoints", ".0f"), Column("matches", ".0f"), Column("ratio", ".3f"),
+            *(Column(f"H@{t}", ".3f") for t in HOMOGRAPHY_ERRORS),
         ]
     )  # fmt: skip
     for source, rows in ((HERE, results), (MMA_SOURCE, published)):
         for name, result in rows.items():
             scores = [result.score(group) for group in GROUPS]
             accuracy = [float(result.curves["overall"][t - 1]) for t in at]
-            table.rows.append([name, source, *scores, *accuracy, result.keypoints, result.matches, result.ratio])
+            found = result.homography or (None,) * len(HOMOGRAPHY_ERRORS)
+            table.rows.append(
+                [name, source, *scores, *accuracy, result.keypoints, result.matches, result.ratio, *found]
+            )
     return table
 
 

@@ -16,6 +16,7 @@ ESTIMATORS = {
     "opencv-ransac": "OpenCV findEssentialMat, RANSAC (SuperGlue's)",
     "opencv-magsac": "OpenCV findEssentialMat, USAC_MAGSAC",
     "pycolmap": "COLMAP's LO-RANSAC with the tangent Sampson error",
+    "poselib": "PoseLib's LO-RANSAC (LightGlue's and XFeat's)",
 }
 """Name -> what it is; results of different estimators do not compare."""
 
@@ -82,6 +83,9 @@ class HPatchesOptions(MatchingOptions, ComparedOptions):
 
     matcher: Annotated[str, Choices.of(confs.matchers)] = "NN-mutual"
     """Which descriptors match; NN-mutual is the protocol's."""
+    fixed_camera: bool = False
+    """Each folder holds images of a camera that did not move, under changing light: image k, in the order of names, is
+    matched with images k + 1, k + 7 and k + 13, and the true homography is the identity."""
     published: Annotated[tuple[str, ...] | None, Unit("METHOD")] = None
     """Published curves to show beside HPatches (default: all; give no name for none)."""
 

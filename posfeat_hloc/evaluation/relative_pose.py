@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,7 +13,7 @@ import pycolmap
 from numpy.typing import NDArray
 
 from posfeat_hloc import confs
-from posfeat_hloc.errors import ConfigurationError
+from posfeat_hloc.errors import ConfigurationError, Option
 from posfeat_hloc.evaluation.options import RelativePoseOptions
 from posfeat_hloc.evaluation.pairs import Measured, feature_file, measure_pairs
 from posfeat_hloc.evaluation.posed_lists import PosedImagePair, read_posed_pairs
@@ -47,6 +48,8 @@ def estimate_pose(
         return None
     if options.estimator == "pycolmap":
         return _estimate_with_colmap(points0, points1, intrinsics0, intrinsics1, options)
+    if options.estimator == "poselib":
+        return _estimate_with_poselib(points0, points1, intrinsics0, intrinsics1, options)
     rays0, rays1 = _normalized(points0, intrinsics0), _normalized(points1, intrinsics1)
     focal = np.mean([intrinsics0[0, 0], intrinsics0[1, 1], intrinsics1[0, 0], intrinsics1[1, 1]])
     method = cv2.RANSAC if options.estimator == "opencv-ransac" else cv2.USAC_MAGSAC
@@ -74,11 +77,7 @@ def _estimate_with_colmap(
     intrinsics1: NDArray[np.float64],
     options: RelativePoseOptions,
 ) -> Pose | None:
-    cameras = []
-    for k in (intrinsics0, intrinsics1):
-        size = [int(np.ceil(2 * v)) + 1 for v in (k[0, 2], k[1, 2])]  # not used by the estimation
-        camera = pycolmap.Camera(model="PINHOLE", width=size[0], height=size[1], params=[k[0, 0], k[1, 1], *k[:2, 2]])
-        cameras.append(camera)
+    cameras = [pycolmap.Camera(**_pinhole(k)) for k in (intrinsics0, intrinsics1)]
     ransac = pycolmap.RANSACOptions()
     ransac.max_error = options.threshold
     ransac.confidence = options.confidence
@@ -90,6 +89,34 @@ def _estimate_with_colmap(
         return None
     pose = found["cam2_from_cam1"]
     return pose.rotation.matrix(), np.asarray(pose.translation, np.float64)
+
+
+def _estimate_with_poselib(
+    points0: NDArray[np.floating],
+    points1: NDArray[np.floating],
+    intrinsics0: NDArray[np.float64],
+    intrinsics1: NDArray[np.float64],
+    options: RelativePoseOptions,
+) -> Pose | None:
+    try:
+        import poselib
+    except ImportError as error:
+        raise ConfigurationError(
+            Option("estimator", "poselib"), ' needs PoseLib: pip install "posfeat-hloc[pose]"'
+        ) from error
+    ransac = {"max_epipolar_error": options.threshold, "success_prob": options.confidence, "seed": options.seed}
+    xy = [np.ascontiguousarray(points, np.float64) for points in (points0, points1)]
+    found, information = poselib.estimate_relative_pose(*xy, _pinhole(intrinsics0), _pinhole(intrinsics1), ransac, {})
+    if information["num_inliers"] == 0:
+        return None
+    return np.asarray(found.R, np.float64), np.asarray(found.t, np.float64)
+
+
+def _pinhole(intrinsics: NDArray[np.float64]) -> dict[str, Any]:
+    """A camera as COLMAP and PoseLib describe it; its size is not used by the estimation."""
+    width, height = (int(np.ceil(2 * v)) + 1 for v in intrinsics[:2, 2])
+    params = [intrinsics[0, 0], intrinsics[1, 1], *intrinsics[:2, 2]]
+    return {"model": "PINHOLE", "width": width, "height": height, "params": params}
 
 
 def pose_error(found: Pose | None, truth: PosedImagePair) -> tuple[float, float]:

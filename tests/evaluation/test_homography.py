@@ -3,7 +3,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posfeat_hloc.evaluation.homography import evaluate_mma, match_errors, matching_accuracy, mma_score, repeatability
+from posfeat_hloc.evaluation.homography import (
+    evaluate_mma,
+    homography_error,
+    match_errors,
+    matching_accuracy,
+    mma_score,
+    project,
+    repeatability,
+)
 from posfeat_hloc.evaluation.sequences import ImageSequence
 from posfeat_hloc.features import Features
 from posfeat_hloc.stores import FeatureStore
@@ -167,3 +175,17 @@ def test_against_all_distances(seed, count0, count1):
         mutual = [(i, j) for i, j in enumerate(d.argmin(axis=1)) if d[:, j].argmin() == i]
         expected = sum(d[i, j] <= 3 for i, j in mutual) / min(d.shape)
     assert repeatability(first, second, turn, SIZE, SIZE) == pytest.approx(expected)
+
+
+def test_homographies_are_estimated_in_spite_of_wrong_matches():
+    rng = np.random.default_rng(0)
+    truth = np.array([[1.1, 0.05, 7], [-0.02, 0.9, 3], [1e-4, -2e-4, 1]])
+    points0 = rng.uniform(0, 300, (80, 2))
+    points1 = project(points0, truth)
+    points1[:30] = rng.uniform(0, 300, (30, 2))
+    corners = np.array([[0.0, 0], [299, 0], [299, 199], [0, 199]])
+    assert homography_error(points0, points1, corners, project(corners, truth)) < 1e-3
+    shifted = project(corners, truth) + np.array([3.0, 4.0])
+    assert homography_error(points0, points1, corners, shifted) == pytest.approx(5, abs=1e-3)
+    assert homography_error(points0[:3], points1[:3], corners, shifted) == np.inf
+    assert homography_error(np.ones((20, 2)), np.ones((20, 2)), corners, shifted) > 5

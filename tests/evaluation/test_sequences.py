@@ -80,3 +80,55 @@ def test_wrong_folders_show_what_was_expected_and_found(tmp_path):
     write_sequence(tmp_path / "v_talent", "hpatches", moved=True)
     with pytest.raises(ConfigurationError, match=r"the protocol leaves out \(v_talent\)"):
         find_sequences(tmp_path)
+
+
+def test_a_fixed_camera_has_pairs_that_nothing_moves(tmp_path):
+    (tmp_path / "square").mkdir()
+    for k in range(9):
+        Image.new("RGB", (8, 8), (k, k, k)).save(tmp_path / f"square/{k}.jpg")
+    (tmp_path / "notes").mkdir()
+    found = find_sequences(tmp_path, fixed_camera=True)
+    (view,) = found.sequences
+    assert view.pairs[:4] == ((0, 1), (0, 4), (0, 7), (1, 2))  # 13 steps of nine images are four
+    assert (8, 6) in view.pairs
+    assert len(view.pairs) == len(set(view.pairs)) == 27
+    assert all((h == np.eye(3)).all() for h in view.homographies)
+    assert "notes: holds 0 images" in found.unusable["notes"]
+
+
+def test_pairs_of_evd_have_a_homography(tmp_path):
+    for part in "12h":
+        (tmp_path / part).mkdir()
+    for part in "12":
+        Image.new("RGB", (8, 8)).save(tmp_path / part / "cafe.png")
+    (tmp_path / "h/cafe.txt").write_text("1 0 5\n0 1 2\n0 0 1\n")
+    (tmp_path / "h/dum.txt").write_text("1 0 5\n0 1 2\n0 0 1\n")
+    found = find_sequences(tmp_path)
+    (pair,) = found.sequences
+    assert pair.images == ("1/cafe.png", "2/cafe.png")
+    assert pair.pairs == ((0, 1),)
+    np.testing.assert_array_equal(pair.homographies[0], [[1, 0, 5], [0, 1, 2], [0, 0, 1]])
+    assert "the two images of dum are not there" in found.unusable["dum"]
+
+
+def test_pairs_of_homogr_have_marked_points(tmp_path):
+    """MATLAB counts pixels from one: points and homography are moved by one pixel, and still fit each other."""
+    savemat = pytest.importorskip("scipy.io").savemat
+    rng = np.random.default_rng(0)
+    model = np.array([[1.1, 0.05, 7], [-0.02, 0.9, 3], [1e-4, -2e-4, 1]])
+    first = np.c_[rng.uniform(1, 300, (8, 2)), np.ones(8)]
+    second = first @ model.T
+    savemat(tmp_path / "boat_vpts.mat", {"validation": {"pts": np.r_[2 * first.T, second.T], "model": model}})
+    for side in "AB":
+        Image.new("RGB", (8, 8)).save(tmp_path / f"boat{side}.png")
+    (pair,) = find_sequences(tmp_path).sequences
+    assert pair.images == ("boatA.png", "boatB.png")
+    np.testing.assert_allclose(pair.marked[:, :2], first[:, :2] - 1, atol=1e-9)
+    np.testing.assert_allclose(pair.marked[:, 2:], second[:, :2] / second[:, 2:] - 1, atol=1e-9)
+    mapped = np.c_[pair.marked[:, :2], np.ones(8)] @ pair.homographies[0].T
+    np.testing.assert_allclose(mapped[:, :2] / mapped[:, 2:], pair.marked[:, 2:], atol=1e-8)
+    (tmp_path / "boat_vpts.mat").write_bytes(b"MATLAB 5.0 MAT-file")
+    with pytest.raises(
+        ConfigurationError, match=r"boat_vpts.mat: cannot be read as marked points .*get the file again"
+    ):
+        find_sequences(tmp_path)
