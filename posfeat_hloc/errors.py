@@ -1,4 +1,4 @@
-"""The errors a user can meet. Every message names the file, what is wrong, and what to do about it."""
+"""Exceptions of this package. Every message names the file, the problem and the remedy."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class PosfeatError(Exception):
 
     @property
     def options(self) -> tuple[Option, ...]:
-        """What the message names as a remedy, or as the fault."""
+        """Options that the message names."""
         return tuple(part for part in self.args if isinstance(part, Option))
 
 
@@ -78,7 +78,7 @@ class ConfigurationError(PosfeatError):
 
 
 class MappingError(PosfeatError):
-    """COLMAP could not be given, or did not return, what was asked for."""
+    """COLMAP failed, or its input could not be prepared."""
 
 
 class DataError(PosfeatError):
@@ -94,4 +94,4 @@ class ClusterError(PosfeatError):
 
 
 class HlocError(PosfeatError):
-    """hloc is missing, cannot be imported, or is built otherwise than this package knows."""
+    """hloc is missing, cannot be imported, or has an unknown structure."""

@@ -47,7 +47,7 @@ class ExtractionReport:
     notes: dict[str, str] = field(default_factory=dict)
 
     def note(self, name: str, text: str) -> None:
-        """Add to what is said of an image."""
+        """Add a note about an image."""
         self.notes[name] = "; ".join(filter(None, [self.notes.get(name), text]))
 
     @property
@@ -153,7 +153,7 @@ def extract(
                 _store(batch, store, report)
                 bar.update(len(batch))
     for name in unmasked:
-        report.note(name, f"no mask in {masks}, so that keypoints may lie anywhere")
+        report.note(name, f"no mask in {masks}, keypoints may be anywhere in the image")
     return report
 
 

@@ -91,7 +91,7 @@ class Matches:
 
 @dataclass(frozen=True)
 class View:
-    """How an image is shown to an extractor, beyond what its EXIF tag says.
+    """Rotation and scale of an image for an extractor, in addition to its EXIF tag.
 
     Attributes:
         rotation: degrees clockwise, a multiple of 45.

@@ -56,7 +56,7 @@ class MatchingExecutor(Protocol):
 
 @dataclass
 class MatchingReport:
-    """What became of the pairs.
+    """Result of matching.
 
     Attributes:
         matched, reused: pairs matched now, or kept from an earlier run.
@@ -87,7 +87,7 @@ def main(
     device: str = "auto",
     memory: int = CACHE_BYTES,
 ) -> Path:
-    """Match as ``hloc.match_features.main`` does, say how many matches there are, and return the path of the file.
+    """Match as ``hloc.match_features.main`` does, print the number of matches, and return the path of the file.
 
     Args:
         conf: one of ``confs.matchers``, or a dict of that shape.

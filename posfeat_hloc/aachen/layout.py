@@ -1,4 +1,4 @@
-"""Where the files of Aachen Day-Night lie: as unpacked, as the local feature challenge and as PoSFeat has them."""
+"""Locations of the files of Aachen Day-Night: as unpacked, as the local feature challenge and as PoSFeat has them."""
 
 from __future__ import annotations
 

@@ -141,7 +141,7 @@ def clean_name(name: str) -> str:
 
 
 def convert_nvm(path: Path, cameras: Mapping[str, pycolmap.Camera], output: Path, progress: bool = True) -> None:
-    """Convert an NVM file to a COLMAP model folder, which is replaced as a whole at the end.
+    """Convert an NVM file to a COLMAP model folder, which is replaced at the end.
 
     Each image gets a camera of its own. Its 2D points are its observations in the order of the file, not the features
     that the file counts: an NVM file holds only those of 3D points. Memory is 24 bytes an observation.

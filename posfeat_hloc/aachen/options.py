@@ -22,19 +22,19 @@ class AachenOptions(PoseOptions, FeatureOptions):
     """How the benchmark is run; see :func:`posfeat_hloc.aachen.pipeline.run_aachen`."""
 
     version: Version | None = None
-    """Of the data set (default: found out; v1.1 where both are)."""
+    """Version of the data set (default: detected; v1.1 if both exist)."""
     protocol: Protocol = "hloc"
     """hloc: database pairs by covisibility, query pairs by retrieval, PnP; challenge: the local feature challenge, with
     the pairs that it gives, and registration by COLMAP."""
     orientation: OrientationMode = "auto"
-    """How photographs are held, for their features; cameras and keypoints stay in the pixels as stored. exif: by EXIF
+    """Rotation of photographs for their features; cameras and keypoints stay in the pixels as stored. exif: by EXIF
     alone; auto: also turned where others show that a photograph lies on its side; none: as stored."""
     neighbors: Annotated[int, AtLeast(1), Unit("N")] = 50
     """Most similar database images for a query."""
     retrieval: RetrievalName = DEFAULT_RETRIEVAL
-    """What similarity is."""
+    """Global descriptor."""
     pairs: Annotated[Path | None, Unit("FILE")] = None
-    """Query and database image a line, as hloc publishes; no retrieval then."""
+    """Pairs 'query database-image', one per line, as published by hloc, instead of retrieval."""
     ground_truth: Annotated[Path | None, Unit("FILE")] = None
     """Poses of queries ('name qw qx qy qz tx ty tz' a line, or a COLMAP model); recall is printed."""
     thresholds: Annotated[tuple[Threshold, ...], Reads(read_thresholds), Unit("'D,A D,A ...'")] = THRESHOLDS
@@ -44,7 +44,7 @@ class AachenOptions(PoseOptions, FeatureOptions):
     device: str = "auto"
     """Torch device: auto, cpu, cuda, cuda:1, ..."""
     seed: int = 0
-    """Of all random choices."""
+    """Seed of all random choices."""
     threads: Annotated[int, Unit("N")] = -1
     """Threads of COLMAP; 1 makes runs exactly reproducible (default: all cores)."""
 
@@ -79,5 +79,5 @@ class MiniatureOptions:
         check_options(self)
         if self.database < 2 or self.queries < 1 or self.points < 10 or min(self.size) < 64:
             raise ConfigurationError(
-                "a miniature needs 2 database images, 1 query, 10 points and 64 pixels on each side at least"
+                "the miniature needs at least 2 database images, 1 query, 10 points and 64 pixels per side"
             )

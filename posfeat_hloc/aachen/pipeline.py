@@ -195,7 +195,7 @@ def estimate_aachen(dataset: Path, options: AachenOptions | None = None) -> tupl
 
 
 def default_output(dataset: Dataset, options: AachenOptions) -> Path:
-    """Where results go, if not told otherwise."""
+    """Default output folder."""
     return Path("outputs") / f"aachen-{dataset.version}-{dataset.protocol}-{options.feature}"
 
 

@@ -35,7 +35,7 @@ class Aachen:
 
     @staticmethod
     def run(args: argparse.Namespace) -> Summary:
-        """Run a protocol and print the summary; whether queries were localized, or a dry run found no fault."""
+        """Run a protocol and print the summary; complete if queries were localized, or a dry run found no problem."""
         from posfeat_hloc.aachen.pipeline import as_table, default_output, estimate_aachen, run_aachen
 
         options = chosen(args, AachenOptions)

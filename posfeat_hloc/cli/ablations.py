@@ -47,9 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     command = _d2d(commands, "repeatability", "keypoints across detectors (D2D Table 5)")
     command.set_defaults(action=_repeatability)
     command.add_argument("--threshold", type=float, default=3.0, metavar="PX",
-        help="farther apart, two points are not the same (default: %(default)g)")  # fmt: skip
+        help="maximum distance of corresponding keypoints (default: %(default)g)")  # fmt: skip
 
-    command = commands.add_parser("time", help="seconds an image, without decoding (D2D figure 5)")
+    command = commands.add_parser("time", help="seconds per image, without decoding (D2D figure 5)")
     command.set_defaults(action=_time)
     command.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder, searched recursively")
     command.add_argument("--limit", type=positive, metavar="N", help="the first N images only (default: all)")
@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     command.add_argument("--line-points", dest="all_line_points", type=positive, nargs="+", default=LINE_POINTS,
         metavar="N", help="default: 75 100 125")  # fmt: skip
     command.add_argument("--windows", type=float, nargs="+", default=WINDOWS, metavar="W",
-        help="parts of the image (default: 0.075 0.1 0.125)")  # fmt: skip
+        help="fractions of the image size (default: 0.075 0.1 0.125)")  # fmt: skip
     command = _posfeat(commands, "posfeat-models", "Models 1 to 8 (PoSFeat figure 7)")
     command.set_defaults(action=_models)
 
@@ -87,8 +87,19 @@ def _posfeat(commands: Commands, name: str, text: str, own: tuple[str, ...] = ()
     add_dataset(command)
     add_data(command)
     add = command.add_argument
-    add("--steps", type=positive, default=100_000, metavar="N", help="of description and joint runs (default: 100000)")
-    add("--detect-steps", type=positive, metavar="N", help="of detection runs (default: a twentieth, as in the paper)")
+    add(
+        "--steps",
+        type=positive,
+        default=100_000,
+        metavar="N",
+        help="steps of description and joint runs (default: 100000)",
+    )
+    add(
+        "--detect-steps",
+        type=positive,
+        metavar="N",
+        help="steps of detection runs (default: a twentieth, as in the paper)",
+    )
     add("--dry-run", action="store_true", help="print the commands of train and do nothing")
     add_options(command, HPatchesOptions, leave_out=("published", "features", "weights"))
     add_options(command, TrainingOptions, leave_out=(*_SET_HERE, *own), common=())

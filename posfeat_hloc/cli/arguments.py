@@ -94,13 +94,13 @@ def add_quiet(parser: argparse._ActionsContainer) -> None:
 
 
 def reporter_of(args: argparse.Namespace) -> Terminal:
-    """Prints what a pipeline says, with bars unless ``--quiet`` is given."""
+    """A reporter that prints to the terminal, with bars unless ``--quiet`` is given."""
     return Terminal(progress=not args.quiet)
 
 
 @cache
 def field_texts(options: type) -> dict[str, str]:
-    """Field -> the first paragraph of the text below it, in this class or those that it is made of."""
+    """Field -> the first paragraph of the text below it, in this class or its bases."""
     found: dict[str, str] = {}
     for kind in reversed(options.__mro__[:-1]):
         (body,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
@@ -177,7 +177,7 @@ def _shown(value: Any) -> str:
 
 
 def reading(read: Callable[[str], Any]) -> Callable[[str], Any]:
-    """For argparse: a reader whose ValueError or ConfigurationError says what is wrong."""
+    """For argparse: a reader whose ValueError or ConfigurationError becomes the message."""
     return partial(_read, read)
 
 

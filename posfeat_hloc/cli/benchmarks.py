@@ -144,7 +144,7 @@ def _pose_report(args: argparse.Namespace, result: RelativePoseResult, output: P
     lines += [f"not used: {why}" for why in result.skipped.values()]
     if turned := sum(any(pair.turns) for pair in result.usable):
         lines.append(
-            f"{turned} pairs are marked as turned in the list: images are turned as their EXIF tag says, not as the "
+            f"{turned} pairs are marked as rotated in the list: images are rotated by their EXIF tag, not as the "
             "list says; intrinsics and poses refer to the files as stored in either case"
         )
     lines.append(f"files: {output}/ pose.csv pose.tex pairs.csv")

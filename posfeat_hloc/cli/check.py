@@ -24,16 +24,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("files", type=Path, nargs="+", metavar="FILE",
         help="features, matches or global descriptors, ours or hloc's; or a COLMAP database")  # fmt: skip
     add("--features", type=Path, nargs="+", default=[], metavar="FILE",
-        help="what matches were made from: detects indices of missing keypoints; two files for matches of "
+        help="the features of the matches: detects indices of missing keypoints; two files for matches of "
         "queries and a map")  # fmt: skip
     add("--repair", action="store_true",
-        help="replace a damaged file by one with all that is intact; the old one is kept as FILE.damaged")  # fmt: skip
+        help="replace a damaged file by one with its intact groups; keep the damaged one as FILE.damaged")  # fmt: skip
     add("--time-limit", type=float, default=20.0, metavar="S",
         help="seconds without progress after which a group counts as unreadable (default: %(default)s)")  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> Summary:
-    """Check all files and say what is damaged; whether all are intact, or have been repaired."""
+    """Check all files and list what is damaged; complete if all are intact or repaired."""
     intact: dict[str, bool] = {}
     for path in args.files:
         try:
@@ -61,7 +61,7 @@ def _check_one(path: Path, args: argparse.Namespace) -> bool:
         return True
     if not args.repair:
         print(
-            "  --repair keeps what is intact; the command that made the file recomputes the rest"
+            "  --repair keeps the intact groups; the command that wrote the file recomputes the rest"
             if report.intact
             else "  nothing can be kept: delete it and run the same command again"
         )
@@ -71,7 +71,7 @@ def _check_one(path: Path, args: argparse.Namespace) -> bool:
     if "configuration" in report.damaged:
         print("  nothing can be added to it, because its configuration is lost: it can only be read")
         return False
-    print("  now run the command that made it again: it recomputes the rest")
+    print("  now run the command that wrote it again: it recomputes the rest")
     return True
 
 

@@ -27,7 +27,7 @@ _INDENT = " " * (2 + _LABEL + 6)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``doctor``."""
-    parser.add_argument("--quick", action="store_true", help="without the self-test, which takes some 10 seconds")
+    parser.add_argument("--quick", action="store_true", help="skip the self-test, which takes about 10 seconds")
 
 
 def run(args: argparse.Namespace) -> Summary:
@@ -54,7 +54,7 @@ def _import_all() -> Finding:
     """Packages that seem whole may still lack what this one takes from them."""
     for name in ("checks", "self_test"):
         import_module(f"posfeat_hloc.doctor.{name}")
-    return Finding("ok", f"{posfeat_hloc.__version__}, imports all it needs")
+    return Finding("ok", f"{posfeat_hloc.__version__}, imports all its dependencies")
 
 
 def _check_the_rest(report: Report) -> None:

@@ -30,7 +30,7 @@ class Export:
             f"with their model for Gaussian splatting and dense stereo (default: {' '.join(_DEFAULT)})")  # fmt: skip
         add("--output", type=Path, metavar="DIR", help="default: MODEL/export")
         add("--images", type=Path, metavar="DIR",
-            help="the model's photographs, for the last two (default: where sfm found them)")  # fmt: skip
+            help="its photographs, for transforms and undistorted (default: where sfm found them)")  # fmt: skip
         add_quiet(parser)
         add_options(parser, ExportOptions, leave_out=("progress",))
 

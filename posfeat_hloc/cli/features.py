@@ -25,7 +25,7 @@ def add_common(parser: argparse.ArgumentParser, conf: str) -> None:
     """``--conf``, ``--overwrite``, ``--device`` and ``--engine``."""
     add = parser.add_argument
     add("--conf", default=conf, metavar="NAME", help="see `posfeat-hloc list` (default: %(default)s)")
-    add("--overwrite", action="store_true", help="make again what is there")
+    add("--overwrite", action="store_true", help="recompute existing results")
     add("--device", default="auto", help="torch device: auto, cpu, cuda, ... (default: %(default)s)")
     add_engine(parser)
 
@@ -33,7 +33,7 @@ def add_common(parser: argparse.ArgumentParser, conf: str) -> None:
 def add_engine(parser: argparse.ArgumentParser) -> None:
     """``--engine``."""
     parser.add_argument("--engine", choices=ENGINES, default=ENGINES[0],
-        help="who does the work; hloc must be installed for hloc's (default: %(default)s)")  # fmt: skip
+        help="which package computes; hloc must be installed for hloc (default: %(default)s)")  # fmt: skip
 
 
 def available(engine: str, verb: str) -> dict[str, confs.Conf]:
@@ -49,13 +49,13 @@ def available(engine: str, verb: str) -> dict[str, confs.Conf]:
 
 
 def choose_conf(args: argparse.Namespace, verb: str) -> confs.Conf:
-    """A copy of the conf that was asked for; our engine also takes the name that a conf of ours has in hloc."""
+    """A copy of the conf of ``--conf``; our engine also accepts the name of our conf in hloc."""
     from posfeat_hloc.hloc_plugin.registration import PREFIX
 
     known = available(args.engine, verb)
     name = args.conf if args.engine == "hloc" else args.conf.removeprefix(PREFIX)
     if name not in known:
-        raise ConfigurationError(Option("conf"), f": {args.conf!r} is none of {', '.join(known)}")
+        raise ConfigurationError(Option("conf"), f": {args.conf!r} is not one of {', '.join(known)}")
     return deepcopy(known[name])
 
 
@@ -65,7 +65,7 @@ def run_hloc(verb: str, args: argparse.Namespace, *arguments: Any, **options: An
 
     if args.device != "auto":
         hidden = "hide it with CUDA_VISIBLE_DEVICES="
-        raise ConfigurationError(Option("device"), f": hloc takes a GPU when there is one; {hidden}")
+        raise ConfigurationError(Option("device"), f": hloc uses a GPU if there is one; {hidden}")
     try:
         load(f"hloc.{verb}_features", "main").main(*arguments, **options)
     except (AssertionError, KeyError, ValueError) as error:
@@ -92,18 +92,18 @@ class Extract:
         add_common(parser, confs.DEFAULT_FEATURE)
         add = parser.add_argument_group(ADVANCED).add_argument
         add("--as_half", action="store_true",
-            help="half precision with --engine hloc; ours always stores descriptors so, and keypoints never"
+            help="half precision with --engine hloc; otherwise descriptors are always stored so, and keypoints never"
             )  # fmt: skip
         add("--image_list", "--image-list", type=Path, metavar="FILE", help="one name per line (default: all images)")
         add(
             "--feature_path", type=Path, metavar="FILE", help="the feature file (default: by the conf, in --export_dir)"
         )
         add("--masks", type=Path, metavar="DIR",
-            help="no keypoints where DIR/<image name>.png (or the same stem) is black; with our engine only"
+            help="no keypoints where DIR/<image name>.png (or the same stem) is black; not with --engine hloc"
             )  # fmt: skip
         add("--orientation", choices=get_args(OrientationMode), default="exif",
-            help="auto: by EXIF, and turned where others show that an image lies on its side, which the file records; "
-            "exif: by EXIF alone; none: as stored, as hloc's engine always does (default: %(default)s)")  # fmt: skip
+            help="auto: by EXIF, and rotated images without a tag are detected and recorded in the file; "
+            "exif: by EXIF only; none: as stored, as always with --engine hloc (default: %(default)s)")  # fmt: skip
 
     @staticmethod
     def run(args: argparse.Namespace) -> Summary:
@@ -117,7 +117,9 @@ class Extract:
         path = args.feature_path or args.export_dir / f"{conf['output']}.h5"
         if args.engine == "hloc":
             if args.masks is not None:
-                raise ConfigurationError(Option("masks"), ": hloc knows no masks; leave out ", Option("engine", "hloc"))
+                raise ConfigurationError(
+                    Option("masks"), ": hloc does not support masks; leave out ", Option("engine", "hloc")
+                )
             as_given = {"as_half": args.as_half, "image_list": args.image_list, "overwrite": args.overwrite}
             run_hloc("extract", args, conf, args.image_dir, args.export_dir, feature_path=path, **as_given)
             return Summary(f"features: {path}", {"features": path})
@@ -167,7 +169,7 @@ class Match:
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         """The options of hloc's command, and ours."""
         add = parser.add_argument
-        add("--pairs", type=Path, required=True, metavar="FILE", help="two names a line")
+        add("--pairs", type=Path, required=True, metavar="FILE", help="two image names per line")
         add("--export_dir", "--output", type=Path, metavar="DIR",
             help="folder of the match file, and of the features given by name")  # fmt: skip
         add("--features", default=f"feats-{confs.DEFAULT_FEATURE}", metavar="NAME|FILE", help="default: %(default)s")

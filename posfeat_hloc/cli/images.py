@@ -1,4 +1,4 @@
-"""The papers' images, of your photographs.
+"""Draw the figures of the papers for your photographs.
 
 posfeat-hloc images saliency  --images a.jpg b.jpg                          # D2D figure 3
 posfeat-hloc images landmarks --models outputs/photos/sparse/0 --images photos   # PoSFeat figure 1
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add("--images", type=Path, nargs="+", required=True, metavar="FILE")
     add("--network", choices=["hardnet", "sosnet"], default="hardnet", help="default: %(default)s")
-    add("--weights", help="other weights than the package's")
+    add("--weights", help="weights instead of the bundled ones")
     add("--radius", type=positive, default=5, help="r_RS in cells (default: %(default)s)")
     _add_output(command, "saliency.png", _saliency, 400)
 
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--names", nargs="+", metavar="NAME", default=(), help="images of the models (default: three)")
     _add_output(command, "landmarks.png", _landmarks, 800)
 
-    command = commands.add_parser("matches", help="matches coloured by their errors")
+    command = commands.add_parser("matches", help="matches colored by their errors")
     command.add_argument("--images", type=Path, nargs=2, required=True, metavar="FILE")
     truth = command.add_mutually_exclusive_group(required=True)
     truth.add_argument("--homography", type=Path, metavar="FILE",

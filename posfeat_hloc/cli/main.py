@@ -79,7 +79,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def exit_code(action: Callable[[], bool], output: Path | None, resume: str) -> int:
-    """Run a command and say how it ended.
+    """Run a command, print its error if any, and return its exit code.
 
     Args:
         action: returns whether there is a result.

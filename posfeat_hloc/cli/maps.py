@@ -48,7 +48,7 @@ class Triangulate:
 
     @staticmethod
     def run(args: argparse.Namespace) -> Summary:
-        """Make the map, and say what it holds."""
+        """Triangulate the map, and summarise it."""
         from posfeat_hloc.sfm.map_at_known_poses import triangulate_images
 
         options = chosen(args, TriangulateOptions)
@@ -67,7 +67,7 @@ class Triangulate:
 
 
 class Register:
-    """Let new photographs join a map, whose poses stay.
+    """Add new photographs to a map; its poses stay fixed.
 
     posfeat-hloc register outputs/photos
     """
@@ -77,13 +77,13 @@ class Register:
         """The map, and how it grows."""
         add = parser.add_argument
         add("map", type=Path, metavar="MAP", help="output folder of sfm or triangulate, which stays unchanged")
-        add("--output", type=Path, metavar="DIR", help="folder of the grown map (default: MAP-grown)")
+        add("--output", type=Path, metavar="DIR", help="folder of the extended map (default: MAP-grown)")
         add_quiet(parser)
         add_options(parser, RegisterOptions, common=("images", "matcher", "move", "masks"))
 
     @staticmethod
     def run(args: argparse.Namespace) -> Summary:
-        """Grow the map, and say what became of the new photographs; False where none joined."""
+        """Extend the map, and list the new photographs; incomplete if none was registered."""
         from posfeat_hloc.localization.register import register_images
 
         output: Path = args.output or args.map.with_name(f"{args.map.resolve().name}-grown")
@@ -109,7 +109,7 @@ class Merge:
         add = parser.add_argument
         add("map", type=Path, metavar="MAP", help="output folder of sfm with several models in sparse/")
         add("--output", type=Path, metavar="DIR", help="folder of the merged model (default: MAP/merged)")
-        add("--seed", type=int, default=0, help="of all random choices (default: %(default)s)")
+        add("--seed", type=int, default=0, help="seed of all random choices (default: %(default)s)")
 
     @staticmethod
     def run(args: argparse.Namespace) -> Summary:
@@ -146,12 +146,12 @@ class Align:
         target.add_argument("--to", type=Path, metavar="MODEL", help="a model with some of the same images")
         add("--output", type=Path, required=True, metavar="DIR", help="folder of the moved model")
         add("--max-error", type=float, metavar="D",
-            help="positions further off do not count (default: a fiftieth of their extent)")  # fmt: skip
-        add("--seed", type=int, default=0, help="of RANSAC (default: %(default)s)")
+            help="maximum distance of an inlier (default: 1/50 of the extent of the positions)")  # fmt: skip
+        add("--seed", type=int, default=0, help="seed of RANSAC (default: %(default)s)")
 
     @staticmethod
     def run(args: argparse.Namespace) -> Summary:
-        """Move the model, and say how well it fits."""
+        """Move the model, and summarise the alignment."""
         from posfeat_hloc.sfm.alignment import align_map
 
         found = align_map(args.model, args.output, args.to, args.positions, args.max_error, args.seed)

@@ -26,7 +26,7 @@ def missing() -> list[str]:
 
 def add_report_option(parser: argparse._ActionsContainer) -> None:
     """``--no-report``."""
-    parser.add_argument("--no-report", action="store_true", help="do not write report.html, a page about the run")
+    parser.add_argument("--no-report", action="store_true", help="do not write report.html")
 
 
 def write_page(output: Path, args: argparse.Namespace) -> tuple[dict[str, str | None], str]:
@@ -56,11 +56,11 @@ def write_page(output: Path, args: argparse.Namespace) -> tuple[dict[str, str | 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``report``."""
     parser.add_argument("folder", type=Path, metavar="OUTPUT_DIR", help="output folder of sfm, localize, ...")
-    parser.add_argument("--images", type=Path, metavar="DIR", help="the photographs, where they have moved")
+    parser.add_argument("--images", type=Path, metavar="DIR", help="folder of the photographs, if they have been moved")
 
 
 def run(args: argparse.Namespace) -> Summary:
-    """Write the page and say where."""
+    """Write the page."""
     if lacking := missing():
         raise ConfigurationError(f"the report needs {', '.join(lacking)}: {HINT}")
     from posfeat_hloc.report.page import write_report

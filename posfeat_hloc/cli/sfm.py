@@ -73,7 +73,7 @@ def prepare(args: argparse.Namespace) -> None:
     """
     told = []
     if args.folder is not None and args.images is not None:
-        raise ConfigurationError(f"{args.folder}: a second folder; --images takes one, with folders below it")
+        raise ConfigurationError(f"{args.folder}: a second folder; --images takes one folder, searched recursively")
     args.images = args.images or args.folder
     if args.images is not None and args.images.is_file():
         told += _a_file(args)
@@ -89,7 +89,7 @@ def prepare(args: argparse.Namespace) -> None:
 
 
 def run(args: argparse.Namespace) -> Summary:
-    """Reconstruct and print the summary; whether there is a model, and all that was wanted of it."""
+    """Reconstruct; complete if there is a model with all requested exports."""
     from posfeat_hloc.sfm.pipeline import reconstruct
 
     options: SfmOptions = args.options
@@ -115,7 +115,7 @@ def _a_file(args: argparse.Namespace) -> list[str]:
         cure = "give the folder by --images and this list by --image-list"
     else:
         cure = "give the folder of the photographs"
-    raise ConfigurationError(f"{path}: is a file, where --images takes a folder; {cure}")
+    raise ConfigurationError(f"{path}: is a file, but --images takes a folder; {cure}")
 
 
 def pairs_meant(text: str) -> tuple[str, str]:

@@ -41,7 +41,7 @@ class Train:
 
     @staticmethod
     def run(args: argparse.Namespace) -> Summary:
-        """Train, and say how good it is."""
+        """Train; the summary has the validation metrics."""
         from posfeat_hloc.training.pipeline import train
 
         result = train(args.data, args.output, chosen(args, TrainingOptions), Terminal(progress=True))
@@ -55,13 +55,13 @@ class Train:
 def add_data(parser: argparse.ArgumentParser) -> None:
     """``--data``."""
     parser.add_argument("--data", nargs="+", required=True, metavar="KIND:DIR",
-        help="what to train on: colmap:DIR (with sparse/0 or sparse, and images); colmap:MODEL,IMAGES; megadepth:DIR "
+        help="training data: colmap:DIR (with sparse/0 or sparse, and images); colmap:MODEL,IMAGES; megadepth:DIR "
         "(scenes in CAPS's layout); megadepth:DIR,SCENES (those named in a text file, one a line); synthetic:DIR "
         "(photographs)")  # fmt: skip
 
 
 class TrainDescriptors:
-    """Train dense descriptors to stand real light, rotation and zoom, on a pack of photographs and pairs.
+    """Train dense descriptors for robustness to illumination, rotation and scale, on a pack of photographs and pairs.
 
         posfeat-hloc pack-views --photos photos/* --model sfm/church/sparse/0 church/images --output views.h5
         posfeat-hloc train-descriptors --pack views.h5 --init posfeat-small --output runs/descriptors
@@ -124,7 +124,7 @@ class PackViews:
 
     @staticmethod
     def run(args: argparse.Namespace) -> Summary:
-        """Write the pack, and say what it holds."""
+        """Write the pack, and summarise its content."""
         from posfeat_hloc.training.packing import pack_views
 
         whole = pack_views(args.output, chosen(args, PackOptions), Terminal(progress=True))

@@ -36,14 +36,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     action = actions.add_parser("get", help="download public weights, or resume an interrupted download")
     action.set_defaults(action=get_weights)
     action.add_argument("name", metavar="NAME", help="as `weights list` shows it")
-    action.add_argument("--output", dest="copy", metavar="FILE|DIR", help="put a copy here (a new folder ends in /)")
+    action.add_argument(
+        "--output", dest="copy", metavar="FILE|DIR", help="copy the file to this path (a new folder ends in /)"
+    )
     action.add_argument("--from", dest="source", type=Path, metavar="FILE",
         help="the file of public weights, where there is no connection: it is checked and copied")  # fmt: skip
 
-    action = actions.add_parser("verify", help="compare hashes, and load as the network they are for")
+    action = actions.add_parser("verify", help="compare hashes, and load the networks")
     action.set_defaults(action=verify_weights)
     action.add_argument("what", nargs="*", metavar="NAME|FILE",
-        help="names, files, or folders with backbone.pth and localheader.pth (default: all that are here)")  # fmt: skip
+        help="names, files, or folders with backbone.pth and localheader.pth (default: all installed)")  # fmt: skip
 
     action = actions.add_parser("convert", help="a checkpoint of the authors to one safetensors file")
     action.set_defaults(action=convert_weights)
@@ -61,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> Summary:
-    """Do what is asked for."""
+    """Run a subcommand."""
     summary: Summary = args.action(args)
     return summary
 
@@ -82,7 +84,7 @@ def list_weights(_: argparse.Namespace) -> Summary:
         path = weights.public_path(name)
         where = f"{path}{_size(path)}"
         if not path.is_file():
-            where = f"not here yet: posfeat-hloc weights get {name}"
+            where = f"not downloaded yet: posfeat-hloc weights get {name}"
         lines += _entry(name, f"public, {public.licence}", f"{public.digest_kind} {public.digest}", where)
         found.append({
             "name": name, "licence": public.licence, "digest": public.digest, "file": path if path.is_file() else None,
@@ -126,7 +128,7 @@ def verify_weights(args: argparse.Namespace) -> Summary:
 
 
 def describe(identity: Identity) -> str:
-    """One line for people."""
+    """Name and size in one line."""
     return f"{identity.name}, {identity.parameters / 1e6:.2f} M parameters"
 
 

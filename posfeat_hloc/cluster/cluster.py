@@ -125,20 +125,22 @@ class Pending(Generic[Result]):
                 return ray.get(self._reference, timeout=_PATIENCE)  # type: ignore[no-any-return]
             except ray.exceptions.GetTimeoutError as error:
                 if self._cluster.slots(self._gpu) == 0:
-                    raise ClusterError(Option("ray"), ": the cluster has no machine left; see `ray status`") from error
+                    raise ClusterError(
+                        Option("ray"), ": the cluster has no machines any more; see `ray status`"
+                    ) from error
             except ray.exceptions.RayTaskError as error:
                 if isinstance(error.cause, PosfeatError):
                     raise error.cause from None
                 if isinstance(error.cause, ImportError):
                     raise ClusterError(
-                        Option("ray"), f": a worker lacks something ({error.cause}); {_INSTALL}"
+                        Option("ray"), f": a package is missing on a worker ({error.cause}); {_INSTALL}"
                     ) from error
                 raise
             except ray.exceptions.RayError as error:
                 reason = str(error).strip().splitlines()[0]
                 raise ClusterError(
                     Option("ray"),
-                    f": a task failed {RETRIES + 1} times ({reason}); out of memory? give Ray fewer CPUs a "
+                    f": a task failed {RETRIES + 1} times ({reason}); out of memory? give Ray fewer CPUs per "
                     "machine (`ray start --num-cpus`, local:N), or use smaller images",
                 ) from error
 
@@ -197,7 +199,7 @@ _SETTINGS = 4  # type of the frame that a server of HTTP/2, so of gRPC, must ans
 
 
 def connect(address: str | None) -> Cluster | None:
-    """The cluster at an address; None where none is asked for. A process that is in one stays in it.
+    """The cluster at an address; None without an address. A process that is connected stays connected.
 
     Args:
         address: ``local`` starts a cluster on this machine, which ends with this process, with a worker for each core;
@@ -256,5 +258,5 @@ def _check_reachable(host: str, port: int) -> None:
         ) from error
     if len(frame) < 9 or frame[3] != _SETTINGS:
         raise ClusterError(
-            Option("ray", f"{host}:{port}"), ": what answers there is not Ray; give the port of its head node (6379)"
+            Option("ray", f"{host}:{port}"), ": no Ray cluster answers there; give the port of its head node (6379)"
         )

@@ -1,4 +1,4 @@
-"""Reading a dense map at pixel positions, under the two conventions for where its cells lie."""
+"""Reading a dense map at pixel positions, under the two conventions for the positions of its cells."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def sample_map(
 def pixels_to_cells(
     pixels: Tensor, map_size: tuple[int, int], image_size: tuple[int, int], grid_alignment: str
 ) -> Tensor:
-    """Map coordinates, in which cell i lies at i, of pixels ``(..., 2)`` (x, y); the inverse: cells_to_pixels.
+    """Map coordinates, in which cell i is at i, of pixels ``(..., 2)`` (x, y); the inverse: cells_to_pixels.
 
     Args:
         pixels: ``(..., 2)``.
@@ -89,7 +89,7 @@ def _scale_offset(
         raise ValueError(f"grid_alignment must be one of {', '.join(GRID_ALIGNMENTS)}, not {grid_alignment!r}")
     strides = {divmod(image, cell) for image, cell in zip(image_size, map_size, strict=True)}
     if len(strides) > 1 or any(rest for _, rest in strides):
-        raise ValueError(f"an image of {image_size} is no whole multiple of its map of {map_size}; crop or pad it")
+        raise ValueError(f"an image of {image_size} is not a multiple of its map of {map_size}; crop or pad it")
     return cells / pixels, 0.0
 
 

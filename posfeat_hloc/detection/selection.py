@@ -88,7 +88,7 @@ for in a small image the weak ones among them match less often than spreading he
 
 
 def candidates(count: int, pixels: int) -> int:
-    """How many of the strongest keypoints take part when ``count`` are wanted in an image of so many pixels."""
+    """Number of the strongest keypoints to choose ``count`` from, in an image of so many pixels."""
     return max(count, min(POOL * count, pixels // AREA))
 
 
@@ -179,7 +179,7 @@ def _nearest_stronger(points: Floats, scores: Floats, asked: Indices, reach: flo
 
 
 def allowed(features: Features, mask: NDArray[np.bool_] | None) -> Features:
-    """The features whose keypoints, in the mask's pixels, lie where the mask ``(H, W)`` allows them."""
+    """The features whose keypoints, in pixels of the mask, are allowed by the mask ``(H, W)``."""
     if mask is None:
         return features
     last = np.array([mask.shape[1] - 1, mask.shape[0] - 1])

@@ -1,4 +1,4 @@
-"""What the processor and the GPUs can do, whether weights are whole, whether files are written and read."""
+"""Checks of the CPU and the GPUs, of stored weights, and of reading and writing files."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def check_bf16() -> Finding:
 
 
 def device_checks() -> list[tuple[str, Callable[[], Finding]]]:
-    """A check for each CUDA device, or one that says why there is none."""
+    """A check for each CUDA device, or one that reports why there is none."""
     if not torch.cuda.is_available():
         return [("CUDA", check_without_cuda)]
     return [(f"CUDA {i}", partial(check_device, i)) for i in range(torch.cuda.device_count())]
@@ -101,7 +101,7 @@ def check_bundled(name: str) -> Finding:
         identity = load_as(architecture_of(name), name)
     except WeightsError as error:
         return Finding("fail", str(error), "pip install --force-reinstall posfeat-hloc, from where you installed it")
-    return Finding("ok", f"in the package, {identity.parameters / 1e6:.2f} M parameters, hash as promised")
+    return Finding("ok", f"in the package, {identity.parameters / 1e6:.2f} M parameters, hash verified")
 
 
 def check_public(name: str) -> Finding:
@@ -134,7 +134,7 @@ def check_features() -> Finding:
             return Finding("fail", str(error), "free some space in the folder of temporary files, or set TMPDIR")
     arrays = ((features.keypoints, read.keypoints), (features.scores, read.scores), (descriptors, read.descriptors))
     if not all(np.array_equal(written, found) for written, found in arrays):
-        return Finding("fail", "what is read is not what was written", "pip install --force-reinstall h5py")
+        return Finding("fail", "the values read differ from those written", "pip install --force-reinstall h5py")
     return Finding("ok", "written and read again")
 
 
@@ -152,5 +152,5 @@ def check_database() -> Finding:
         except (OSError, RuntimeError, ValueError, AttributeError, TypeError) as error:  # and another API
             return Finding("fail", f"pycolmap's database does not work ({type(error).__name__}: {error})", repair)
     if (read.width, read.height, list(read.params)) != (640, 480, [800.0, 320.0, 240.0, 0.0]):
-        return Finding("fail", "what is read is not what was written", repair)
+        return Finding("fail", "the values read differ from those written", repair)
     return Finding("ok", "written and read again")

@@ -56,7 +56,7 @@ def run() -> Finding:
 
 
 def judge(errors: PoseErrors, cameras: list[Camera], seconds: float) -> Finding:
-    """What the errors of a model mean; ``seconds`` are said beside them."""
+    """The finding for the errors of a model; ``seconds`` are printed, too."""
     path = sum(np.linalg.norm(_centre(b) - _centre(a)) for a, b in pairwise(cameras))
     rotation, position = errors.rotation.max(), errors.position.max() / path
     text = (

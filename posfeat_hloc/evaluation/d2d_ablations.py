@@ -148,7 +148,7 @@ def network_of(choice: FeatureChoice) -> str:
 
 
 def is_d2d(choice: FeatureChoice) -> bool:
-    """Whether S_D2D has a say in the choice of keypoints."""
+    """Whether S_D2D is used in the selection of keypoints."""
     model = choice.conf["model"] if choice.conf else {}
     return model.get("name") == "d2d" or model.get("d2d", "off") not in ("off", False)
 

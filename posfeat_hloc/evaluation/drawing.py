@@ -1,4 +1,4 @@
-"""Pictures of features: points and matches colored by their errors, maps of scores over photographs."""
+"""Drawings of features: points and matches colored by their errors, maps of scores over photographs."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def draw_matches(
     colors: NDArray[np.int64],
     lines: bool = True,
 ) -> Picture:
-    """Both images side by side, a line and two dots for each match; later ones lie on top.
+    """Both images side by side, a line and two dots for each match; later ones are drawn on top.
 
     Args:
         points0, points1: ``(M, 2)`` matched pixels.
@@ -58,14 +58,14 @@ def draw_matches(
 
 
 def side_by_side(pictures: Sequence[Picture]) -> Picture:
-    """Pictures in a row, on white where one is lower than another."""
+    """Images in a row, padded with white to the same height."""
     height = max(picture.shape[0] for picture in pictures)
     padded = [np.pad(p, ((0, height - p.shape[0]), (0, 0), (0, 0)), constant_values=255) for p in pictures]
     return np.concatenate(padded, axis=1)
 
 
 def stacked(rows: Sequence[Picture]) -> Picture:
-    """Pictures one below the other, on white where one is narrower than another."""
+    """Images in a column, padded with white to the same width."""
     width = max(picture.shape[1] for picture in rows)
     padded = [np.pad(p, ((0, 0), (0, width - p.shape[1]), (0, 0)), constant_values=255) for p in rows]
     return np.concatenate(padded)

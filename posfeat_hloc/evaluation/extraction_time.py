@@ -114,7 +114,7 @@ def _wait(device: str) -> None:
 def _prepare(choice: FeatureChoice, images: Path, device: str) -> _Timed:
     if choice.conf is None:
         raise ConfigurationError(
-            Option("features"), f": {choice.label} is a file of features; there is nothing to time"
+            Option("features"), f": {choice.label} is a feature file, so its extraction cannot be timed"
         )
     extractor = extractors.create(choice.conf["model"], device)
     return _Timed(choice.conf, extractor, ImageInputs(images).reader(choice.conf["preprocessing"], extractor.grayscale))

@@ -91,7 +91,9 @@ def draw_matches(images: tuple[Path, Path], args: MatchPictureOptions, reporter:
         [args.feature], [f"{args.feature.split(':')[0]}={args.weights}"] if args.weights else []
     )
     if choice.conf is None:
-        raise ConfigurationError(Option("feature"), ": matches are drawn of features that are extracted, not of a file")
+        raise ConfigurationError(
+            Option("feature"), ": matches are drawn for features that are extracted, not for a feature file"
+        )
     matcher = args.matcher or confs.default_matchers[args.feature.split(":")[0]]
     extractor = extractors.create(choice.conf["model"])
     first, second = (read_image(path) for path in images)
@@ -124,7 +126,7 @@ def _errors(
         same = np.stack([np.arange(len(points0), dtype=np.int64)] * 2, axis=1)
         return match_errors(points0, points1, same, read_homography(args.homography))
     if args.model is None:
-        raise ConfigurationError("what is right? give ", Option("homography"), " or ", Option("model"))
+        raise ConfigurationError("no ground truth; give ", Option("homography"), " or ", Option("model"))
     model = read_model(args.model)
     name0, name1 = (_name_in(path, registered_names(model)) for path in images)
     return epipolar_distances(model, name0, name1, points0, points1)

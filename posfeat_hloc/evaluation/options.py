@@ -46,7 +46,7 @@ def read_thresholds(text: str) -> tuple[Threshold, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class ComparedOptions:
-    """Which features are compared."""
+    """Features to compare."""
 
     features: Annotated[tuple[str, ...], Unit("FEATURE")] = (confs.DEFAULT_FEATURE,)
     """NAME, as `posfeat-hloc list` shows it; NAME:OPTION=VALUE[:OPTION=VALUE...] with other options of the extractor or
@@ -57,7 +57,7 @@ class ComparedOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class MatchingOptions:
-    """Which keypoints are matched, and where."""
+    """Keypoints to match, and the device."""
 
     top_k: Annotated[int | None, AtLeast(1), Unit("K")] = None
     """Match the K keypoints with the highest scores (default: all)."""
@@ -67,7 +67,7 @@ class MatchingOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class TimedOptions(ComparedOptions):
-    """What is timed, and where."""
+    """Features to time, and the device."""
 
     device: str = "auto"
     """Torch device: auto, cpu, cuda, cuda:1, ..."""
@@ -82,7 +82,7 @@ class HPatchesOptions(MatchingOptions, ComparedOptions):
     """How matching accuracy is compared; see :func:`posfeat_hloc.evaluation.hpatches.evaluate_hpatches`."""
 
     matcher: Annotated[str, Choices.of(confs.matchers)] = "NN-mutual"
-    """Which descriptors match; NN-mutual is the protocol's."""
+    """Matcher; NN-mutual is that of the protocol."""
     fixed_camera: bool = False
     """Each folder holds images of a camera that did not move, under changing light: image k, in the order of names, is
     matched with images k + 1, k + 7 and k + 13, and the true homography is the identity."""
@@ -98,15 +98,15 @@ class RelativePoseOptions(MatchingOptions, ComparedOptions):
     """How poses of pairs are compared; see :func:`posfeat_hloc.evaluation.relative_pose.evaluate_relative_pose`."""
 
     matcher: MatcherName = None
-    """Which descriptors match (default: the one that suits each feature)."""
+    """Matcher (default: that of each feature)."""
     estimator: Annotated[str, Choices.of(ESTIMATORS)] = "opencv-ransac"
-    """What finds the pose of a pair."""
+    """Estimator of the pose of a pair."""
     threshold: Annotated[float, Unit("PX")] = 1.0
-    """Of an inlier, in pixels of the images as stored (SuperGlue: of the images as resized)."""
+    """Maximum error of an inlier, in pixels of the images as stored (SuperGlue: as resized)."""
     confidence: float = 0.99999
-    """At which RANSAC stops: probability that it has seen a sample without outliers."""
+    """Confidence at which RANSAC stops."""
     seed: int = 0
-    """Of the estimator."""
+    """Seed of the estimator."""
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -132,7 +132,7 @@ class MatchPictureOptions:
     """How matches of two images are drawn; see :func:`posfeat_hloc.evaluation.figures.draw_matches`."""
 
     homography: Annotated[Path | None, Unit("FILE")] = None
-    """From the first image to the second, nine numbers; errors are distances from it."""
+    """Homography from the first image to the second, nine numbers; errors are distances from it."""
     model: Annotated[Path | None, Unit("DIR")] = None
     """COLMAP model with both; errors are epipolar distances."""
     feature: str = confs.DEFAULT_FEATURE
@@ -140,14 +140,14 @@ class MatchPictureOptions:
     weights: str | None = None
     """Other weights for its network."""
     matcher: MatcherName = None
-    """Which descriptors match (default: the one that suits the feature)."""
+    """Matcher (default: that of the feature)."""
     right: Annotated[float, Unit("PX")] = 10.0
     """Error drawn in full red."""
     only_right: bool = False
-    """Leave out what is farther off, as the paper does."""
+    """Draw only matches with smaller errors, as in the paper."""
     lines: bool = False
-    """Lines between the images as well."""
+    """Draw lines between the images."""
     most: Annotated[int, AtLeast(1), Unit("N")] = 2000
-    """Matches drawn at most."""
+    """Maximum number of drawn matches."""
     max_size: Annotated[int, AtLeast(1), Unit("PX")] = 800
     """Longest side of a panel."""

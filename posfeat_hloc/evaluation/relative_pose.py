@@ -143,7 +143,7 @@ def squared_epipolar_errors(
 
 
 def precision(points0: NDArray[np.floating], points1: NDArray[np.floating], pair: PosedImagePair) -> float:
-    """Share of matches that lie on their epipolar lines; 0 without matches (as SuperGlue)."""
+    """Share of matches on their epipolar lines; 0 without matches (as SuperGlue)."""
     if len(points0) == 0:
         return 0.0
     return float((squared_epipolar_errors(points0, points1, pair) < PRECISION_THRESHOLD).mean())

@@ -103,7 +103,7 @@ class SequenceSet:
 
 
 def find_sequences(dataset: Path, fixed_camera: bool = False) -> SequenceSet:
-    """Read the sequences of a data set; HPatches and Oxford affine may stand side by side.
+    """Read the sequences of a data set; HPatches and Oxford affine may be mixed.
 
     Args:
         dataset: the folder.

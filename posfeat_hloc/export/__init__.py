@@ -45,7 +45,7 @@ def check_formats(formats: Iterable[str], camera_model: str) -> None:
             raise ConfigurationError(f"there is no format {name!r}; choose from {', '.join(FORMATS)}")
         if name == "undistorted" and camera_model == "EQUIRECTANGULAR":
             raise ConfigurationError(
-                Option("export", "undistorted"), ": no single plane holds a panorama; leave it out"
+                Option("export", "undistorted"), ": a panorama cannot be undistorted to one pinhole image; leave it out"
             )
         if name == "transforms" and camera_model not in CAMERA_MODELS:
             raise ConfigurationError(
@@ -109,7 +109,9 @@ def export(
 def _photographs(model: pycolmap.Reconstruction, folder: Path, images: Path | None, name: str) -> Path:
     """The folder of the photographs, all of which are there."""
     if images is None:
-        raise ConfigurationError(f"{folder}: where are its photographs? {name} needs them (", Option("images"), ")")
+        raise ConfigurationError(
+            f"{folder}: the folder of its photographs is not known; {name} needs them (", Option("images"), ")"
+        )
     names = registered_names(model)
     if missing := [name for name in names if not (images / name).is_file()]:
         raise ConfigurationError(

@@ -52,7 +52,7 @@ def graph_of(extractor: Any, feature: str) -> nn.Module:
 
 
 class PoSFeatGraph(nn.Module):
-    """PoSFeat of either form, whole images at once, in float32."""
+    """PoSFeat of either form without tiling, in float32."""
 
     def __init__(self, extractor: posfeat.Extractor) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""Undistorted photographs with the model that belongs to them, as Gaussian splatting and dense stereo want them.
+"""Undistorted photographs with their model, for Gaussian splatting and dense stereo.
 
 images/     the photographs without distortion, and as their pixels are stored
-masks/      <image name>.png, black where nothing may be learned; only where masks were given
+masks/      <image name>.png, black where training ignores the pixels; only where masks were given
 sparse/0/   the model, all cameras PINHOLE
 """
 
@@ -46,7 +46,7 @@ def write_undistorted(
     turn: Array | None = None,
     options: ExportOptions | None = None,
 ) -> Path:
-    """Undistort the photographs of a model, their masks and their 2D points; ``output`` is replaced as a whole.
+    """Undistort the photographs of a model, their masks and their 2D points; ``output`` is replaced.
 
     Poses and 3D points stay, but for ``turn``. Observations of places that have no ray are dropped. EXIF tags are not
     copied: programs that turn photographs by them would contradict the model.

@@ -18,7 +18,7 @@ _SURE = 0.2  # cosine between the tops of most images and the vertical, above wh
 
 
 def up_direction(images: Sequence[pycolmap.Image], orientations: Mapping[str, int]) -> Array:
-    """Unit vector ``(3,)`` in the world that points up, as most photographs say.
+    """Unit vector ``(3,)`` in the world that points up, estimated from the photographs.
 
     People hold cameras level far more often than they aim them at the horizon: the horizontal axes of upright images
     lie in one plane, whose normal is up, wherever the cameras look. A few that were held askew do not matter: the sum

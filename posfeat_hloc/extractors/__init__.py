@@ -90,7 +90,7 @@ def check_images(images: Tensor, grayscale: bool) -> None:
 
 
 def keypoint_limit(model: dict[str, Any]) -> int | None:
-    """``max_keypoints`` of a conf's ``model`` entry, its default where the entry does not say; None for no limit."""
+    """``max_keypoints`` of a conf's ``model`` entry, its default if the entry has none; None for no limit."""
     if model["name"] == "mixed":
         return keypoint_limit(model["keypoints"])
     default = next(f.default for f in fields(_module(__name__, model["name"]).Options) if f.name == "max_keypoints")
@@ -132,7 +132,7 @@ def _module(package: str, name: str) -> ModuleType:
 
 
 class SingleImageExtractor(ABC):
-    """The loop over images; a feature type says how one image is extracted.
+    """The loop over images; a feature type implements the extraction of one image.
 
     Attributes:
         device: where its networks are.

@@ -1,4 +1,4 @@
-"""Dense descriptors read at any keypoints: one function a network loads it and says how its map is read.
+"""Dense descriptors read at any keypoints: one function per network loads it and describes its map.
 
 ``DenseDescriptor(options, device)(image, keypoints)``; SIFT and the mixed features of
 :mod:`posfeat_hloc.extractors.mixed` are described by these.

@@ -28,7 +28,7 @@ class Options:
 
 
 class Extractor(SingleImageExtractor):
-    """Peaks of XFeat's keypoint map, with the descriptors there. They lie on pixels of the resized image."""
+    """Peaks of XFeat's keypoint map, with the descriptors there. They have integer positions in the resized image."""
 
     dimension = 64
     concurrent = True

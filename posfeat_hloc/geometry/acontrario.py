@@ -30,7 +30,7 @@ _FALSE_POSES = 0.01
 
 
 def log_nfa(matches: int, inliers: int, share: float, sample: int = 7, models: int = 3) -> float:
-    """Logarithm of the number of false alarms: how many geometries with so many inliers random matches would have.
+    """Logarithm of the number of false alarms: expected number of geometries with so many inliers in random matches.
 
     There are ``models * C(M, sample)`` geometries through matches of the pair, and each of the other matches fits one
     with probability ``share``: ``NFA = models * C(M, s) * P[Binomial(M - s, share) >= K - s]``. That is the test of

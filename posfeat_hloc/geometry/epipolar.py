@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def epipolar_lines(points0: Tensor, fundamental: Tensor) -> Tensor:
-    """The lines F x0 in image 1 on which the partners of points of image 0 lie.
+    """The lines F x0 in image 1 that correspond to points of image 0.
 
     Args:
         points0: ``(B, N, 2)`` (x, y) pixels of image 0.

@@ -42,7 +42,7 @@ def load(name: str, *attributes: str) -> ModuleType:
 
 
 def unknown(what: str) -> HlocError:
-    """An error for an hloc that is built otherwise; ``what`` says where."""
+    """An error for an hloc with another structure; ``what`` names the difference."""
     return HlocError(
         f"hloc {version()} is installed, but {what}; posfeat_hloc is made for hloc {TESTED} "
         f'(pip install "{SOURCE}"); {WITHOUT_HLOC}'

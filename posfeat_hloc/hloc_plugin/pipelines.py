@@ -49,7 +49,7 @@ def patch_triangulation() -> ExitStack:
         the patch: leaving its ``with`` block, or calling its ``close()``, takes it back.
 
     Raises:
-        HlocError: hloc is missing, cannot be imported, or is built otherwise than expected; nothing is changed then.
+        HlocError: hloc is missing, cannot be imported, or has an unexpected structure; nothing is changed then.
     """
     global _users
     with _lock:
@@ -135,7 +135,7 @@ def features_in_pipelines(
 
     Raises:
         ConfigurationError: a name that does not exist.
-        HlocError: hloc is missing, cannot be imported, or is built otherwise than expected; nothing is changed then.
+        HlocError: hloc is missing, cannot be imported, or has an unexpected structure; nothing is changed then.
     """
     matcher = matcher or confs.default_matchers.get(feature, "NN-mutual")
     for kind, name, known in (

@@ -41,7 +41,7 @@ def model_names(package: str) -> list[str]:
 
 
 class ModelFinder(MetaPathFinder, Loader):
-    """The last to be asked for a module, so that hloc's own come first."""
+    """Module finder behind all others, so that hloc's own modules come first."""
 
     registered = False
     """Whether hloc is given models; otherwise imports of them fail with a message."""
@@ -95,7 +95,7 @@ FINDER = ModelFinder()
 
 
 def install_finder() -> None:
-    """Be asked for modules from now on."""
+    """Install the module finder."""
     if FINDER not in sys.meta_path:
         sys.meta_path.append(FINDER)
 
@@ -138,7 +138,7 @@ def register() -> Names:
         the names under which hloc knows each conf.
 
     Raises:
-        HlocError: hloc is missing, cannot be imported, or is built otherwise than expected; nothing is changed then.
+        HlocError: hloc is missing, cannot be imported, or has an unexpected structure; nothing is changed then.
     """
     with _lock:
         sides = _sides()

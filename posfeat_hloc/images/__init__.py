@@ -1,1 +1,1 @@
-"""Image files in: what they hold, how they are decoded, turned, resized and masked; frames of videos."""
+"""Image files: formats, decoding, rotation, resizing and masks; frames of videos."""

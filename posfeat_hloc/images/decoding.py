@@ -1,4 +1,4 @@
-"""Image files in: which files are images, how they are decoded, turned and resized.
+"""Image files: listing, decoding, rotation and resizing.
 
 Orientation is decided here and nowhere else. Networks see the image upright, as its EXIF tag says, because their
 descriptors are not invariant to rotation. Everything that leaves the package (keypoints, image sizes, cameras)
@@ -45,7 +45,7 @@ _TURN_BACK = {
 
 @dataclass(frozen=True)
 class DecodedImage:
-    """One 8-bit image, turned upright.
+    """One 8-bit image, rotated upright.
 
     Attributes:
         pixels: ``(H, W)`` grey or ``(H, W, 3)`` RGB, uint8, upright.
@@ -61,7 +61,7 @@ class DecodedImage:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(width, height) of the upright picture."""
+        """(width, height) of the upright image."""
         return self.pixels.shape[1], self.pixels.shape[0]
 
     @property
@@ -87,7 +87,7 @@ class DecodedImage:
         return np.stack(turned, axis=1).astype(np.float32)
 
     def pixels_to_stored(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Move ``(H, W)`` values of the upright picture's pixels to the pixels that the file stores."""
+        """Move ``(H, W)`` values of the pixels of the upright image to the pixels as stored."""
         width, height = self.size
         x, y = np.meshgrid(np.arange(width), np.arange(height))
         columns, rows = self.to_stored(np.stack([x.ravel(), y.ravel()], axis=1)).astype(int).T
@@ -96,7 +96,7 @@ class DecodedImage:
         return stored
 
     def rot90(self, quarters: int) -> DecodedImage:
-        """The image after so many more quarter turns clockwise; :meth:`to_stored` goes back all the way."""
+        """The image after further rotations by 90 degrees clockwise; :meth:`to_stored` inverts all of them."""
         orientation = self.orientation
         for _ in range(quarters % 4):
             orientation = _AFTER_A_QUARTER[orientation]
@@ -120,7 +120,7 @@ def list_images(folder: Path) -> list[str]:
 def read_image(
     path: Path, grayscale: bool = False, upright: bool = True, values: ValueRange | None = None
 ) -> DecodedImage:
-    """Decode a file to an 8-bit image, turned as its EXIF tag says unless ``upright`` is False.
+    """Decode a file to an 8-bit image, rotated by its EXIF tag unless ``upright`` is False.
 
     Values of more than 8 bits are scaled, transparent pixels become black, CMYK becomes RGB, and of an animation the
     first frame is taken; each is said in ``notes``. A file is read as what it holds, whatever its ending.
@@ -171,7 +171,7 @@ def read_image(
         raise ImageError(f"{path}: cannot be decoded, it may be truncated ({error})") from error
     orientation = found if upright else 1
     if orientation != 1:
-        notes.append("turned upright for extraction (EXIF orientation)")
+        notes.append("rotated upright for extraction (EXIF orientation)")
     return DecodedImage(pixels, orientation, tuple(notes), opaque)
 
 

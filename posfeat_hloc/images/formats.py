@@ -97,7 +97,7 @@ def colmap_reads(path: Path) -> bool:
 
 @contextmanager
 def open_image(path: Path) -> Iterator[Image.Image]:
-    """Open an image file as what it is, whatever its ending; pixels are decoded when they are asked for.
+    """Open an image file by its content, whatever its extension; pixels are decoded on demand.
 
     Raises:
         ImageError: not a photograph, a raw one, one of more than 2^30 pixels, or HEIC without the plugin that reads it.

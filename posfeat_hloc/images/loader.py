@@ -1,4 +1,4 @@
-"""Images on their way to an extractor: decoded, turned, resized, with their masks, read ahead of the network."""
+"""Images for an extractor: decoded, rotated, resized, with their masks, prefetched."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Loaded:
 
     @property
     def tensor(self) -> torch.Tensor:
-        """``(C, H, W)`` of the picture."""
+        """``(C, H, W)`` of the image."""
         return self.picture.tensor
 
 
@@ -109,7 +109,7 @@ class ImageInputs:
         return ", ".join(filter(None, parts))
 
     def reader(self, preprocessing: Conf, grayscale: bool) -> Callable[[str], Loaded]:
-        """A function that decodes, turns and resizes an image by its name; it raises ImageError."""
+        """A function that decodes, rotates and resizes an image by its name; it raises ImageError."""
 
         def read(name: str) -> Loaded:
             source = self.source(name)
@@ -125,7 +125,7 @@ class ImageInputs:
 def shown(
     name: str, source: str, image: DecodedImage, mask: NDArray[np.bool_] | None, view: View, preprocessing: Conf
 ) -> Loaded:
-    """An image, resized and turned as an extractor sees it; see :class:`Loaded`."""
+    """An image, resized and rotated for an extractor; see :class:`Loaded`."""
     image = image.rot90(view.rotation // 90)
     pixels = resize(image.pixels, preprocessing.get("resize_max"))
     second = _picture(_resized(pixels, image.pixels, view.second), view) if view.second else None

@@ -1,4 +1,4 @@
-"""Masks of images: where no keypoint may lie, such as on passers-by, the sky, or the photographer's own car.
+"""Masks of images: regions without keypoints, such as passers-by, the sky, or the photographer's car.
 
 A mask is an image in which black (0) forbids keypoints, as COLMAP has it. It covers the pixels *as stored*. One that
 has the size of the upright image instead, because it was made by a program that turns photographs, is turned back.
@@ -52,7 +52,7 @@ class Masks:
         return found
 
     def read(self, name: str, image: DecodedImage) -> NDArray[np.bool_] | None:
-        """Where keypoints may lie: ``(H, W)`` for the image's pixels as stored; None for everywhere.
+        """Allowed pixels ``(H, W)`` for keypoints, of the image as stored; None for all.
 
         Raises:
             ImageError: the mask cannot be decoded, or has another size than the image.
@@ -72,7 +72,7 @@ class Masks:
         )
 
     def stored(self, name: str, path: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
-        """A mask as other programs want it: ``(H, W)``, 255 where anything may be; all of it without a mask.
+        """A mask for other programs: ``(H, W)``, 255 for allowed pixels; 255 everywhere without a mask.
 
         Args:
             name: of the image.

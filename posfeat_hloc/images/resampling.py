@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Tilt:
-    """Where an image lies after an eighth of a turn clockwise, on a canvas that holds all of it.
+    """Geometry of an image rotated by 45 degrees clockwise, on a canvas that holds all of it.
 
     Attributes:
         size: (width, height) of the image before.
@@ -22,18 +22,18 @@ class Tilt:
     matrix: NDArray[np.float64]
 
     def back(self, keypoints: NDArray[np.float32]) -> NDArray[np.float32]:
-        """``(N, 2)`` keypoints of the canvas in pixels of the picture."""
+        """``(N, 2)`` keypoints of the canvas in pixels of the image."""
         moved: NDArray[np.float64] = (keypoints - self.matrix[:, 2]) @ self.matrix[:, :2]  # of a rotation
         return moved.astype(np.float32)
 
     def inside(self, keypoints: NDArray[np.float32], margin: float) -> NDArray[np.bool_]:
-        """Which ``(N, 2)`` keypoints of the image lie at least so many pixels within it."""
+        """Which ``(N, 2)`` keypoints are at least so many pixels inside the image."""
         last = np.array(self.size) - 1 - margin
         return np.asarray(((keypoints >= margin) & (keypoints <= last)).all(axis=1))
 
 
 def tilted(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], Tilt]:
-    """``(H, W)`` or ``(H, W, 3)`` pixels after an eighth of a turn clockwise.
+    """``(H, W)`` or ``(H, W, 3)`` pixels after a rotation by 45 degrees clockwise.
 
     What is outside repeats the border, which gives hardly a keypoint: streaks have no corners, black would have edges.
     """
@@ -75,7 +75,7 @@ def fit_image(image: Photograph, size: tuple[int, int]) -> Photograph:
 
 
 def fit_calibration(K: Array, source: tuple[int, int], size: tuple[int, int]) -> Array:
-    """Intrinsics of a fitted picture.
+    """Intrinsics of a fitted image.
 
     Args:
         K: ``(3, 3)`` of the image before, in pixels.

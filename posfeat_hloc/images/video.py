@@ -39,7 +39,7 @@ _NAME = re.compile(r"[0-9]{6}\.jpg")
 
 @dataclass(frozen=True)
 class VideoFrames:
-    """What was made of the videos.
+    """Frames written from the videos.
 
     Attributes:
         names: of the images, relative to their folder, in the order of the videos and of time.

@@ -106,7 +106,7 @@ def open_video(path: Path) -> Iterator[Any]:
 
 
 def frames_of(video: Any) -> Iterator[NDArray[np.uint8]]:
-    """The frames ``(H, W, 3)`` BGR from where the reader stands to the last one that can be decoded."""
+    """The frames ``(H, W, 3)`` BGR from the current position of the reader to the last one that can be decoded."""
     while True:
         decoded, frame = video.read()
         if not decoded:

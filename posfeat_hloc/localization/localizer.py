@@ -35,7 +35,7 @@ from posfeat_hloc.stores import FeatureStore, GlobalDescriptorStore
 
 
 class MapRetrieval:
-    """Global descriptors of a map in memory, and what describes further images alike.
+    """Global descriptors of a map in memory, and the extractor for further images.
 
     Args:
         path: written by ``describe_images`` or by ``SfmOptions(pairs="retrieval")``.

@@ -48,7 +48,7 @@ class MapExcerpt:
         return self.xyz[np.searchsorted(self.ids, ids)]
 
     def excerpt(self, images: Sequence[str], ids: NDArray[np.int64]) -> MapExcerpt:
-        """The same excerpt: it holds no more than was asked for."""
+        """The same excerpt."""
         return self
 
 

@@ -141,7 +141,7 @@ class PoseProblem:
         return {**vars(self), "sparse": self.sparse.excerpt(self.images, merge(self.matches)[0][:, 1])}
 
     def solve(self, options: PoseOptions) -> Localized:
-        """Estimate the pose, cluster by cluster where that is asked for."""
+        """Estimate the pose, cluster by cluster if requested."""
         start = time.perf_counter()
         clusters = [list(range(len(self.images)))]
         if options.covisibility_clustering:

@@ -32,7 +32,7 @@ from posfeat_hloc.stores.pairs import Pair, unique_pairs, write_pairs
 
 @dataclass(frozen=True)
 class Registration:
-    """What became of new photographs.
+    """Result of adding new photographs.
 
     Attributes:
         model: the grown one.

@@ -1,4 +1,4 @@
-"""What became of each query: the value, the log of a run as JSON Lines, files of poses, and true poses."""
+"""Results of queries: the value, the log of a run as JSON Lines, pose files, and ground-truth poses."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from posfeat_hloc.sfm.models import posed_images, read_model
 
 @dataclass(frozen=True)
 class Localized:
-    """What became of one query.
+    """Result of one query.
 
     Attributes:
         name: of the query.

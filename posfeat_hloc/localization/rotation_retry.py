@@ -1,4 +1,4 @@
-"""Queries held sideways or upside down: try again with the image turned where matches are few.
+"""Rotated queries: localize them again with the image rotated, if there are few inliers.
 
 Learned features are trained on upright images, and most of their matches are gone after a turn of 45 degrees.
 Keypoints of a turned image are moved back to the pixels of the file, so that camera and pose are those of the query
@@ -30,7 +30,7 @@ TURNS = (1, 2, 3)
 
 
 def is_certain(found: Localized) -> bool:
-    """Whether a query needs no further turn."""
+    """Whether a query needs no further rotation."""
     return found.localized and found.inliers >= ENOUGH
 
 
@@ -71,7 +71,7 @@ class TurnedInputs:
 def one_turned(
     inputs: TurnedInputs, found: Mapping[str, Localized], options: PoseOptions, output: Path
 ) -> tuple[str, int] | None:
-    """Try the turns on one query that is not localized: do the photographs lie on their side?
+    """Try all rotations of one query that is not localized, to detect rotated photographs.
 
     Args:
         inputs, options, output: as of :func:`retry_turned`.
@@ -94,7 +94,7 @@ def one_turned(
 def retry_turned(
     inputs: TurnedInputs, found: Mapping[str, Localized], options: PoseOptions, output: Path, log: Path
 ) -> dict[str, Localized]:
-    """Localize the uncertain queries again from turned images; the turn with most inliers wins.
+    """Localize the uncertain queries again from rotated images; the rotation with most inliers is kept.
 
     Args:
         inputs: see :class:`TurnedInputs`.

@@ -32,7 +32,7 @@ _DECOY = 3.0
 
 @dataclass(frozen=True)
 class Planes:
-    """Where the keypoints of an image lie in the pencil of epipolar planes.
+    """The epipolar planes of the keypoints of an image.
 
     Attributes:
         angles: ``(N,)`` float64 radians in (-pi, pi]; NaN for keypoints that no plane belongs to.

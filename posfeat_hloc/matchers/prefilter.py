@@ -33,7 +33,7 @@ _LOWEST = -32768
 
 @dataclass
 class Nearest:
-    """Nearest neighbours of ``(N,)`` descriptors: cosine, index, and the second highest cosine where asked for."""
+    """Nearest neighbours of ``(N,)`` descriptors: cosine, index, and the second highest cosine if requested."""
 
     best: Tensor
     index: Tensor

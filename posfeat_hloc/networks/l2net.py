@@ -64,7 +64,7 @@ class L2Net(nn.Module):
         return self.net.state_dict()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Describe every fourth pixel of whole images.
+        """Describe every fourth pixel of images.
 
         Args:
             images: ``(B, 1, H, W)`` grey in ``[0, 1]``, both sides at least 29 pixels.

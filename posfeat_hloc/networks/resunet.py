@@ -94,7 +94,7 @@ class ResUNet(nn.Module):
         self.conv_fine = ConvUnit(256, DIMENSION, 1)
 
     def forward(self, images: Tensor) -> FeatureMaps:
-        """Describe whole images.
+        """Describe images.
 
         Sides that are no multiples of 16 are computed as published: the skip connections are padded with zeros to the
         upsampled maps, so ``local_map`` has 4 ceil(H/16) rows, and its cells shift against the pixels. Extractors crop

@@ -51,7 +51,7 @@ class SmallUNet(nn.Module):
         self.conv_fine = nn.Conv2d(DIMENSION, DIMENSION, 1)
 
     def forward(self, images: Tensor) -> FeatureMaps:
-        """Describe whole images.
+        """Describe images.
 
         Args:
             images: ``(B, 3, H, W)`` RGB in ``[0, 1]``, both sides multiples of 16.

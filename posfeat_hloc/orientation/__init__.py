@@ -1,4 +1,4 @@
-"""How photographs are held: each gets its quarter turn once, before features are extracted in earnest.
+"""Orientation of photographs, estimated before features are extracted.
 
 Learned descriptors stand a roll of about 30 degrees. Small pictures of the images vote for their relative turns
 (:mod:`votes`), similar ones and neighbours only, further turns of a picture only where it agrees with no other

@@ -51,7 +51,7 @@ class Orientation:
 
     @property
     def resized(self) -> dict[str, float]:
-        """Image -> size of its second picture, for those that have one."""
+        """Image -> size of its second version, for those that have one."""
         return {name: view.second for name, view in sorted(self.views.items()) if view.second}
 
     def remarks(self) -> dict[str, str]:
@@ -60,7 +60,7 @@ class Orientation:
         if self.rotated:
             counts = sorted(Counter(self.rotated.values()).items())
             found["turned"] = ", ".join(f"{_images(count)} by {turn}°" for turn, count in counts)
-            found["turned"] += ": they lie otherwise than most (for features only; cameras are as stored)"
+            found["turned"] += ": their orientation differs from that of most images (for features only)"
         if self.resized:
             counts_of_sizes = sorted(Counter(self.resized.values()).items())
             text = ", ".join(f"{_images(count)} at {size:g} times the size" for size, count in counts_of_sizes)
@@ -73,7 +73,7 @@ def _images(count: int) -> str:
 
 
 def stands_every_turn(model: Mapping[str, Any]) -> bool:
-    """Whether a conf's ``model`` entry names features that a turn does not change: SIFT's frames are turned, too."""
+    """Whether a conf's ``model`` entry names rotation-invariant features, as SIFT."""
     descriptor, reading = model.get("descriptor", "rootsift"), model.get("reading", "patches")
     return model["name"] == "sift" and descriptor in ("rootsift", "hardnet", "sosnet") and reading == "patches"
 
@@ -91,7 +91,7 @@ def choose_views(
     progress: bool = True,
     resize_max: int | None = None,
 ) -> Orientation:
-    """Decide how images are shown to an extractor, so that those of the same things lie alike.
+    """Choose the rotation of images for an extractor, so that images of the same scene have the same orientation.
 
     Only evidence turns an image: at small size, it must show what others show, in another turn, more clearly than
     chance or its own turn explain. Of images that lie alike, most stay as they are.
@@ -164,7 +164,7 @@ def voted(path: Path) -> str | None:
 
 
 def write_small(path: Path, looks: Looks, views: Mapping[str, View], inputs: ImageInputs, key: str) -> None:
-    """Store small features of images, each as it is shown from now on; the file is replaced as a whole.
+    """Store small features of images with their chosen rotations; the file is replaced.
 
     Args:
         path: HDF5 file.

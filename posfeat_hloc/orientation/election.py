@@ -42,7 +42,7 @@ class Similarity:
             self._found[row] = self._describe(read(name))
 
     def nearest(self, features: SmallFeatures, without: str | None = None) -> list[str]:
-        """All images but ``without``, the most similar to a small picture first."""
+        """All images but ``without``, the most similar to a small image first."""
         order = np.argsort(-(self._found @ self._describe(features)), kind="stable")
         return [self.names[row] for row in order if self.names[row] != without]
 
@@ -103,7 +103,7 @@ _Test = tuple[str, Look, str, Look]
 
 @dataclass
 class Election:
-    """The votes so far.
+    """The votes of all compared pairs.
 
     Attributes:
         looks: small pictures.
@@ -129,7 +129,7 @@ class Election:
         return cls(looks, able, Groups(able), resize_max)
 
     def hold(self) -> dict[str, int]:
-        """Ask as much as is needed; returns the turns of all images in degrees clockwise."""
+        """Compare as many pairs as needed; returns the rotations of all images in degrees clockwise."""
         if len(self.names) < 2:
             return dict.fromkeys(self.names, 0)
         search = Similarity(self.looks.features, self.names)

@@ -1,4 +1,4 @@
-"""Small pictures of images, in several turns and sizes: extracted when asked for, kept until the vote is over."""
+"""Small versions of images, in several rotations and sizes: extracted on demand, kept until the end of the vote."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ IN_MEMORY = 5000
 
 @dataclass(frozen=True, order=True)
 class Look:
-    """How a small image is shown: turned by degrees clockwise, in a size relative to the usual one."""
+    """Version of a small image: rotated by degrees clockwise, in a size relative to the usual one."""
 
     turn: int = 0
     size: float = 1.0
@@ -46,7 +46,7 @@ AS_IT_IS = Look()
 
 
 def small_conf(size: float = 1.0) -> dict[str, Any]:
-    """The default feature, of small pictures."""
+    """The default feature, for small images."""
     conf = deepcopy(confs.extractors[confs.DEFAULT_FEATURE])
     conf["preprocessing"]["resize_max"] = round(SIZE * size)
     conf["model"] = extractors.with_limit(conf["model"], KEYPOINTS)
@@ -94,7 +94,7 @@ class Looks:
     _frames: dict[str, NDArray[np.float64]] = field(default_factory=dict)
 
     def look(self, names: Sequence[str], look: Look = AS_IT_IS) -> list[str]:
-        """Have a look at images; returns those that can be read. What is there already is not done again."""
+        """Extract small versions of images; returns those that can be read. Existing ones are kept."""
         todo = [name for name in names if (name, look) not in self._seen]
         if todo:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -149,16 +149,16 @@ class Looks:
         return {name: self.features(name, look) for name in self.look(names, look)}
 
     def says_upright(self, name: str) -> bool:
-        """Whether an EXIF tag says how the image is held."""
+        """Whether an EXIF tag gives the orientation of the image."""
         return self.exif and read_orientation(self.images / name, default=0) != 0
 
     def turn(self, name: str) -> int:
-        """Degrees clockwise by which an image is turned before any look."""
+        """Degrees clockwise of the rotation of an image by its EXIF tag."""
         return self.views[name].rotation if name in self.views else 0
 
 
 def read_small(store: FeatureStore, name: str, size: float = 1.0) -> SmallFeatures:
-    """Small features of an image in a file, with points in pixels of the small picture."""
+    """Small features of an image in a file, with points in pixels of the small image."""
     width, height = store.image_size(name)
     scale = min(1.0, SIZE * size / max(width, height))
     points = store.keypoints(name).astype(np.float64) * scale
@@ -166,12 +166,12 @@ def read_small(store: FeatureStore, name: str, size: float = 1.0) -> SmallFeatur
 
 
 def write_frame(store: FeatureStore, name: str, frame: NDArray[np.float64]) -> None:
-    """Keep with an image's small features which picture they are of; see :func:`read_frame`."""
+    """Store the version of the small image with its features; see :func:`read_frame`."""
     store.file[name].attrs["frame"] = frame
 
 
 def read_frame(store: FeatureStore, name: str) -> NDArray[np.float64]:
-    """``(2, 2)``: vectors in an image's pixels as stored to those of the picture that was shown."""
+    """``(2, 2)``: vectors in pixels of the image as stored to pixels of the version used."""
     found = store.file[name].attrs.get("frame")
     return np.eye(2) if found is None else np.asarray(found, np.float64)
 

@@ -64,7 +64,7 @@ class Gallery:
 
 
 def query_views(gallery: Gallery, names: Sequence[str], look_at: LookAt, frame: Frame) -> dict[str, View]:
-    """How queries are shown so that they lie as the map's images do; only those that are not shown as they are.
+    """Rotations of queries to the orientation of the images of a map; only rotated queries.
 
     A query is looked at in further turns only where it agrees with no image of the map as it is, in eighths of a turn
     and in half its size only where nothing is known of it then.
@@ -111,7 +111,7 @@ def _votes(
 
 
 class Upright:
-    """Tells how images are to be turned so that they lie as those of a map.
+    """Estimates the rotation of images to the orientation of the images of a map.
 
     Args:
         path: small features of the map's images.
@@ -127,7 +127,7 @@ class Upright:
         self._extractor = extractors.create(small_conf()["model"], device)
 
     def view(self, image: DecodedImage) -> View:
-        """How to show an image, beyond what its EXIF tag says."""
+        """Rotation of an image, in addition to its EXIF tag."""
 
         def look_at(names: Sequence[str], look: Look) -> Mapping[str, SmallFeatures]:
             conf = small_conf(look.size)["preprocessing"]

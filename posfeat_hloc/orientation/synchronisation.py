@@ -1,4 +1,4 @@
-"""From votes of pairs to the turn of every image.
+"""From votes of pairs to the rotation of every image.
 
 The surest votes are followed first: each joins two clusters of images whose relative turns are settled, in the turn
 that most evidence between the two supports. So a few windows that look alike upside down do not hold together what
@@ -41,7 +41,7 @@ class Edge:
         return self.vote.scale * self.looks[0].size / self.looks[1].size
 
     def agrees(self, upright: bool = True) -> bool:
-        """Whether both images lie alike as they are; see :meth:`Vote.turn`."""
+        """Whether both images have the same orientation unrotated; see :meth:`Vote.turn`."""
         return abs(self.vote.turn(upright)) <= AGREES
 
 
@@ -52,14 +52,14 @@ class Groups:
         self._parent = {name: name for name in names}
 
     def find(self, name: str) -> str:
-        """The member that stands for the group of an image."""
+        """The representative of the group of an image."""
         while self._parent[name] != name:
             self._parent[name] = self._parent[self._parent[name]]
             name = self._parent[name]
         return name
 
     def join(self, first: str, second: str) -> None:
-        """Make one group of two; the smaller name stands for it."""
+        """Merge two groups; the smaller name represents them."""
         one, other = sorted((self.find(first), self.find(second)))
         self._parent[other] = one
 
@@ -73,7 +73,7 @@ class Groups:
 
 @dataclass(frozen=True)
 class Rules:
-    """What a turn needs.
+    """Evidence that a rotation needs.
 
     Attributes:
         least: evidence for a turn.
@@ -93,7 +93,7 @@ AT_WILL = Rules(least=1.5 * EVIDENCE, upright=False)
 def synchronise(
     names: Sequence[str], edges: Sequence[Edge], weights: Mapping[str, float], rules: Rules | None = None
 ) -> dict[str, int]:
-    """Turns in degrees clockwise, multiples of 45, under which most evidence agrees; 0 where there is none.
+    """Rotations in degrees clockwise, multiples of 45, with the most evidence; 0 without evidence.
 
     Args:
         names: of images.
@@ -114,7 +114,7 @@ def synchronise(
 
 
 def best_turn(angles: Angles, rules: Rules) -> tuple[float, int]:
-    """The turn with most evidence, and that evidence; none, or a quarter, where others are not clearly better."""
+    """The rotation with most evidence, and that evidence; 0 or a multiple of 90 if others are not clearly better."""
     support = {turn: _support(turn, angles) for turn in range(0, 360, 45)}
     best = max((0, 90, 180, 270), key=lambda turn: (support[turn], -turn))
     if support[best] < max(rules.least, _TURN_GAIN * support[0]):
@@ -147,7 +147,7 @@ class _Clusters:
         self._members = {name: [name] for name in names}
 
     def join(self, first: str, second: str, rules: Rules) -> None:
-        """Make one of the clusters of two images, the lighter turned as most evidence between the two says."""
+        """Merge the clusters of two images; the smaller one is rotated by the rotation with most evidence."""
         heavy, light = sorted((self._home[first], self._home[second]), key=self._heaviest_first)
         if heavy == light:
             return
@@ -162,7 +162,7 @@ class _Clusters:
             self._keep_most(self._members[heavy])
 
     def look_again(self, rules: Rules) -> None:
-        """Turn single images as all others say where that is clearly better; undo what is not clearer than no turn."""
+        """Rotate single images where all others clearly agree; undo rotations that are not better than none."""
         for _ in range(_ROUNDS):
             if not [name for name in self.turns if self._reconsidered(name, rules)]:
                 break

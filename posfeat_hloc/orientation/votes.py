@@ -1,4 +1,4 @@
-"""Whether a pair of images that look turned against each other may both have been held upright.
+"""Whether a pair of images with a relative rotation may both be upright.
 
 Two people on opposite sides of a table see its top turned by 180 degrees, and neither camera is turned. A camera is
 upright when the direction of gravity lies in the plane of its vertical axis and its line of sight. What two images
@@ -119,13 +119,13 @@ class SmallFeatures:
         return max(self.size)
 
     def from_centre(self, points: Array) -> Array:
-        """``(N, 2)`` points relative to the centre of the picture."""
+        """``(N, 2)`` points relative to the centre of the image."""
         return points - (np.asarray(self.size) - 1) / 2
 
 
 @dataclass(frozen=True)
 class Vote:
-    """What two images say about each other.
+    """Evidence of one pair of images.
 
     Attributes:
         evidence: minus the logarithm of how many geometries as good random matches would have; above
@@ -192,7 +192,7 @@ def vote(first: SmallFeatures, second: SmallFeatures, to_upright: tuple[Array, A
 
 def similarity(points0: Array, points1: Array) -> tuple[float, float]:
     """Rotation in degrees clockwise and scale between ``(M, 2)`` matched points, from directions and distances to
-    their medians; every match counts alike, so that wrong ones and near things move it little."""
+    their medians; all matches have equal weight, so outliers and near objects have little effect."""
     first, second = (_from_median(points) for points in (points0, points1))
     rotations = second * np.conj(first)
     lengths = np.abs(rotations)

@@ -88,7 +88,7 @@ def town_square(
 
 
 def random_pose(rng: np.random.Generator) -> pycolmap.Rigid3d:
-    """World to camera of somebody on the square who looks towards the far houses."""
+    """World to camera of a random viewpoint on the square towards the far houses."""
     centre = np.array([rng.uniform(-6, 6), rng.uniform(-0.3, 0.3), rng.uniform(-3, 2.5)])
     target = np.array([rng.uniform(-6, 6), rng.uniform(-1.8, 0.2), 11.0])
     return pose_towards(centre, target, rng.normal(0, 0.05))

@@ -27,7 +27,7 @@ def fill(page: Page, folder: RunFolder, png: Path) -> None:
         ours = [row for row in table.rows if row[1] == "measured here"]
         page.figures += [(row[2], f"MMAscore of {row[0]}") for row in ours[:4]]
     if not blocks:
-        page.notes.append("Nothing is measured yet: mma.csv is not there.")
+        page.notes.append("No results yet: mma.csv does not exist.")
         for record in sorted((folder.path / "measured").glob("*.jsonl")):
             count = record.read_bytes().count(b"\n")
             blocks.append(Text(f"{record.stem}: {count} image pairs measured so far"))

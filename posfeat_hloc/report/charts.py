@@ -21,7 +21,7 @@ _INK = "#334155"
 
 
 def new_figure(width: float = 5.6, height: float = 3.1) -> Figure:
-    """A figure of so many inches in the style of the page."""
+    """A figure in the style of the page; sides in inches."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure

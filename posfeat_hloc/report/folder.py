@@ -1,4 +1,4 @@
-"""What lies in the output folder of a run, finished or not."""
+"""Content of the output folder of a run, finished or not."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ THUMBNAIL_SIDE = 300
 
 
 def fill(page: Page, folder: RunFolder, png: Path) -> None:
-    """Add all sections; what cannot be read is said in the notes of the page."""
+    """Add all sections; files that cannot be read are listed in the notes of the page."""
     make = _aachen if folder.kind == "aachen" else _localize
     try:
         make(page, folder, png)

@@ -38,7 +38,7 @@ USED, UNUSED = (45, 212, 191), (251, 146, 60)
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """A small photograph, turned as it is stored.
+    """A small photograph in the orientation as stored.
 
     Attributes:
         pixels: ``(h, w, 3)`` uint8.

@@ -41,7 +41,7 @@ SCORE_MAP_SIDE = 512
 
 
 def fill(page: Page, folder: RunFolder, png: Path) -> None:
-    """Add all sections; what cannot be read is said in the notes of the page."""
+    """Add all sections; files that cannot be read are listed in the notes of the page."""
     builder = _Builder(page, folder, png)
     for make in (builder.results, builder.models, builder.failures, builder.images, builder.matching, builder.pictures,
                  builder.scores, builder.distributions):  # fmt: skip

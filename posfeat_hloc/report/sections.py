@@ -29,7 +29,7 @@ LINES = 120
 
 
 def graph_section(graph: MatchGraph, png: Path) -> Section:
-    """The matrix of verified matches, and which images hang together."""
+    """The matrix of verified matches, and the connected components of images."""
     components = graph.components()
     order = [name for component in components for name in component]
     where = {name: i for i, name in enumerate(order)}

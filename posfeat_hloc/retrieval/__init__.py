@@ -1,4 +1,4 @@
-"""Which images look alike: global descriptors, and the search for the most similar ones."""
+"""Image retrieval: global descriptors, and the search for the most similar images."""
 
 from posfeat_hloc.retrieval.describe import describe_images
 from posfeat_hloc.retrieval.search import retrieve

@@ -96,7 +96,7 @@ class Extractor:
 
 
 def vlad(local: Tensor, vocabulary: Tensor) -> Tensor:
-    """Residuals of local descriptors to their nearest words, summed and normalised by word, then as a whole.
+    """Residuals of local descriptors to their nearest words, summed and normalised per word, then as one vector.
 
     Each residual counts by its direction only (Delhumeau et al. 2013).
 

@@ -1,4 +1,4 @@
-"""Options of pipelines: what may stand in an ``Annotated`` field of a dataclass of options, and its checks.
+"""Options of pipelines: annotations of the fields of option dataclasses, and their checks.
 
 A field is the only place of an option: its name, type and default are the field's, the text below it is its help. The
 command line (:mod:`posfeat_hloc.cli.arguments`) and the recorded configuration derive from it.
@@ -20,14 +20,14 @@ OrientationMode = Literal["auto", "exif", "none"]
 
 @dataclass(frozen=True)
 class Unit:
-    """What stands for the value in the help: a unit, ``PX``, or a kind, ``DIR``."""
+    """Name of the value in the help: a unit, ``PX``, or a kind, ``DIR``."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class AtLeast:
-    """A whole number from here on."""
+    """Minimum of an integer."""
 
     least: int
 
@@ -46,7 +46,7 @@ class Choices:
 
 @dataclass(frozen=True)
 class Reads:
-    """How the text of a command line becomes the value; raises ValueError or ConfigurationError, which say why not."""
+    """Parser of the text of a command line; raises ValueError or ConfigurationError with the reason."""
 
     read: Callable[[str], Any]
 
@@ -67,7 +67,7 @@ class Flag:
 
 @dataclass(frozen=True)
 class Group:
-    """The title under which this option and those after it stand in the help."""
+    """The title of this option and those after it in the help."""
 
     title: str
 
@@ -106,7 +106,7 @@ def check_options(options: Any) -> None:
         words = get_args(kind)[0] if get_origin(kind) is tuple else kind
         choices = get_args(words) if get_origin(words) is Literal else choices
         if choices and (wrong := [v for v in values if v not in choices]):
-            raise ConfigurationError(Option(name), f": {wrong[0]!r} is none of {', '.join(choices)}")
+            raise ConfigurationError(Option(name), f": {wrong[0]!r} is not one of {', '.join(choices)}")
         least = next((m.least for m in marks if isinstance(m, AtLeast)), None)
         if least is not None and (low := [v for v in values if v < least]):
             raise ConfigurationError(Option(name), f": {low[0]} is less than {least}")

@@ -1,4 +1,4 @@
-"""What was made from which inputs: stages that write a whole file or folder are skipped when nothing changed."""
+"""Resume keys: stages that write one file or folder are skipped if their inputs have not changed."""
 
 from __future__ import annotations
 

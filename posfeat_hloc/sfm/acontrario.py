@@ -73,7 +73,7 @@ def _is_random(
 
 
 def keeps_lines_straight(camera: pycolmap.Camera) -> bool:
-    """Whether a calibration matrix says what the camera does, up to small distortion: no fisheye, no panorama."""
+    """Whether a calibration matrix describes the camera up to small distortion: no fisheye, no panorama."""
     return camera.model_name != "EQUIRECTANGULAR" and "FISHEYE" not in camera.model_name
 
 

@@ -1,4 +1,4 @@
-"""Where a model lies: similarities to other models and to known positions, and the frame of an earlier run."""
+"""Alignment of models: similarities to other models and to known positions, and the frame of an earlier run."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def positions_of(model: pycolmap.Reconstruction) -> dict[str, Array]:
 def align_to_positions(
     model: pycolmap.Reconstruction, positions: Mapping[str, Array], max_error: float | None = None, seed: int = 0
 ) -> Alignment:
-    """Turn, scale and move a model so that its cameras are at known positions.
+    """Transform a model so that its cameras are at known positions.
 
     Args:
         model: changed in place; its shape stays.
@@ -109,7 +109,7 @@ def align_to_positions(
 
 
 def align_to_model(model: pycolmap.Reconstruction, target: pycolmap.Reconstruction) -> Alignment:
-    """Turn, scale and move a model so that it lies on another one with some of the same images.
+    """Align a model to another one by their common images.
 
     By the positions and directions of their common cameras, least squares.
 
@@ -125,7 +125,7 @@ def align_to_model(model: pycolmap.Reconstruction, target: pycolmap.Reconstructi
         raise MappingError(f"the models have {len(common)} images in common, {FEWEST} are needed")
     similarity = aligned_to(model, target)
     if similarity is None:
-        raise MappingError("all common images are at one place, so that there is no scale")
+        raise MappingError("all common images are at one place, so the scale is unknown")
     model.transform(similarity)
     return Alignment(similarity, len(common), _distance(model, common))
 
@@ -229,7 +229,7 @@ def remember_frame(output: Path) -> None:
 
 
 def keep_frame(output: Path) -> str:
-    """Move new models to where their images were in the one put aside, which is deleted; say how well that went.
+    """Align new models to the previous one by their common images, delete the previous one, and report the alignment.
 
     Models of the same images as before are left as they are, to the last digit.
 

@@ -102,13 +102,13 @@ def _parse(line: str) -> Calibration:
 
 
 def calibration_of(image: str, calibrations: tuple[Calibration, ...]) -> Calibration | None:
-    """The one with the longest name that an image bears or lies in; None where there is none."""
+    """The calibration whose name is the image or its nearest folder; None without one."""
     covering = [c for c in calibrations if c.name in ("", image) or image.startswith(f"{c.name}/")]
     return max(covering, key=lambda c: len(c.name), default=None)
 
 
 def check_parameters(camera: pycolmap.Camera, image: str) -> str:
-    """Refuse intrinsics that do not fit an image, and say what is unusual; empty where all checks passed.
+    """Reject intrinsics that do not fit an image, and list unusual ones; empty if all checks passed.
 
     Args:
         camera: with the size of the picture.

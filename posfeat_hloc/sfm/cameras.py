@@ -95,7 +95,7 @@ def assign_cameras(
 
 
 def check_cameras(sizes: Mapping[str, tuple[int, int]], options: CameraOptions) -> list[str]:
-    """Refuse what cannot be before the work begins, and say what is unusual or was changed.
+    """Reject impossible cameras at the start, and list unusual or changed ones.
 
     Args:
         sizes: image name -> (width, height) as stored.

@@ -36,7 +36,7 @@ LOOPS = 5
 
 
 def default_pairs(count: int) -> tuple[str, str]:
-    """What is matched where nothing else is asked for, and why; the reason is empty for the usual choice."""
+    """Default pairs, and the reason; the reason is empty for the usual choice."""
     if count <= ALL_PAIRS_UP_TO:
         return "exhaustive", ""
     every = f"{count * (count - 1) // 2:,}".replace(",", " ")
@@ -143,7 +143,7 @@ _EXIF_IFD, _FOCAL_LENGTH, _FOCAL_LENGTH_35MM = 0x8769, 0x920A, 0xA405
 
 
 def choose_cameras(job: Job, names: Sequence[str]) -> None:
-    """Know panoramas as such, check that intrinsics fit, and say where one camera for all would be better.
+    """Detect panoramas, check intrinsics, and suggest a shared camera where it is better.
 
     Raises:
         ConfigurationError: see :func:`posfeat_hloc.sfm.cameras.check_cameras`, or an export that has no such camera
@@ -192,7 +192,7 @@ def only_size_without_exif(images: Path, names: Sequence[str]) -> tuple[int, int
 
 
 def judge_cameras(job: Job) -> None:
-    """Say which cameras of the largest model cannot be right, or are not determined."""
+    """Report cameras of the largest model that are implausible or poorly determined."""
     model = read_model(Path(job.result.models[0].path))
     doubtful = doubtful_cameras(model, job.settings.mapper.refine_intrinsics)
     for number, text in enumerate(told(doubtful, len(model.cameras))):

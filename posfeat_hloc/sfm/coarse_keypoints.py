@@ -1,4 +1,4 @@
-"""Keypoints that lie on a grid, as those of the papers' D2D and D2-Net do: what verification and mapping allow them.
+"""Keypoints on a grid, as of the papers' D2D and D2-Net: thresholds of verification and mapping.
 
 A keypoint that is a cell of 4 x 4 pixels is off by 1.15 px in x and in y, by as much more as the photograph was shrunk
 for extraction. COLMAP's thresholds of 4 px then turn down right matches, and focal lengths that are adjusted while a
@@ -110,7 +110,7 @@ def start_mapper(model: pycolmap.Reconstruction, database: Path) -> pycolmap.Inc
 
 
 def adjust_in_rounds(mapper: pycolmap.IncrementalMapper, options: pycolmap.IncrementalPipelineOptions) -> None:
-    """Adjust, complete, merge and filter in turns, as COLMAP does after its last image; the frame stays."""
+    """Adjust, complete, merge and filter repeatedly, as COLMAP does after its last image; keeps the frame."""
     mapper.iterative_global_refinement(
         ROUNDS,
         LEAST_CHANGE,

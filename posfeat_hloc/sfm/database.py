@@ -161,7 +161,7 @@ def _said_of(path: Path, done: str) -> Iterator[None]:
 
 
 def trivial_rig(camera: pycolmap.Camera) -> pycolmap.Rig:
-    """A rig of one camera, which COLMAP wants for every camera."""
+    """A rig of one camera, which COLMAP requires for every camera."""
     rig = pycolmap.Rig()
     rig.add_ref_sensor(camera.sensor_id)
     return rig

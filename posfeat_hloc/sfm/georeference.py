@@ -1,4 +1,4 @@
-"""Turn, scale and move finished models to where the photographs were taken: metres east, north and up."""
+"""Align finished models to GPS positions: metres east, north and up."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _LINE = 0.05  # positions are on a line when they extend so much less across it
 
 @dataclass(frozen=True)
 class Alignment:
-    """How one model lies in the world.
+    """The alignment of one model.
 
     Attributes:
         model: its number.
@@ -53,7 +53,7 @@ class Alignment:
 
 @dataclass(frozen=True)
 class Georeference:
-    """Where models lie.
+    """The alignments of models.
 
     Attributes:
         origin: latitude, longitude and altitude of ``(0, 0, 0)`` on WGS 84; x is east, y north, z up, in metres.

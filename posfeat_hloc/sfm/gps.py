@@ -122,7 +122,7 @@ def local_positions(positions: Mapping[str, Position]) -> LocalPositions:
     """
     if not positions:
         raise ConfigurationError(
-            "none of the images has a GPS position in its EXIF tags (many programs remove them); do without GPS"
+            "none of the images has a GPS position in its EXIF tags (many programs remove them); leave out GPS"
         )
     altitudes = [p.altitude for p in positions.values() if p.altitude is not None]
     middle = float(np.median(altitudes)) if altitudes else 0.0

@@ -93,7 +93,7 @@ def match_guided(
     progress: bool = True,
     memory: int = CACHE_BYTES,
 ) -> MatchingReport:
-    """Match pairs of posed images into ``path``; what is there already of these features and this geometry is kept.
+    """Match pairs of posed images into ``path``; existing matches of these features and this geometry are kept.
 
     Args:
         model: poses and cameras of all images of the pairs.

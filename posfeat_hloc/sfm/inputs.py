@@ -1,4 +1,4 @@
-"""What a reconstruction is made of: photographs, videos, the demonstration; how and where photographs were taken."""
+"""Inputs of a reconstruction: photographs, videos, the demonstration; orientation and GPS positions."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def check_images(job: Job) -> None:
 
 
 def list_names(job: Job) -> list[str]:
-    """All images; what was left out is said now and in the summary."""
+    """All images; excluded files are reported now and in the summary."""
     listing = _survey(job)
     for title, text in (("left out", listing.about_left_out()), ("other files", listing.about_others())):
         if text:
@@ -64,7 +64,7 @@ def _survey(job: Job) -> Listing:
 
 
 def image_names(job: Job) -> list[str]:
-    """The images that are asked for: all of the folder, or those of a list.
+    """The images: all of the folder, or those of a list.
 
     Raises:
         ConfigurationError: no such folder or list, or a list with a name that is not in the folder.
@@ -113,7 +113,7 @@ def _take_frames(job: Job, videos: tuple[Path, ...]) -> None:
     run.note_kept("frames", found.written == 0)
     if len(found.names) < 2:
         raise ConfigurationError(
-            f"{videos[0]}: the image hardly moves in its {found.watched} frames; take a video that walks around "
+            f"{videos[0]}: the camera hardly moves in its {found.watched} frames; use a video that moves around "
             "its subject, or lower ", Option("motion", f"{100 * step:g}")
         )  # fmt: skip
     chosen = f"{len(found.names)} of {found.watched}, {100 * found.step:.3g} % of the width apart"
@@ -121,7 +121,7 @@ def _take_frames(job: Job, videos: tuple[Path, ...]) -> None:
 
 
 def orient(job: Job, names: list[str]) -> Orientation:
-    """How images are shown to the extractor, and what the summary says of it."""
+    """Rotation of images for the extractor, and its lines in the summary."""
     seconds: dict[str, float] = {}
     options = job.options
     with timed(seconds, "orient"):
@@ -150,7 +150,7 @@ def gps_positions(job: Job, names: list[str]) -> dict[str, Position]:
 
 
 def tell_georeference(found: Georeference, job: Job) -> None:
-    """Say how the models lie in the world."""
+    """Report the alignment of the models to GPS."""
     latitude, longitude, altitude = found.origin
     for model in found.models:
         if model.aligned:
@@ -161,7 +161,9 @@ def tell_georeference(found: Georeference, job: Job) -> None:
         else:
             text = f"not in metres: {model.note}"
         for name, off in model.outliers.items():
-            job.result.extraction.note(name, f"GPS position {_length(off)} from where the others put it, not used")
+            job.result.extraction.note(
+                name, f"GPS position {_length(off)} from the position that the other images give; not used"
+            )
         job.result.remarks["georeference" if model.model == 0 else f"georeference {model.model}"] = text
 
 

@@ -59,7 +59,7 @@ def _records(path: Path, following: Callable[[mmap.mmap, int], int]) -> Iterator
     """The bytes of each record; ``following`` finds the end of the one at a place."""
     size = path.stat().st_size
     if size < _COUNT.size:
-        raise ValueError(f"{path.name} ends too early")
+        raise ValueError(f"{path.name} is truncated")
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         (count,) = _COUNT.unpack_from(data, 0)
         place = _COUNT.size
@@ -67,9 +67,9 @@ def _records(path: Path, following: Callable[[mmap.mmap, int], int]) -> Iterator
             try:
                 end = following(data, place)
             except (struct.error, EOFError) as error:
-                raise ValueError(f"{path.name} ends too early") from error
+                raise ValueError(f"{path.name} is truncated") from error
             if end > size:
-                raise ValueError(f"{path.name} ends too early")
+                raise ValueError(f"{path.name} is truncated")
             yield data[place : min(end, place + _HEAD)]
             place = end
 
@@ -131,7 +131,7 @@ def is_database(path: Path) -> bool:
 
 
 def check_database(path: Path) -> dict[str, str]:
-    """Table or row -> what is wrong with it; empty for an intact database, which is only read."""
+    """Table or row -> problem; empty for an intact database, which is only read."""
     try:
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
             lines = [row[0] for row in connection.execute("PRAGMA integrity_check(10)")]

@@ -1,4 +1,4 @@
-"""One reconstruction while it is made: what the options ask for, where its files are, what is known so far."""
+"""State of a reconstruction: options, paths and intermediate results."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def configurations(options: FeatureOptions) -> tuple[confs.Conf, confs.Conf]:
 
 @dataclass(frozen=True)
 class Settings:
-    """How images are turned into a model."""
+    """Settings of a reconstruction."""
 
     feature: confs.Conf
     matcher: confs.Conf
@@ -140,7 +140,7 @@ class Job:
 
     @cached_property
     def mapper(self) -> MapperOptions:
-        """How models are made of the keypoints in the feature file; once they are all there."""
+        """Mapping options for the keypoints in the feature file; after extraction."""
         return replace(self.settings.mapper, keypoint_noise=coarse_noise(self.features, self.usable))
 
     @property
@@ -167,7 +167,7 @@ class Job:
             yield not key.is_valid
 
     def note(self, text: str) -> None:
-        """Say what was chosen for the user, or could be chosen better; ``summary.json`` keeps it."""
+        """Report a choice that was made for the user, or a better one; recorded in ``summary.json``."""
         self.result.told.append(text)
         self.reporter.note(text)
 
@@ -184,7 +184,7 @@ class Job:
         )
 
     def match(self, pairs: list[Pair], features: Path, matches: Path) -> int:
-        """Match pairs with the matcher that was asked for; how many were not there before."""
+        """Match pairs; returns the number of new ones."""
         report = match(
             self.settings.matcher, pairs, features, matches, self.options.device,
             progress=self.progress, memory=self.options.memory, cluster=self.cluster,
@@ -209,7 +209,7 @@ class Job:
 
     @contextmanager
     def placed(self, sparse: Path) -> Iterator[None]:
-        """Put the models that the block makes where GPS says, or where an earlier model of the same images was."""
+        """Align the models of the block to GPS, or to an earlier model of the same images."""
         if not self.options.gps:
             remember_frame(sparse.parent)
         yield

@@ -235,7 +235,7 @@ def _adjust(model: pycolmap.Reconstruction, fixed: set[int]) -> None:
 
 @dataclass(frozen=True)
 class MergedMap:
-    """What became of the models of a run.
+    """Result of merging the models of a run.
 
     Attributes:
         model: the merged one; None where none could be joined.

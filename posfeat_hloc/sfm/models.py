@@ -1,4 +1,4 @@
-"""COLMAP models: read, written, counted and colored, and what they say of the images in them."""
+"""COLMAP models: reading, writing, statistics, colors and images."""
 
 from __future__ import annotations
 

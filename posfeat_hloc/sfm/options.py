@@ -50,7 +50,7 @@ def feature_text(text: str) -> str:
 def retrieval_source(text: str) -> str:
     """The name of a conf of global descriptors, or an HDF5 file of them."""
     if text not in confs.retrieval and not text.endswith((".h5", ".hdf5")):
-        raise ValueError(f"{text!r} is none of {', '.join(confs.retrieval)}, nor an HDF5 file (.h5)")
+        raise ValueError(f"{text!r} is not one of {', '.join(confs.retrieval)}, nor an HDF5 file (.h5)")
     return text
 
 
@@ -173,7 +173,7 @@ class ExportOptions:
     """How models are exported, see :func:`posfeat_hloc.export.export`."""
 
     masks: Annotated[Path | None, Unit("DIR")] = None
-    """Masks of the photographs, for transforms and undistorted: black where nothing may be learned"""
+    """Masks of the photographs, for transforms and undistorted: black where training ignores the pixels"""
     keep_frame: bool = False
     """Keep the coordinate frame; otherwise transforms and undistorted are rotated upright, as estimated from the
     photographs
@@ -249,11 +249,11 @@ class RegisterOptions(ComputeOptions):
     """Photographs of the map and new ones; those that the map lacks are registered (default: its own folder, to which
     you have added some)."""
     matcher: MatcherName = None
-    """Which descriptors match (default: the one that suits the feature)."""
+    """Matcher (default: that of the feature)."""
     neighbors: Annotated[int | None, AtLeast(1), Unit("N")] = None
     """Match each new photograph with the N most similar ones only (default: with all)."""
     retrieval: RetrievalName = DEFAULT_RETRIEVAL
-    """What similarity is."""
+    """Global descriptor."""
     move: bool = False
     """Adjust old poses and intrinsics, too; the model as a whole stays where it was (default: they stay to the last
     digit)."""

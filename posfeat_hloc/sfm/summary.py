@@ -58,7 +58,7 @@ class SfmResult:
 
     @property
     def complete(self) -> bool:
-        """Whether there is a model, and all that was wanted of it."""
+        """Whether there is a model with all requested exports."""
         return bool(self.models) and not self.failed
 
     def stage(self, name: str) -> AbstractContextManager[None]:

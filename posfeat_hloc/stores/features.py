@@ -78,14 +78,14 @@ class FeatureStore(ImageStore):
             return sorted(_with_data(self.file, ""))
 
     def why_not(self, name: str) -> str:
-        """What is wrong with the group of an image that does not count as stored; empty where there is no group."""
+        """Problem of the group of an image that does not count as stored; empty without a group."""
         with self._damage(f"the group of {name!r}"):
             foreign.check_layout(self.path, self.file)
             item = self.file.get(name)
             return foreign.why_incomplete(item) if isinstance(item, h5py.Group) else ""
 
     def require(self, names: Iterable[str], of: str) -> None:
-        """StoreError where images are missing, with what is wrong with the group of the first one.
+        """Raise StoreError if images are missing, with the problem of the first one.
 
         Args:
             names: of the images.
@@ -163,7 +163,7 @@ class FeatureStore(ImageStore):
             return None if value is None else float(value)
 
     def view(self, name: str) -> View:
-        """How an image was shown to the extractor; as it is where the file does not say."""
+        """Rotation of an image for the extractor; none if the file does not record it."""
         with self._damage(f"the view of {name!r}"):
             found = self.file[name].attrs.get("view") if name in self else None
             return UPRIGHT if found is None else View(int(found[0]), float(found[1]))

@@ -1,4 +1,4 @@
-"""Features that other programs wrote: what is wrong with them, and what of it can be corrected while they are read."""
+"""Features written by other programs: their problems, and corrections while reading."""
 
 from __future__ import annotations
 
@@ -52,18 +52,18 @@ def why_incomplete(group: h5py.Group) -> str:
 
 
 def check_layout(path: Path, file: h5py.Group) -> None:
-    """Refuse files with an array for each image, as the Image Matching Challenge has them."""
+    """Refuse files with an array for each image, as in the Image Matching Challenge."""
     arrays = next((key for key, item in file.items() if isinstance(item, h5py.Dataset)), None)
     if arrays is not None:
         raise StoreError(
-            f"{path}: {arrays!r} is an array and no group: a file with one array for each image, as the Image Matching "
-            f"Challenge has them (keypoints.h5, descriptors.h5, ...). Write one file with {LAYOUT}; groups bear the "
-            "names of the image files, with their endings"
+            f"{path}: {arrays!r} is an array, not a group: a file with one array for each image, as in the "
+            f"Image Matching Challenge (keypoints.h5, descriptors.h5, ...). Write one file with {LAYOUT}; groups "
+            "are named by the image files, with extension"
         )
 
 
 def rows_are_points(group: h5py.Group) -> bool | None:
-    """Whether descriptors are ``(N, D)`` instead of ``(D, N)``; None where N = D does not tell."""
+    """Whether descriptors are ``(N, D)`` instead of ``(D, N)``; None if N = D."""
     count, shape = len(group["keypoints"]), group["descriptors"].shape
     return None if shape[0] == shape[1] or count == 0 else bool(shape[0] == count)
 
@@ -72,7 +72,7 @@ def check_keypoints(path: Path, name: str, keypoints: NDArray[np.generic]) -> No
     """StoreError where one is not finite."""
     if wrong := int((~np.isfinite(np.asarray(keypoints, np.float64)).all(axis=1)).sum()):
         raise StoreError(
-            f"{path}: {wrong} of {len(keypoints)} keypoints of {name!r} are not finite; drop them when the file is made"
+            f"{path}: {wrong} of {len(keypoints)} keypoints of {name!r} are not finite; remove them from the file"
         )
 
 
@@ -87,8 +87,8 @@ def normalised(path: Path, name: str, found: NDArray[np.generic]) -> NDArray[np.
     """
     if found.dtype == np.bool_ or (found.dtype == np.uint8 and found.shape[1] <= _BINARY):
         raise StoreError(
-            f"{path}: descriptors of {name!r} are binary ({found.dtype}, {found.shape[1]} each), to be matched by "
-            "Hamming distance, which no matcher here does; match them with the program that made them"
+            f"{path}: descriptors of {name!r} are binary ({found.dtype}, {found.shape[1]} each), for "
+            "Hamming distance, which is not supported; match them with the program that made them"
         )
     values = np.asarray(found, np.float64)
     finite = np.isfinite(values)
@@ -113,7 +113,7 @@ def normalised(path: Path, name: str, found: NDArray[np.generic]) -> NDArray[np.
 
 
 def say_order(path: Path) -> None:
-    """Say once that the descriptors of a file are turned while they are read."""
+    """Report once that the descriptors of a file are transposed while reading."""
     say_once(path, "descriptors are stored as (N, D), not as hloc's (D, N); they are read as what they are", "order")
 
 

@@ -56,7 +56,7 @@ class GlobalDescriptorStore(ImageStore):
             self.file.attrs[_VOCABULARY] = words.astype(np.float32)
 
     def is_comparable(self, other: GlobalDescriptorStore) -> bool:
-        """Whether both files' descriptors were made alike; assumed of files that other programs wrote."""
+        """Whether the descriptors of both files have the same configuration; assumed for files of other programs."""
         made0, made1 = self.configuration, other.configuration
         if made0 is None or made1 is None:
             return True

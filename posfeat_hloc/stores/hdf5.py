@@ -133,7 +133,7 @@ class Hdf5Store:
             ) from error
 
     def commit(self) -> None:
-        """Make everything written so far permanent."""
+        """Make all pending writes permanent."""
         with self._uninterrupted():
             with self._damage("what was added", "written"):
                 self.file.flush()

@@ -66,7 +66,7 @@ def check_file(path: Path, features: Sequence[Path] = (), limit: float = 20.0) -
     report = FileReport(path)
     if journal_path(path).exists():
         recover(path)
-        report.notes.append("what an interrupted run had left in the journal was completed or dropped")
+        report.notes.append("the journal of an interrupted run was applied or discarded")
     skip: list[str] = []
     for _ in range(_RESTARTS):
         step, problem = "", ""
@@ -175,7 +175,7 @@ def _messages(order: dict[str, Any], limit: float) -> Iterator[list[str]]:
                 yield message
                 if message[0] in ("done", "failed"):
                     return
-        yield ["ended", f"crashes HDF5 (signal {-process.wait()})" if process.wait() < 0 else "ends too early"]
+        yield ["ended", f"crashes HDF5 (signal {-process.wait()})" if process.wait() < 0 else "is truncated"]
     finally:
         process.kill()
         process.wait()

@@ -1,4 +1,4 @@
-"""Read everything in an HDF5 file, group by group, and say what is wrong; run as a process of its own.
+"""Read an HDF5 file group by group, and report damage; run in a separate process.
 
 HDF5 may crash or loop for ever on a damaged file, so each step is announced before it is taken: whoever listens
 (:mod:`posfeat_hloc.stores.integrity_check`) knows where it ended. Steps are groups (``group <name>``) and lists of
@@ -28,7 +28,7 @@ _EXPANSION = 1000  # no compressed array is this many times as large as its file
 
 
 class Damaged(Exception):
-    """What is wrong with a group."""
+    """Damage of a group."""
 
 
 def examine(path: Path, features: list[Path], skip: Collection[str], say: Say) -> None:

@@ -1,4 +1,4 @@
-"""A file that changes only by whole commits, so that a killed process never leaves it half written.
+"""A file that changes only by commits, so that a killed process never leaves it half written.
 
 HDF5 itself is not crash-safe: a process killed while the library flushes may lose the whole file. Here the library
 writes into memory; :meth:`JournaledFile.commit` puts all pending writes into a journal beside the file, then
@@ -192,7 +192,7 @@ def journal_path(path: Path) -> Path:
 
 
 def lock_path(path: Path) -> Path:
-    """The file that is locked while another one is written; Windows would let nobody read a file that is locked."""
+    """The lock file of a file that is written; on Windows a locked file could not be read."""
     return path.with_name(path.name + ".lock")
 
 

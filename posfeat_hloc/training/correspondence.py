@@ -1,4 +1,4 @@
-"""Differentiable correspondences, and PoSFeat's description loss: they lie on epipolar lines (eqs. 4-8)."""
+"""Differentiable correspondences, and PoSFeat's description loss on epipolar lines (eqs. 4-8)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from posfeat_hloc.geometry.epipolar import epipolar_lines, line_distances
 
 @dataclass(frozen=True)
 class Correspondence:
-    """Where the points of image 0 are believed to lie in image 1.
+    """Estimated positions of points of image 0 in image 1.
 
     Attributes:
         points: ``(B, N, 2)`` (x, y) pixels of image 1; carry the gradient. Finite also where not valid.

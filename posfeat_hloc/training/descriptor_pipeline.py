@@ -1,4 +1,4 @@
-"""Dense descriptors trained to stand real light, rotation and zoom, on a pack of photographs and pairs."""
+"""Training of dense descriptors for robustness to illumination, rotation and scale, on view packs."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def learning_rate(options: DescriptorTrainingOptions, step: int) -> float:
 
 
 def recorded(options: DescriptorTrainingOptions, data: Sequence[str]) -> dict[str, Any]:
-    """What a checkpoint holds of the options, in the form of earlier versions; ``data`` tells what they name."""
+    """What a checkpoint holds of the options, in the form of earlier versions; ``data`` describes the files."""
     flat = asdict(options)
     for name in ("head", "network", "init", "teacher", "teacher_stride", "held_out", "device"):
         del flat[name]

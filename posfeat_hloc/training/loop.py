@@ -105,7 +105,7 @@ class RunFolder:
             ) from error
 
     def log(self, record: dict[str, Any]) -> None:
-        """Append one line; ``step`` tells which lines a resumed run makes again."""
+        """Append one line; a resumed run removes lines after its ``step``."""
         with JsonLines(self.log_file) as log:
             log.add(record)
 

@@ -140,7 +140,7 @@ class MegaDepthSource:
         return f"{self.root}: {len(self)} pairs of {len(self.folders)} dense folders{left_out}"
 
     def sample(self, rng: np.random.Generator) -> PosedPair:
-        """Draw one of all pairs, all alike."""
+        """Draw one of all pairs with equal probability."""
         number = int(rng.integers(len(self)))
         which = int(np.searchsorted(self.starts, number, side="right")) - 1
         dense = self.folders[which]
@@ -223,7 +223,7 @@ def _check_camera(values: Array) -> None:
     if min(values[:4]) <= 0:
         raise ValueError("size and focal lengths must be positive")
     if np.abs(R @ R.T - np.eye(3)).max() > 1e-3 or np.linalg.det(R) < 0:
-        raise ValueError("R is no rotation")
+        raise ValueError("R is not a rotation")
 
 
 def _lines(path: Path) -> Iterator[tuple[str, list[str]]]:

@@ -1,4 +1,4 @@
-"""Pairs with common 3D points of a COLMAP model: crops for patch descriptors, whole photographs for a training pack."""
+"""Pairs with common 3D points of a COLMAP model: crops for patch descriptors, photographs for a training pack."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def observations(
 
 
 def covisible_pairs(observed: dict[int, dict[int, Array]], least: int) -> list[tuple[int, int]]:
-    """Pairs of image ids with so many common points at least."""
+    """Pairs of image ids with a minimum number of common points."""
     return [
         (i, j) for i, j in combinations(sorted(observed), 2) if len(observed[i].keys() & observed[j].keys()) >= least
     ]

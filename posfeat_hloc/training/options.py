@@ -50,51 +50,51 @@ class LoopOptions:
     relight: Annotated[float, Flag(("--relight", "--light"))] = 0.0
     """Strength of exposure, shade, blur, noise and JPEG beside it, 0 to 1 (default: 0)."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """Of the convolutions."""
+    """Precision of the convolutions."""
     validate_every: Annotated[int, Unit("STEPS")] = 1000
-    """And export the weights if they are the best so far."""
+    """Steps between validations; the best weights are exported."""
     save_every: Annotated[int, Unit("STEPS")] = 100
-    """A checkpoint to resume from."""
+    """Steps between checkpoints."""
     seed: int = 0
-    """Of weights and batches."""
+    """Seed of weights and batches."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StageOptions:
-    """A stage, what it starts from, and what stands otherwise in its preset."""
+    """A stage, its initial weights, and changes to its preset."""
 
     stage: Stage
-    """warmup (contrastive, needs no weights), distill (imitates a teacher), describe, detect, or joint (the paper's
+    """warmup (contrastive, needs no weights), distill (learns from a teacher), describe, detect, or joint (the paper's
     Model 2)."""
     init: Annotated[str | None, Unit("NAME|FILE|DIR")] = None
     """Start from PoSFeat weights, the authors' folder, or torchvision's file of a ResNet."""
     teacher: Annotated[str | None, Unit("NAME|FILE|DIR")] = None
-    """Of distill: PoSFeat weights whose descriptors and scores are learnt, e.g. posfeat-small."""
+    """Teacher of the stage distill: PoSFeat weights, e.g. posfeat-small."""
     backbone: Annotated[Backbone | None, Flag(("--backbone", "--trunk"))] = None
-    """ResNet of the description network, or our own small form of both networks (default: that of the weights it starts
+    """ResNet of the description network, or the small form of both networks (default: that of the weights it starts
     from, or resnet50)."""
     size: Annotated[tuple[int, int], Reads(read_size), Unit("WxH")] = (640, 480)
-    """Of training images (default: 640x480)."""
+    """Size of training images (default: 640x480)."""
     variant: Annotated[Variant, Reads(read_variant)] = "paper"
-    """Whose steps, optimiser, noise, sigma and reward, where they differ."""
+    """Steps, optimiser, noise, sigma and reward of the paper or of the authors' code."""
     steps: int | None = None
     """Optimiser steps (default: 100000, detect, warmup and distill 5000)."""
     batch: int | None = None
-    """Image pairs of a process (default: 6)."""
+    """Image pairs per process (default: 6)."""
     optimizer: Literal["sgd", "adam"] | None = None
-    """Who moves the weights (default: sgd with Nesterov momentum; warmup and distill: adam)."""
+    """Optimiser (default: sgd with Nesterov momentum; warmup and distill: adam)."""
     learning_rate: float | None = None
-    """Of the optimiser (default: 0.001; official-code's describe: 0.0001)."""
+    """Learning rate (default: 0.001; official-code's describe: 0.0001)."""
     search: Search = "line-to-window"
     """How correspondences are searched; coarse-to-fine is the paper's Model 4."""
     line_points: Annotated[int | None, Unit("N")] = None
     """Points on an epipolar line, N_line, of line-to-window (default: 100)."""
     window: Annotated[float | None, Unit("W")] = None
-    """Side of the window as a part of the image, w_patch (default: 0.1; coarse-to-fine: 0.125)."""
+    """Side of the window as a fraction of the image, w_patch (default: 0.1; coarse-to-fine: 0.125)."""
     sigma: Annotated[Variant | None, Reads(read_variant)] = None
     """Variance (eq. 8) or sum of deviations (default: the variant's)."""
     min_variance: Annotated[float | None, Unit("V")] = None
-    """Floor of the variances (default: 1e-10; at 1e-5 no single point rules)."""
+    """Floor of the variances (default: 1e-10; 1e-5 limits the weight of single points)."""
     right_within: Annotated[float | None, Unit("PX")] = None
     """Epipolar distance below which a match is rewarded in the detection stage (default: 2)."""
     set: Annotated[tuple[str, ...], Unit("NAME=VALUE")] = ()
@@ -109,7 +109,7 @@ class TrainingOptions(LoopOptions, StageOptions):
     """How PoSFeat is trained; see :func:`posfeat_hloc.training.pipeline.train`."""
 
     max_rotation: Annotated[float, Unit("DEG")] = 80.0
-    """Between the cameras of a pair."""
+    """Maximum rotation between the cameras of a pair."""
     device: str = "auto"
     """Torch device: auto, cpu, cuda, cuda:1, ..."""
     workers: Annotated[int, AtLeast(0)] = 0
@@ -148,21 +148,21 @@ class PatchTrainingOptions:
     eps: float = 0.01
     """Added to the local deviation of intensities in [0, 1]."""
     safe_radius: Annotated[float, Unit("PX")] = 12.0
-    """Points of one view closer than this are no negatives of each other."""
+    """Points of one view closer than this are not negatives of each other."""
     dropout: float = 0.0
-    """Before the last convolution; the papers use 0.3 (HardNet) and 0.1 (SOSNet) for far longer training."""
+    """Dropout before the last convolution; the papers use 0.3 (HardNet) and 0.1 (SOSNet) for far longer training."""
     second_order: float = 1.0
     """Weight of the second-order similarity (SOSNet only)."""
     synthetic_share: float = 0.6
     """Share of batches from single photographs when there are models too."""
     relight: Annotated[float, Flag(("--relight", "--light"))] = 1.0
-    """Strength of the changes of light, 0 to 1."""
+    """Strength of illumination changes, 0 to 1."""
     validation_pairs: int = 48
     """Held-out view pairs."""
     validate_every: Annotated[int, Unit("STEPS")] = 100
-    """And write a checkpoint."""
+    """Steps between validations, each with a checkpoint."""
     seed: int = 0
-    """Of weights and batches."""
+    """Seed of weights and batches."""
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -174,7 +174,7 @@ class PatchTrainingOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class PackOptions:
-    """What is packed; see :func:`posfeat_hloc.training.packing.pack_views`."""
+    """Content of a pack; see :func:`posfeat_hloc.training.packing.pack_views`."""
 
     photos: Folders = ()
     """Folders of single photographs."""
@@ -185,58 +185,58 @@ class PackOptions:
     sessions: Folders = ()
     """Folders of photographs of nearly one view each."""
     feature: str = "posfeat-small"
-    """That aligns fixed cameras and sessions."""
+    """Feature for the alignment of fixed cameras and sessions."""
     weights: Annotated[str | None, Unit("NAME|FILE")] = None
-    """Of that feature."""
+    """Weights of that feature."""
     device: str = "auto"
-    """Of that feature (default: a GPU if there is one)."""
+    """Device of that feature (default: a GPU if there is one)."""
     max_size: Annotated[int, Unit("PX")] = 640
     """Longer side of stored photographs."""
     max_pairs: Annotated[int, Unit("N")] = 400
-    """Of one model, drawn at random."""
+    """Maximum number of pairs of a model, drawn at random."""
     seed: int = 0
-    """Of that draw."""
+    """Seed of that draw."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ViewOptions:
-    """How two views of one place differ, and which of their points are used."""
+    """Differences of two views of one place, and the choice of their points."""
 
     size: Annotated[int, Unit("PX")] = 320
     """Side of a view, a multiple of 16."""
     points: Annotated[int, Unit("N")] = 384
-    """Corresponding points of a pair, at most."""
+    """Maximum number of corresponding points of a pair."""
     cell: Annotated[int, Unit("PX")] = 8
-    """A point is the most curved pixel of a cell of this side."""
+    """Points are the pixels with the highest curvature in cells of this side."""
     rotation: Annotated[float, Unit("DEG")] = 45.0
     """Largest rotation in the image plane."""
     upright: Annotated[float, Unit("SHARE")] = 0.5
-    """Of pairs whose views both stay nearly upright (8 degrees of deviation) and nearly of one scale."""
+    """Share of pairs with nearly upright views (standard deviation of 8 degrees) of nearly one scale."""
     margin: Annotated[int, Unit("PX")] = 8
-    """Points keep this distance from the borders of both views."""
+    """Minimum distance of points to the borders of both views."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MapLossOptions:
-    """How points compete with each other and with the cells of a map."""
+    """Negatives of points: other points and cells of a map."""
 
     inverse_temperature: Annotated[float, Unit("X")] = 30.0
     """Cosines are multiplied by this before the softmax over points and cells."""
     safe_radius: Annotated[float, Unit("PX")] = 7.0
-    """Points and cells nearer to the true place than this do not compete."""
+    """Points and cells nearer to the true position than this are not negatives."""
     triplet_margin: Annotated[float, Unit("X")] = 1.0
-    """Of the triplet loss."""
+    """Margin of the triplet loss."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DescriptorLossOptions:
-    """What is trained on what, and the weights of the losses."""
+    """Network, data, and weights of the losses."""
 
     head: bool = False
     """Train the keypoint head over the frozen description network that it starts from: places that match rightly rank
     higher."""
     network: DescriptorNetwork | None = None
-    """What is trained (default: what it starts from)."""
+    """Network to train (default: that of the initial weights)."""
     init: Annotated[str | None, Unit("NAME|FILE")] = None
     """Weights to start from."""
     teacher: Annotated[str | None, Unit("NAME|FILE")] = None
@@ -246,7 +246,7 @@ class DescriptorLossOptions:
     held_out: Annotated[tuple[str, ...], Unit("GROUP")] = ()
     """Groups (folders, scenes) to validate on (default: a tenth, by a hash of the names)."""
     steps: int = 5000
-    """Of the optimiser."""
+    """Number of optimiser steps."""
     single: Annotated[int, Unit("N")] = 12
     """Pairs of views of one photograph in a step."""
     fixed: Annotated[int, Unit("N")] = 4
@@ -256,9 +256,9 @@ class DescriptorLossOptions:
     learning_rate: Annotated[float, Unit("X")] = 1e-3
     """Peak rate of AdamW; warmed up over the first 3 % of the steps, then half a cosine down to zero."""
     weight_decay: Annotated[float, Unit("X")] = 1e-4
-    """Of AdamW."""
+    """Weight decay of AdamW."""
     relight: Annotated[float, Flag(("--relight", "--light")), Unit("X")] = 1.0
-    """Strength of the changes of light of each view, 0 to 1."""
+    """Strength of illumination changes of each view, 0 to 1."""
     softmax: Annotated[float, Unit("X")] = 1.0
     """Weight of the cross entropy over all points and the map."""
     triplet: Annotated[float, Unit("X")] = 0.5
@@ -266,7 +266,7 @@ class DescriptorLossOptions:
     poses: Annotated[float, Unit("X")] = 0.0
     """Weight of PoSFeat's epipolar loss (eqs. 6 and 7) on pairs of models."""
     pose_contrast: Annotated[float, Unit("X")] = 0.0
-    """Weight of a loss from poses alone that has everything off the epipolar line as negatives."""
+    """Weight of a loss from poses alone with all points off the epipolar line as negatives."""
     second_order: Annotated[float, Unit("X")] = 0.0
     """Weight of SOSNet's second-order similarity (k = 8) among at most 512 points."""
     direct: Annotated[float, Unit("X")] = 2.0
@@ -284,13 +284,13 @@ class DescriptorTrainingOptions(MapLossOptions, ViewOptions, DescriptorLossOptio
     """How dense descriptors are trained; see :func:`posfeat_hloc.training.descriptor_pipeline.train_descriptors`."""
 
     precision: Precision = "auto"
-    """Of the convolutions."""
+    """Precision of the convolutions."""
     device: str = "auto"
     """Torch device: auto, cpu, cuda, ..."""
     validate_every: Annotated[int, Unit("STEPS")] = 500
-    """And write a checkpoint."""
+    """Steps between validations, each with a checkpoint."""
     seed: int = 0
-    """Of weights and batches."""
+    """Seed of weights and batches."""
 
     def __post_init__(self) -> None:
         check_options(self)

@@ -38,7 +38,7 @@ INLIER = 2.0
 
 
 def pack_views(output: Path, args: PackOptions, reporter: Reporter = QUIET) -> Pack:
-    """Write all photographs and pairs, and say how many of each group.
+    """Write all photographs and pairs, and report the number of each group.
 
     Args:
         output: file to write.

@@ -64,19 +64,19 @@ def adjust_brightness(image: Photograph, factor: float) -> Photograph:
 
 
 def adjust_contrast(image: Photograph, factor: float) -> Photograph:
-    """Scale the distance of ``(H, W, 3)`` uint8 values to the mean grey value of the picture."""
+    """Scale the distance of ``(H, W, 3)`` uint8 values to the mean grey value of the image."""
     mean = float(np.round(_LUMA @ np.asarray(cv2.mean(image)[:3])))
     return _through_table(image, mean + factor * (np.arange(256) - mean))
 
 
 def adjust_saturation(image: Photograph, factor: float) -> Photograph:
-    """Scale the distance of every pixel of ``(H, W, 3)`` uint8 RGB to its own grey value; 0 gives a grey picture."""
+    """Scale the distance of every pixel of ``(H, W, 3)`` uint8 RGB to its own grey value; 0 gives a grey image."""
     matrix = factor * np.eye(3) + (1 - factor) * _LUMA
     return np.asarray(cv2.transform(image, matrix), np.uint8)  # rounds and saturates
 
 
 def adjust_hue(image: Photograph, shift: float) -> Photograph:
-    """Turn the hue of ``(H, W, 3)`` uint8 RGB by a part of the full circle, in 256 steps."""
+    """Rotate the hue of ``(H, W, 3)`` uint8 RGB by a part of the full circle, in 256 steps."""
     hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)
     hsv[..., 0] += np.uint8(round(shift * 256) % 256)  # wraps around, as hue does
     return np.asarray(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL), np.uint8)

@@ -57,7 +57,7 @@ def open_source(
         return ColmapPairSource(model, images, options, keep)
     folder, scenes = (Path(rest), None) if kind == "synthetic" or Path(rest).is_dir() else _scene_list(rest)
     if not folder.is_dir():
-        raise ConfigurationError(f"{specification!r}: {folder} is no folder")
+        raise ConfigurationError(f"{specification!r}: {folder} is not a folder")
     if kind == "megadepth":
         chosen = scenes
         if keep is not None:
@@ -102,7 +102,7 @@ def find_colmap(text: str) -> tuple[Path, Path]:
         if _is_model(model) and images.is_dir():
             return model, images
     model, images = splits[0]
-    missing = f"{images} is no folder" if _is_model(model) else f"{model} holds no COLMAP model"
+    missing = f"{images} is not a folder" if _is_model(model) else f"{model} holds no COLMAP model"
     raise ConfigurationError(f"colmap:{text}: {missing} (the comma separates the model from the images)")
 
 

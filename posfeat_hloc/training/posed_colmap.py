@@ -48,7 +48,7 @@ class ColmapPairOptions:
 
 
 class ColmapPairSource:
-    """Pairs of whole images of one reconstruction.
+    """Pairs of images of one reconstruction.
 
     Args:
         model: folder with a COLMAP model (text or binary).
@@ -160,7 +160,7 @@ class ColmapPairSource:
         return f"{self.model}: {len(self)} pairs of {len(np.unique(self.pairs))} images{left_out}"
 
     def sample(self, rng: np.random.Generator) -> PosedPair:
-        """Draw one of the pairs, all alike."""
+        """Draw one of the pairs with equal probability."""
         i, j = self.pairs[rng.integers(len(self.pairs))].tolist()
         R, t = relative_pose(self.R[i], self.t[i], self.R[j], self.t[j])
         return PosedPair(self._image(i), self._image(j), self.calibrations[i], self.calibrations[j], R, t)

@@ -106,7 +106,7 @@ def transfer(
     t: Array,
     tolerance: float = 0.01,
 ) -> tuple[Array, NDArray[np.bool_]]:
-    """Where points of image 0 lie in image 1, and which of them are seen there.
+    """Positions of points of image 0 in image 1, and which of them are visible.
 
     Args:
         points0: ``(N, 2)`` pixels of image 0.

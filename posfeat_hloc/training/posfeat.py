@@ -75,7 +75,7 @@ class TrainOptions(LoopOptions):
             told = ", ".join(f"{name} {value}" for name, value in wrong.items())
             raise ConfigurationError(f"must be greater than zero: {told}")
         if not (0 <= self.color <= 1 and 0 <= self.relight <= 1 and search.window <= 1 and self.seed >= 0):
-            raise ConfigurationError("color, relight and window are parts of one, at most 1; the seed is not negative")
+            raise ConfigurationError("color, relight and window must be at most 1, the seed must not be negative")
         if self.stage not in STAGES or self.optimizer not in ("sgd", "adam"):
             raise ConfigurationError(f"no stage {self.stage!r} with optimizer {self.optimizer!r}")
 
@@ -151,7 +151,7 @@ class PoSFeatTrainer(Trainer):
 
     @property
     def weights_file(self) -> Path:
-        """The best weights so far, ready for a conf's ``weights``."""
+        """The best weights, ready for a conf's ``weights``."""
         return self.folder.path / "weights.safetensors"
 
     def run(self, progress: bool = True) -> dict[str, float]:
@@ -217,7 +217,7 @@ class PoSFeatTrainer(Trainer):
             torch.save([vars(batch) for batch in micro], path)
         raise TrainingError(
             f"step {self.step}: the loss ({float(loss.detach()):.4g}) or its gradient is not finite; the last "
-            f"checkpoint is as it was, the batch is in {path}. Go on with a lower ",
+            f"checkpoint is unchanged, the batch was saved to {path}. Resume with a lower ",
             Option("learning_rate"),
             " or ",
             Option("precision", "fp32"),
@@ -239,7 +239,7 @@ class PoSFeatTrainer(Trainer):
         return metrics
 
     def export(self, metrics: dict[str, float]) -> None:
-        """Write the weights when they are the best so far, the start included."""
+        """Write the weights if they are the best, including the initial ones."""
         opt = self.options
         if self.validation and better(opt.stage, metrics) > self.best:
             self.best = better(opt.stage, metrics)
@@ -247,7 +247,7 @@ class PoSFeatTrainer(Trainer):
             save_posfeat(self.weights_file, self.network, opt.loss.line_to_window.grid_alignment, told)
 
     def state(self) -> dict[str, Any]:
-        """Both networks', and what the best weights so far were worth."""
+        """State of both networks, and the score of the best weights."""
         return {"best": self.best, "network": self.network.state_dict()}
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -256,7 +256,7 @@ class PoSFeatTrainer(Trainer):
         self.best = state["best"]
 
     def log(self, record: dict[str, float]) -> None:
-        """Write one line, and tell TensorBoard."""
+        """Write one line, and log to TensorBoard."""
         super().log(record)
         if self._board is not None:
             for name, value in record.items():

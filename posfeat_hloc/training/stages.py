@@ -40,7 +40,7 @@ from posfeat_hloc.weights.loading import LoadedPoSFeat
 
 @dataclass(frozen=True)
 class TeacherOutputs:
-    """What a network says about a batch of images.
+    """Outputs of a network for a batch of images.
 
     Attributes:
         local_map: ``(B, 128, h, w)``, not normalised.

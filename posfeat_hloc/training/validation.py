@@ -157,7 +157,7 @@ def _run(network: PoSFeat, pair: PosedPair, with_scores: bool, precision: str) -
 def look(
     network: PoSFeat, pair: PosedPair, grid_alignment: str, precision: str = "fp32"
 ) -> tuple[Matched, NDArray[np.float32]]:
-    """Matches and score maps ``(2, H, W)`` of one pair, for a picture."""
+    """Matches and score maps ``(2, H, W)`` of one pair, for a drawing."""
     with torch.no_grad():
         local_map, scores = _run(network, pair, True, precision)
         assert scores is not None

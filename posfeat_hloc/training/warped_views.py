@@ -1,4 +1,4 @@
-"""Batches of warped view pairs with true correspondences, rendered where the photographs lie (a GPU or the CPU).
+"""Batches of warped view pairs with true correspondences, rendered on the device of the photographs (a GPU or the CPU).
 
 Three kinds of pairs: two views of one photograph; two photographs of a fixed camera, related by a homography; and two
 photographs of a structure-from-motion model, related by its points and poses. Each view is cut out by a homography of
@@ -118,10 +118,10 @@ class Shelf:
         self.fixed = _by_group((self.pack.groups[p.image0], p) for p in chosen if p.homography is not None)
         self.model = _by_group((self.pack.groups[p.image0], p) for p in chosen if p.homography is None)
         if not self.photographs:
-            raise DataError("the training pack holds no photograph of the groups that were asked for")
+            raise DataError("the training pack holds no photograph of the requested groups")
 
     def plan(self, rng: np.random.Generator, counts: tuple[int, int, int], options: ViewOptions) -> Plan:
-        """Draw pairs: so many of one photograph, of fixed cameras and of models; missing kinds become the first."""
+        """Draw pairs of single photographs, fixed cameras and models; missing kinds are replaced by the first."""
         pairs: list[PackedPair] = []
         single, fixed, model = counts
         for number, groups in ((fixed, self.fixed), (model, self.model)):

@@ -19,7 +19,7 @@ from posfeat_hloc.weights.loading import load_caps, load_d2net, load_disk, load_
 
 @dataclass(frozen=True)
 class Identity:
-    """What weights turned out to be.
+    """Identification of weights.
 
     Attributes:
         architecture: one of :data:`LOADERS`, as names of weights begin.
@@ -102,14 +102,14 @@ def identify(source: str) -> Identity:
             continue
         return _identity(architecture, source, name, networks)
     known = ", ".join(name for name, _ in LOADERS.values())
-    raise WeightsError(f"{source}: the weights of no network of this package ({known})")
+    raise WeightsError(f"{source}: not weights of a network of this package ({known})")
 
 
 def _identity(architecture: str, source: str, name: str, networks: list[nn.Module]) -> Identity:
     for network in networks:
         for key, tensor in network.state_dict().items():
             if tensor.is_floating_point() and not tensor.isfinite().all():
-                raise WeightsError(f"{source}: {key} holds values that are no finite numbers; get the file again")
+                raise WeightsError(f"{source}: {key} holds values that are not finite; get the file again")
     return Identity(architecture, name, sum(p.numel() for network in networks for p in network.parameters()))
 
 
@@ -142,7 +142,7 @@ def fetch(name: str, output: str | None = None, source: Path | None = None) -> t
         licence = public.licence
     else:
         known = ", ".join([*weights.BUNDLED, *weights.PUBLIC])
-        raise ConfigurationError(f"{name!r} is the name of no weights; there are {known}")
+        raise ConfigurationError(f"{name!r} is not a name of weights; choose from {known}")
     if output is not None:
         target = Path(output)
         path = _copy(path, target / path.name if output.endswith(os.sep) or target.is_dir() else target)
@@ -158,7 +158,7 @@ def _copy(source: Path, path: Path) -> Path:
 
 
 def check(what: str) -> tuple[Identity, str]:
-    """What weights are, and what their hash says; nothing is downloaded.
+    """Identify weights and verify their hash; nothing is downloaded.
 
     Raises:
         WeightsError: not here, altered, or not the weights of what they should be.
@@ -169,7 +169,7 @@ def check(what: str) -> tuple[Identity, str]:
     if what in weights.PUBLIC:
         path = weights.public_path(what)
         if not path.is_file():
-            raise WeightsError(f"{what}: not here yet; posfeat-hloc weights get {what}")
+            raise WeightsError(f"{what}: not downloaded yet; run posfeat-hloc weights get {what}")
         if not weights.is_published(path, what):
             raise WeightsError(
                 f"{path}: not the published file of {what!r}; posfeat-hloc weights get {what} replaces it"
@@ -202,7 +202,7 @@ def convert(source: str, output: Path) -> tuple[str, int]:
 
     Raises:
         ConfigurationError: another ending.
-        WeightsError: ``source`` is no checkpoint that is known, or what is read is not what was written.
+        WeightsError: ``source`` is no checkpoint that is known, or the values read differ from those written.
     """
     if output.suffix != ".safetensors":
         raise ConfigurationError(f"{output}: the name must end in .safetensors")
@@ -217,7 +217,7 @@ def convert(source: str, output: Path) -> tuple[str, int]:
     digest = weights.save(output, tensors, origin | loaded.metadata, half=False)
     again = weights.load(str(output)).tensors
     if again.keys() != tensors.keys() or not all(torch.equal(again[name], tensors[name]) for name in tensors):
-        raise WeightsError(f"{output}: what is read is not what was written; do not use it")
+        raise WeightsError(f"{output}: the file differs from what was written; do not use it")
     return digest, len(tensors)
 
 

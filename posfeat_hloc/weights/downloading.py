@@ -50,7 +50,7 @@ def download_file(url: str, path: Path, progress: bool = True) -> bool:
                 size = partial.stat().st_size if partial.exists() else 0
                 reason = str(error) or type(error).__name__
                 raise ConnectionError(
-                    f"the connection broke {ATTEMPTS} times, {size:,} bytes have arrived; the next try resumes "
+                    f"the connection was lost {ATTEMPTS} times, {size:,} bytes were received; the next attempt resumes "
                     f"there; the last reason: {reason}"
                 ) from error
     os.replace(partial, path)

@@ -109,8 +109,8 @@ def download(name: str) -> Path:
                 download_file(entry.url, path)  # the first part was of another file
     except (OSError, HTTPException) as error:
         raise WeightsError(
-            f"weights {name!r} ({entry.licence}) cannot be downloaded from {entry.url} ({error}); get the file by "
-            f"other means: posfeat-hloc weights get {name} --from FILE"
+            f"weights {name!r} ({entry.licence}) cannot be downloaded from {entry.url} ({error}); download it "
+            f"in another way, then posfeat-hloc weights get {name} --from FILE"
         ) from error
     if (found := entry.digest_of(path)) != entry.digest:
         path.unlink()

@@ -90,7 +90,7 @@ def load_posfeat(name_or_path: str, backbone_name: str | None = None, with_head:
     if told.get("backbone") == SMALL:
         found = SMALL
     if found is None:
-        raise WeightsError(f"{name_or_path}: the backbone is none of PoSFeat's (layers of no known ResNet)")
+        raise WeightsError(f"{name_or_path}: not a backbone of PoSFeat (layers of no known ResNet)")
     if backbone_name is not None and backbone_name != found:
         raise WeightsError(
             f"{name_or_path}: these are the weights of a {found}, not of a {backbone_name}; set backbone to {found}"

@@ -53,7 +53,7 @@ class Public:
 
     @property
     def digest_kind(self) -> str:
-        """What ``digest`` is, for people."""
+        """Name of the digest, for messages."""
         return "git blob" if len(self.digest) == 40 else "sha256"
 
     def digest_of(self, path: Path) -> str:

@@ -119,9 +119,9 @@ def test_options_in_a_message_are_flags_on_the_command_line() -> None:
 
 
 def test_a_library_call_gets_the_same_checks() -> None:
-    with pytest.raises(ConfigurationError, match="how: 'slow' is none of fast, exact"):
+    with pytest.raises(ConfigurationError, match="how: 'slow' is not one of fast, exact"):
         Options(images=Path("x"), how="slow")  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="count: 0 is less than 1"):
         Options(images=Path("x"), count=0)
-    with pytest.raises(ConfigurationError, match="word: 'c' is none of a, b"):
+    with pytest.raises(ConfigurationError, match="word: 'c' is not one of a, b"):
         Options(images=Path("x"), word="c")

@@ -35,7 +35,7 @@ def test_intact_and_damaged(tmp_path: Path, database: Path, capsys: Output) -> N
     assert capsys.readouterr().out == (
         f"{features}: 2 features intact, 1 damaged\n"
         "  damaged: a.jpg: the data are not those that were written (checksum)\n"
-        "  --repair keeps what is intact; the command that made the file recomputes the rest\n"
+        "  --repair keeps the intact groups; the command that wrote the file recomputes the rest\n"
         f"{tmp_path / 'gone.h5'}: no such file\n"
     )
     assert main(["check", str(features), "--repair"]) == 0

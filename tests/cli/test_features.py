@@ -108,7 +108,7 @@ def test_our_engine_knows_the_names_that_confs_have_in_hloc(photos: Path) -> Non
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--conf", "superpoint_aachen"], "--conf: 'superpoint_aachen' is none of d2d-hardnet, "),
+        (["--conf", "superpoint_aachen"], "--conf: 'superpoint_aachen' is not one of d2d-hardnet, "),
         (["--weights", "x.pth"], "--weights: sift has no weights"),
         (["--conf", "d2d-hardnet", "--weights", "gone.pth"], "gone.pth"),
         (["--image_list", "gone.txt"], "gone.txt: cannot be read as a list of image names"),

@@ -71,7 +71,7 @@ def test_the_list_before_and_after_a_download(server: Server, capsys: Output) ->
     for entry in weights.BUNDLED.values():
         assert f"sha256 {entry.sha256}\n  {weights.weights_folder() / entry.file}, 2.7 MB\n" in before
     blob = weights.PUBLIC["hardnet++"].digest
-    assert f"public, MIT licence\n  git blob {blob}\n  not here yet: posfeat-hloc weights get" in before
+    assert f"public, MIT licence\n  git blob {blob}\n  not downloaded yet: posfeat-hloc weights get" in before
     assert "PoSFeat" in before
     assert all(len(line) <= 80 for line in before.splitlines() if not line.startswith("  /"))
     assert server.asked == []
@@ -125,7 +125,7 @@ def test_get_from_a_file_takes_the_published_one_only(
 def test_get_of_something_else(server: Server, capsys: Output) -> None:
     assert run("get", "hardnet--") == 1
     assert capsys.readouterr().err == (
-        "error: 'hardnet--' is the name of no weights; there are hardnet, sosnet, hardnet++\n"
+        "error: 'hardnet--' is not a name of weights; choose from hardnet, sosnet, hardnet++\n"
     )
     server.content = b"another file"
     assert run("get", "hardnet++") == 1
@@ -159,9 +159,9 @@ def test_verify_names_and_files(server: Server, checkpoint: Path, tmp_path: Path
     lines = capsys.readouterr().out.splitlines()
     assert lines[:2] == [f"ok    {checkpoint}: HardNet, 1.33 M parameters", "      the published file of 'hardnet++'"]
     for line, expected in zip(lines[2:], [
-        "hardnet++: not here yet; posfeat-hloc weights get hardnet++",
+        "hardnet++: not downloaded yet; run posfeat-hloc weights get hardnet++",
         f"{tmp_path / 'nan.pth'}: 1 of 28 tensors hold NaN or infinite numbers, such as layers.4.weight",
-        f"{tmp_path / 'other.pth'}: the weights of no network of this package (HardNet, SOSNet, PoSFeat, ",
+        f"{tmp_path / 'other.pth'}: not weights of a network of this package (HardNet, SOSNet, PoSFeat, ",
         f"weights '{tmp_path / 'gone.pth'}': neither a file nor a known name",
         f"{tmp_path}: holds no backbone.pth and no localheader.pth",
     ], strict=True):  # fmt: skip

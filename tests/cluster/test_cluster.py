@@ -68,7 +68,7 @@ def test_nobody_listens(ray):
 
 def test_something_else_listens(ray, listener):
     port = listener(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-    with pytest.raises(ClusterError, match=f":{port}: what answers there is not Ray"):
+    with pytest.raises(ClusterError, match=f":{port}: no Ray cluster answers there"):
         connect(f"127.0.0.1:{port}")
 
 

@@ -80,7 +80,7 @@ def test_files(monkeypatch: pytest.MonkeyPatch) -> None:
     assert checks.check_database().status == "ok"
     read = FeatureStore.keypoints
     monkeypatch.setattr(FeatureStore, "keypoints", lambda store, name: read(store, name) + np.float32(0.5))
-    assert checks.check_features().text == "what is read is not what was written"
+    assert checks.check_features().text == "the values read differ from those written"
     monkeypatch.setattr(pycolmap.Database, "read_camera", lambda *_: pycolmap.Camera(model="PINHOLE", width=2))
     assert checks.check_database().status == "fail"
 

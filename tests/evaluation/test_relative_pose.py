@@ -120,7 +120,7 @@ def test_too_few_or_equal_points_give_no_pose_or_a_bad_one(name):
 
 
 def test_options_that_make_no_sense_are_named():
-    with pytest.raises(ConfigurationError, match=r"estimator: 'usac' is none of opencv-ransac"):
+    with pytest.raises(ConfigurationError, match=r"estimator: 'usac' is not one of opencv-ransac"):
         RelativePoseOptions(estimator="usac")
     with pytest.raises(ConfigurationError, match="must be a positive number of pixels"):
         RelativePoseOptions(threshold=-1)

@@ -265,7 +265,7 @@ def test_matches_of_other_keypoints_are_refused(scene, tmp_path):
 def test_wrong_calls_are_named(scene, tmp_path):
     with pytest.raises(ConfigurationError, match=r"'q/b\.jpg' is among the queries 2 times"):
         run(scene, [Query("q/b.jpg", camera()), Query("q/b.jpg", camera())])
-    with pytest.raises(ConfigurationError, match="fallback: 'nearest' is none of closest"):
+    with pytest.raises(ConfigurationError, match="fallback: 'nearest' is not one of closest"):
         run(scene, fallback="nearest")
     with pytest.raises(ConfigurationError, match="max_error"):
         run(scene, max_error=0)

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
 
 from posfeat_hloc.report import scene
-from posfeat_hloc.report.page import Facts, Page, Rows, Section, Text, render
+from posfeat_hloc.report.page import DASH, Facts, Page, Picture, Rows, Section, Text, render
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 
@@ -29,7 +30,12 @@ for (const width of [400, 1400]) {
   frame.src = 'report.html';
   frame.onload = () => setTimeout(() => {
     const page = frame.contentDocument;
-    found[width] = {scroll: page.documentElement.scrollWidth, plots: page.querySelectorAll('.main-svg').length};
+    const table = [...page.querySelectorAll('table')].find((t) => t.textContent.includes('keypoints'));
+    const column = () => [...table.tBodies[0].rows].map((row) => row.cells[1].textContent.trim());
+    const orders = [0, 1].map(() => { table.querySelectorAll('th button')[1].click(); return column(); });
+    page.getElementById('model-0').emit('plotly_click', {points: [{curveNumber: 0, pointNumber: 0}]});
+    found[width] = {scroll: page.documentElement.scrollWidth, plots: page.querySelectorAll('.main-svg').length,
+      orders, links: [...page.querySelectorAll('.seen a')].map((a) => a.getAttribute('href'))};
     if (Object.keys(found).length == 2) document.title = JSON.stringify(found);
   }, 1500);
   document.body.append(frame);
@@ -46,12 +52,18 @@ def page() -> Page:
     view = scene.make_scene(model, [scene.Cameras.of_poses(poses, "cameras")])
     long = "a_very_long_name_without_any_place_to_break_it/" * 6
     rows = Rows(["image", "a", "b", "c", "d"], [[long, *["12345678901234567890"] * 4]] * 3)
+    anchors = {"image 1.jpg": "image-1"}
+    view = replace(view, names=list(poses), seen=[[1, 2]] * len(view.points))
+    counts = Rows(["image", "keypoints"], [["image 1.jpg", "900"], ["image 2.jpg", "1000"], ["image 3.jpg", DASH]])
+    tile = Picture("data:image/gif;base64,R0lGODlhAQABAAAAACw=", "900 keypoints", title="image 1.jpg", anchor="image-1")
     sections = [
-        Section("Points", [scene.interactive(view, "model-0")]),
+        Section("Points", [scene.interactive(view, "model-0", anchors)]),
+        Section("Images", [counts, tile]),
         Section("Long", [Text(long), Text(long, "code"), Text(long, "warning"), rows, Facts([(long, long)])], "grid"),
         Section(long, [rows], folded=True),
     ]
-    return Page(long, "reconstruction", [("1 of 2", "images"), ("123 456 789", long)], [long], sections)
+    figures = [("1 of 2", "images"), ("123 456 789", long)]
+    return Page(long, "reconstruction", figures, [long], sections, anchors)
 
 
 def browse(path: Path, folder: Path) -> "subprocess.CompletedProcess[str]":
@@ -72,6 +84,9 @@ def test_no_errors_and_no_horizontal_scrolling(tmp_path):
     assert found["400"]["scroll"] <= 400
     assert found["1400"]["scroll"] <= 1400
     assert found["400"]["plots"] > 0  # plotly has drawn
+    for width in ("400", "1400"):
+        assert found[width]["orders"] == [["\u2013", "900", "1000"], ["1000", "900", "\u2013"]]  # sorted, reversed
+        assert found[width]["links"] == ["#image-1"]  # of the two images of a clicked point, the one with a thumbnail
     console = [line for line in ended.stderr.splitlines() if "CONSOLE" in line]
     harmless = ("willReadFrequently",)  # advice of the browser to plotly about speed
     assert [line for line in console if not any(word in line for word in harmless)] == []

@@ -114,5 +114,5 @@ def test_matching_accuracy_that_was_stopped(tmp_path):
     (tmp_path / "measured").mkdir()
     (tmp_path / "measured/sift.jsonl").write_text("{}\n{}\n")
     text = text_of(write_report(tmp_path))
-    assert "Nothing is measured yet" in text
+    assert "No results yet" in text
     assert "sift: 2 image pairs measured so far" in text

@@ -35,7 +35,7 @@ def test_whole_models_are_exactly_as_long_as_they_say(tmp_path: Path, make) -> N
         content = path.read_bytes()
         for length in range(len(content)):
             path.write_bytes(content[:length])
-            with pytest.raises(ValueError, match=f"{path.name} ends too early"):
+            with pytest.raises(ValueError, match=f"{path.name} is truncated"):
                 check_lengths(tmp_path)
         path.write_bytes(content)
     check_lengths(tmp_path)
@@ -48,7 +48,7 @@ def test_absurd_numbers_are_refused_at_once(tmp_path: Path, name: str, count: in
     model().write_binary(tmp_path)
     content = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(struct.pack("<Q", count) + content[8:])
-    with pytest.raises(MappingError, match=rf"no COLMAP model can be read .*{name} ends too early"):
+    with pytest.raises(MappingError, match=rf"no COLMAP model can be read .*{name} is truncated"):
         read_model(tmp_path)
 
 

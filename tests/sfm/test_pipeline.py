@@ -132,5 +132,5 @@ def test_what_is_refused(tmp_path: Path) -> None:
         pairs_of(tmp_path / "nowhere.h5", 2, SfmResult())
     assert retrieval_source("vlad-hardnet") == "vlad-hardnet"
     assert retrieval_source("out/g.h5") == "out/g.h5"
-    with pytest.raises(ValueError, match=r"'netvlad' is none of vlad-hardnet, .*nor an HDF5 file"):
+    with pytest.raises(ValueError, match=r"'netvlad' is not one of vlad-hardnet, .*nor an HDF5 file"):
         retrieval_source("netvlad")

@@ -142,7 +142,7 @@ def test_layout_of_the_image_matching_challenge_is_named(tmp_path: Path) -> None
     with h5py.File(path, "w") as file:
         file["a"] = descriptors()
         file["b"] = descriptors()
-    with pytest.raises(StoreError, match=r"'a' is an array and no group.*Image Matching Challenge"):
+    with pytest.raises(StoreError, match=r"'a' is an array, not a group.*Image Matching Challenge"):
         matched(path)
 
 

@@ -176,7 +176,7 @@ def test_a_journal_is_completed_first(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
     report = check_file(tmp_path / "f.h5")
     assert report.damaged == {}
-    assert "journal was completed" in report.notes[0]
+    assert "journal of an interrupted run was applied" in report.notes[0]
     assert [p.name for p in tmp_path.iterdir()] == ["f.h5"]
 
 

@@ -127,8 +127,8 @@ GOOD = camera_line("a.jpg", *POSES["a.jpg"])
         (GOOD.replace(" 150 ", " x "), "could not convert"),
         (GOOD.replace(" 150 ", " nan "), "not finite"),
         (GOOD.replace(" 150 ", " -150 "), "must be positive"),
-        (camera_line("a.jpg", 2 * np.eye(3), np.zeros(3)), "R is no rotation"),
-        (camera_line("a.jpg", np.diag([1.0, 1, -1]), np.zeros(3)), "R is no rotation"),
+        (camera_line("a.jpg", 2 * np.eye(3), np.zeros(3)), "R is not a rotation"),
+        (camera_line("a.jpg", np.diag([1.0, 1, -1]), np.zeros(3)), "R is not a rotation"),
     ],
 )
 def test_malformed_cameras(tmp_path: Path, line: str, message: str) -> None:

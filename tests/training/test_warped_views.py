@@ -133,5 +133,5 @@ def test_other_groups_share_the_photographs() -> None:
     rng = np.random.default_rng(0)
     drawn = [{int(i) for i in part.plan(rng, (20, 0, 0), OPTIONS).images.flatten()} for part in (shelf, other)]
     assert drawn == [{0, 1}, {2}]
-    with pytest.raises(DataError, match="no photograph of the groups"):
+    with pytest.raises(DataError, match="no photograph of the requested groups"):
         shelf.of_groups({"i"})

@@ -216,7 +216,7 @@ def test_another_file_than_the_published_one_is_refused(published: Path, tmp_pat
 def test_without_a_network_the_way_out_is_named(published: Path) -> None:
     published.unlink()
     with pytest.raises(
-        WeightsError, match=r"\(free for all\) cannot be downloaded from file.*put it at .*posfeat_hloc"
+        WeightsError, match=r"\(free for all\) cannot be downloaded from file.*weights get hardnet\+\+ --from FILE"
     ):
         weights.load("hardnet++")
 

@@ -31,7 +31,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class CameraDoubt:
-    """What is wrong with one camera.
+    """A problem of one camera.
 
     Attributes:
         images: names of its images.

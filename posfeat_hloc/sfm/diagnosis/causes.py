@@ -1,4 +1,4 @@
-"""The causes that keep images out of a model, each told by a measurement.
+"""Causes of images missing in a model, each decided by a measurement.
 
 They are looked for in the order in which they rule each other out, and the first one that an image shows is named: an
 image without keypoints has no pairs, one without pairs is disconnected. The reason quotes the numbers; that they are
@@ -233,7 +233,7 @@ class Doctor:
             return ()
         filled = pycolmap.Camera.create_from_model_name(1, camera.model_name, focal, camera.width, camera.height)
         params = ",".join(f"{value:.6g}" for value in filled.params)
-        return (Option("camera_params", params, "if one camera with one zoom took them all"),)
+        return (Option("camera_params", params, "if one camera with one zoom setting took them all"),)
 
     def _repetition(self, name: str) -> Reason | None:
         total = wrong = 0

@@ -52,7 +52,7 @@ _STANDARD = {
     "disconnected component": Remedies((_ALL, *_STRONG), "take photographs that overlap with both parts"),
     "same image": Remedies((), "leave out copies; photographs from one spot give no depth, so move between them"),
     "pure rotation": Remedies((_ALL,), "take photographs from other places: turning on the spot gives no depth"),
-    "wrong focal length": Remedies((Option("camera", "single", "if one camera with one zoom took them all"),)),
+    "wrong focal length": Remedies((Option("camera", "single", "if one camera with one zoom setting took them all"),)),
     "repeated structure": Remedies(
         (Option("pairs", "sequential", "if the names are in the order of exposure"), Option("matcher", "NN-ratio")),
         "photographs of the surroundings distinguish copies; {pairs} names the pairs that really overlap",
@@ -109,7 +109,7 @@ class Cause:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What is wrong with a model: why images are not in it, and cameras that were not determined.
+    """Problems of a model: why images are not in it, and cameras that are poorly determined.
 
     Attributes:
         reasons: image that is not in the largest model -> why.
@@ -128,7 +128,7 @@ class Diagnosis:
 
     @property
     def about_one_side(self) -> str | None:
-        """What is to be said of it, and what to try."""
+        """The warning about it, and what to try."""
         if self.one_side is None:
             return None
         return (
@@ -139,13 +139,13 @@ class Diagnosis:
 
     @property
     def about_focal_lengths(self) -> str | None:
-        """What is to be said of them, and what to try."""
+        """The warning about them, and what to try."""
         if self.focal_lengths is None:
             return None
         shortest, longest = self.focal_lengths
         return (
-            f"{shortest:.0f} to {longest:.0f} px, estimated image by image; if one camera with one zoom took all of "
-            f"them, {Option('camera', 'single')} is more exact"
+            f"{shortest:.0f} to {longest:.0f} px, estimated image by image; if one camera with one zoom setting took "
+            f"all of them, {Option('camera', 'single')} is more exact"
         )
 
 

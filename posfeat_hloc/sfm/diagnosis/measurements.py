@@ -1,4 +1,4 @@
-"""What images and their geometry say about why an image is not in a model, and from where on it counts."""
+"""Measurements of images and their geometry that explain missing images, and their thresholds."""
 
 from __future__ import annotations
 
@@ -211,7 +211,7 @@ class Pictures:
         return cls(*(None if folder is None else Path(folder) for folder in folders))
 
     def mask_share(self, name: str) -> tuple[Path, float] | None:
-        """The mask of an image, and which part of the picture it leaves; None where there is none."""
+        """The mask of an image, and the share of the image that it allows; None without a mask."""
         image = self._read(name)
         if self.masks is None or image is None:
             return None
@@ -224,7 +224,7 @@ class Pictures:
         return None if path is None or mask is None else (path, float(mask.mean()))
 
     def contrast(self, name: str) -> float | None:
-        """How far grey values, 0 to 255, lie from those around them: what 99 % of the pixels stay below."""
+        """Difference of grey values, 0 to 255, to those around them: the 99th percentile."""
         image = self._read(name)
         if image is None:
             return None

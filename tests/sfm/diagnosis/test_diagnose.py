@@ -272,13 +272,13 @@ def test_advice_leaves_out_what_was_tried():
 def test_advice_keeps_its_option_when_another_is_in_use():
     """The sentence about one camera belongs to camera=single, and goes with it."""
     assert str(remedies_for("wrong focal length", {})) == (
-        "camera=single (if one camera with one zoom took them all); "
+        "camera=single (if one camera with one zoom setting took them all); "
         "give the intrinsics by camera_params where they are known"
     )
     used = "give the intrinsics by camera_params where they are known"
     assert str(remedies_for("wrong focal length", {"camera": "single"})) == used
     assert str(remedies_for("wrong focal length", {}, one_size=False)) == used
-    measured = Option("camera_params", "600,320,240", "if one camera with one zoom took them all")
+    measured = Option("camera_params", "600,320,240", "if one camera with one zoom setting took them all")
     with wording(flag):
         found = str(remedies_for("wrong focal length", {"camera": "single"}, [measured]))
-    assert found == "--camera-params 600,320,240 (if one camera with one zoom took them all)"
+    assert found == "--camera-params 600,320,240 (if one camera with one zoom setting took them all)"
