@@ -18,7 +18,7 @@ class Bundled:
 BUNDLED: dict[str, Bundled] = {
     "posfeat": Bundled("posfeat-v2.safetensors", "705f08cda892b41aeedca546e841e341b195d18574555bc8eaeb5234161cd341"),
     "posfeat-small": Bundled(
-        "posfeat-small-v4.safetensors", "70d5208c7a3b9dc03a9e4b0cac9670f00a0f740b666a68bf95404d4866beddeb"
+        "posfeat-small-v5.safetensors", "0fa9bafc43413451f8bd99da19cde82c5f3e942ca141e5e9c86cdaab1b1afa5a"
     ),
     "hardnet": Bundled("hardnet-v2.safetensors", "5db8ee5bb2a3c8d00b51b2348ab4d433cfc5acd9246e9d02842b8555eb57e86c"),
     "sosnet": Bundled("sosnet-v2.safetensors", "cb53fe27608802d4e04f00e671c8c26beeafa002807414f13c397a7cb0016bb7"),
@@ -27,12 +27,12 @@ BUNDLED: dict[str, Bundled] = {
 
 
 def plain_name(name: str) -> str:
-    """The name in :data:`BUNDLED` of a versioned name such as ``posfeat-small-v4``; other names are unchanged."""
+    """The name in :data:`BUNDLED` of a versioned name such as ``posfeat-small-v5``; other names are unchanged."""
     return next((plain for plain, entry in BUNDLED.items() if Path(entry.file).stem == name), name)
 
 
 def version_of(name: str) -> str:
-    """The versioned name of bundled weights, e.g. ``posfeat-small-v4`` for ``posfeat-small``."""
+    """The versioned name of bundled weights, e.g. ``posfeat-small-v5`` for ``posfeat-small``."""
     return Path(BUNDLED[name].file).stem
 
 
