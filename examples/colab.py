@@ -8,10 +8,8 @@ replace ``None`` by their folder and leave out ``demo=True``.
 
 from pathlib import Path
 
+from posfeat_hloc import Localizer, SfmOptions, reconstruct
 from posfeat_hloc.export import export
-from posfeat_hloc.localization.localizer import Localizer
-from posfeat_hloc.sfm.options import SfmOptions
-from posfeat_hloc.sfm.pipeline import reconstruct
 
 output = Path("outputs/colab")
 

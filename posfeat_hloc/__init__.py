@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from posfeat_hloc.evaluation.relative_pose import evaluate_relative_pose as evaluate_relative_pose
     from posfeat_hloc.hloc_plugin import register as register
     from posfeat_hloc.hloc_plugin import unregister as unregister
+    from posfeat_hloc.localization.localizer import Localizer as Localizer
     from posfeat_hloc.localization.options import LocalizationOptions as LocalizationOptions
     from posfeat_hloc.localization.pipeline import localize as localize
     from posfeat_hloc.localization.register import register_images as register_images
@@ -58,6 +59,7 @@ _FROM = {
     "SfmOptions": "sfm.options",
     "SfmResult": "sfm.summary",
     "localize": "localization.pipeline",
+    "Localizer": "localization.localizer",
     "LocalizationOptions": "localization.options",
     "triangulate_images": "sfm.map_at_known_poses",
     "TriangulateOptions": "sfm.options",
