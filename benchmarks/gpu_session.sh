@@ -24,7 +24,7 @@ for kind in fixed sessions; do
       --output "$runs/light/$name/views.h5" >"$runs/light/$name.log" 2>&1 &
   done
 done
-python3 -m pytest -q -p no:cacheprovider tests/test_devices.py tests/networks tests/detection tests/matchers 2>&1 | tail -3
+python3 -m pytest -q -p no:cacheprovider tests/runtime/test_computation.py tests/networks tests/detection tests/matchers 2>&1 | tail -3
 wait
 python3 benchmarks/gpu_throughput.py | tee "$out/throughput.jsonl"
 
@@ -41,13 +41,15 @@ collect() {
 }
 while sleep 30; do collect; done &
 collector=$!
-# Average each with its start afterwards (python -m posfeat_hloc weights average): posfeat_training.md says why.
+# Average each with its start afterwards (posfeat-hloc weights average) and choose the share on held-out photographs:
+# posfeat_training.md says why.
 timeout "$limit" $train --pack $packs $light --held-out $held $dark --init posfeat-small --teacher "$data/disk.pth" \
-  --teacher-stride 2 --single 16 --fixed 8 --model 12 --steps 3500 \
+  --teacher-stride 2 --single 16 --fixed 8 --model 12 --cell 4 --safe-radius 4 --points 512 --relight 0.7 --upright 0.7 \
+  --pose-contrast 0.3 --frozen-statistics --learning-rate 5e-4 --steps 3500 \
   --output "$runs/small" >"$runs/small.log" 2>&1 &
 timeout "$limit" $train --pack $packs --held-out $held --init posfeat --single 14 --fixed 0 --model 6 --no-tracks \
-  --poses 0.05 --learning-rate 6e-4 --steps 2500 \
-  --output "$runs/resnet18" >"$runs/resnet18.log" 2>&1 &
+  --pose-contrast 1 --cell 4 --safe-radius 4 --points 512 --relight 0.5 --frozen-statistics --learning-rate 5e-4 \
+  --steps 2500 --output "$runs/resnet18" >"$runs/resnet18.log" 2>&1 &
 timeout "$limit" $train --pack $packs $light --held-out $held $dark --init hardnet --single 10 --fixed 5 --model 7 \
   --upright 0.6 --softmax 0.5 --triplet 1 --steps 1500 \
   --output "$runs/hardnet" >"$runs/hardnet.log" 2>&1 &
