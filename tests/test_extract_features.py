@@ -287,7 +287,7 @@ def test_turned_photographs(tmp_path: Path, brightest: Brightest, orientation: i
     report = extract(
         CONF | {"preprocessing": {"grayscale": True, "resize_max": 48}}, tmp_path, tmp_path / "f.h5", progress=False
     )
-    assert ("turned upright" in report.notes["x.png"]) == (orientation != 1)
+    assert ("rotated upright" in report.notes["x.png"]) == (orientation != 1)
     assert brightest.batches == [(1, 1, 48, 20) if orientation >= 5 else (1, 1, 20, 48)]
     with FeatureStore(tmp_path / "f.h5") as store:
         assert store.image_size("x.png") == (48 * scale, 20 * scale)

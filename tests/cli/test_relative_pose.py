@@ -62,7 +62,7 @@ def test_the_same_command_measures_nothing_again(scene, finished, capsys):
     assert (finished / "pose.csv").read_text() == table
     text = capsys.readouterr().out
     assert "3 of 3 pairs, pose by OpenCV findEssentialMat, RANSAC (SuperGlue's), 1 px, seed 0" in text
-    assert "1 pairs are marked as turned" in text
+    assert "1 pairs are marked as rotated" in text
     assert run(scene / "photos", [scene / "pairs.txt"], finished, *SIFT, "--estimator", "pycolmap") == 0
     assert len([line for line in record.read_text().splitlines() if line]) == 2 * len(before)
 

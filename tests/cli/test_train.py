@@ -112,7 +112,7 @@ def test_a_finished_run_is_not_repeated(pictures: Path, checkpoint: str, tmp_pat
     ("arguments", "message"),
     [
         (["--stage", "detect", "--data", "synthetic:X"], "needs a trained description network; give its weights"),
-        (["--stage", "describe", "--data", "synthetic:/no/such/folder"], "is no folder"),
+        (["--stage", "describe", "--data", "synthetic:/no/such/folder"], "is not a folder"),
         (["--stage", "describe", "--data", "photos"], "names no training data"),
         (["--stage", "warmup", "--data", "colmap:X"], "needs true correspondences"),
         (["--stage", "distill", "--data", "synthetic:X"], "belong together"),

@@ -138,7 +138,7 @@ def test_what_colmap_folders_lack(tmp_path: Path) -> None:
     model = make_model(tmp_path / "other" / "sparse")
     with pytest.raises(ConfigurationError, match="has no folder images; write colmap:MODEL,IMAGES"):
         find_colmap(str(model.parent))
-    with pytest.raises(ConfigurationError, match="nowhere is no folder"):
+    with pytest.raises(ConfigurationError, match="nowhere is not a folder"):
         find_colmap(f"{model},{tmp_path / 'nowhere'}")
     with pytest.raises(ConfigurationError, match="images holds no COLMAP model"):
         find_colmap(f"{tmp_path / 'images'},{tmp_path / 'images'}")
@@ -154,7 +154,7 @@ def test_what_is_no_specification(text: str) -> None:
 
 @pytest.mark.parametrize("kind", ["megadepth", "synthetic"])
 def test_a_folder_that_is_not_there(kind: str, tmp_path: Path) -> None:
-    with pytest.raises(PosfeatError, match="is no folder"):
+    with pytest.raises(PosfeatError, match="is not a folder"):
         open_source(f"{kind}:{tmp_path / 'none'}")
 
 
