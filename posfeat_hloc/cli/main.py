@@ -6,6 +6,7 @@ import argparse
 import difflib
 import inspect
 import io
+import os
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -87,16 +88,21 @@ def exit_code(action: Callable[[], bool], output: Path | None, resume: str) -> i
         resume: how to resume after Ctrl-C.
 
     Returns:
-        0 with a result, 1 without one or after an error, 130 after Ctrl-C.
+        0 with a result, 1 without one or after an error, 130 after Ctrl-C, 141 where the reader of a pipe has gone.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="backslashreplace")  # paths may hold bytes that are not UTF-8
     failed = label("error:", sys.stderr)
     try:
-        return 0 if action() else 1
+        complete = action()
+        sys.stdout.flush()
+        return 0 if complete else 1
     except PosfeatError as error:
         print(f"{failed} {error}", file=sys.stderr)
+    except BrokenPipeError:  # the reader, such as head, has seen enough; the interpreter would flush once more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except OSError as error:
         where = error.filename or output
         print(f"{failed} {f'{where}: ' if where else ''}{error.strerror or error}", file=sys.stderr)

@@ -168,7 +168,7 @@ class Job:
 
     def note(self, text: str) -> None:
         """Report a choice that was made for the user, or a better one; recorded in ``summary.json``."""
-        self.result.told.append(text)
+        self.result.messages.append(text)
         self.reporter.note(text)
 
     def key(self, features: Path) -> str:

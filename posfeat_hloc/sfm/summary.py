@@ -39,7 +39,7 @@ class SfmResult:
         kept: stages of which nothing had to be recomputed.
         remarks: title -> one more line of the summary.
         failed: what was wanted of the model and could not be made.
-        told: what was chosen for the user, or could be chosen better, as it was said during the run.
+        messages: what was chosen for the user, or could be chosen better, as it was said during the run.
     """
 
     images: int = 0
@@ -54,7 +54,7 @@ class SfmResult:
     kept: set[str] = field(default_factory=set)
     remarks: dict[str, str] = field(default_factory=dict)
     failed: list[str] = field(default_factory=list)
-    told: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
 
     @property
     def complete(self) -> bool:
@@ -95,7 +95,7 @@ def as_json(run: SfmResult, command: dict[str, Any]) -> dict[str, Any]:
         "second_sizes": run.orientation.resized,
         "notes": run.extraction.notes,
         "remarks": run.remarks,
-        "told": run.told,
+        "messages": run.messages,
         "command": command,
         "versions": versions(),
     }

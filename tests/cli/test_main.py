@@ -109,8 +109,8 @@ def test_ends(action: Callable[[], bool], code: int, printed: str, capsys: pytes
 
 
 def test_an_error_of_the_system_without_any_file(capsys: pytest.CaptureFixture[str]) -> None:
-    assert exit_code(raising(BrokenPipeError(32, "Broken pipe")), None, "") == 1
-    assert capsys.readouterr().err == "error: Broken pipe\n"
+    assert exit_code(raising(OSError(12, "Cannot allocate memory")), None, "") == 1
+    assert capsys.readouterr().err == "error: Cannot allocate memory\n"
 
 
 def test_a_mistake_of_ours_is_not_hidden() -> None:
@@ -118,3 +118,13 @@ def test_a_mistake_of_ours_is_not_hidden() -> None:
         exit_code(lambda: bool(1 / 0), None, "")
     with pytest.raises(RuntimeError, match="a mistake"):
         exit_code(raising(RuntimeError("a mistake")), None, "")
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    command = [sys.executable, "-m", "posfeat_hloc", "list"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()  # as head does
+        assert process.stderr.read() == b""
+    assert process.returncode == 141

@@ -145,7 +145,7 @@ def test_camera_single_is_suggested_before_the_run(
         assert job.options.pairs == "exhaustive"
         assert (only_size_without_exif(job.images, names) is not None) == told
         assert ("--camera single" in capsys.readouterr().out) == expected
-        assert len(job.result.told) == expected
+        assert len(job.result.messages) == expected
 
 
 def test_a_list_of_images_chooses_and_complains(tmp_path: Path, capsys: Output) -> None:
@@ -195,7 +195,7 @@ def test_what_was_told_is_in_the_summary(tmp_path: Path) -> None:
         Image.fromarray(rng.integers(0, 255, (60, 80), np.uint8)).save(photos / f"{i}.png")
     sfm.main([str(photos), "--output", str(tmp_path / "out"), "--feature", "sift", "--quiet"])
     found = json.loads((tmp_path / "out/summary.json").read_text())
-    assert "--camera single" in found["told"][0]
+    assert "--camera single" in found["messages"][0]
     assert found["command"]["pairs"] == "exhaustive"
 
 
