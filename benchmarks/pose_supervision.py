@@ -28,20 +28,17 @@ from posfeat_hloc.training.options import DescriptorTrainingOptions
 from posfeat_hloc.training.view_pack import join, read_pack
 from posfeat_hloc.training.warped_views import Shelf
 
+POSES: dict[str, Any] = {"single": 0, "model": 1, "tracks": False}
 VARIANTS: dict[str, dict[str, Any]] = {
-    "self-supervised": {"single": 16, "model": 0},
-    "poses only": {"single": 0, "model": 16, "tracks": False, "poses": 1.0},
-    "poses only, frozen statistics": {
-        "single": 0,
-        "model": 16,
-        "tracks": False,
-        "poses": 1.0,
-        "frozen_statistics": True,
-    },
-    "self-supervised and poses": {"single": 8, "model": 8, "tracks": False, "poses": 0.3},
-    "self-supervised and tracks": {"single": 8, "model": 8},
+    "self-supervised": {"single": 1, "model": 0},
+    "poses only": POSES | {"poses": 1.0},
+    "poses only, frozen statistics": POSES | {"poses": 1.0, "frozen_statistics": True},
+    "poses only, off-line negatives": POSES | {"pose_contrast": 1.0, "frozen_statistics": True},
+    "self-supervised and poses": {"single": 0.5, "model": 0.5, "tracks": False, "poses": 0.3},
+    "self-supervised and off-line negatives": {"single": 0.5, "model": 0.5, "tracks": False, "pose_contrast": 1.0},
+    "self-supervised and tracks": {"single": 0.5, "model": 0.5},
 }
-"""What each variant changes; everything else is the same."""
+"""What each variant changes, single and model as parts of the pairs of a step; everything else is the same."""
 
 
 def main() -> None:
@@ -56,6 +53,10 @@ def main() -> None:
     add("--learning-rate", type=float, default=3e-4)
     add("--light", type=float, default=1.0)
     add("--seeds", type=int, default=3)
+    add("--batch", type=int, default=16, help="pairs of a step")
+    add("--size", type=int, default=320, help="side of a view in pixels")
+    add("--points", type=int, default=384, help="of a pair")
+    add("--cell", type=int, default=8, help="a point is the most curved pixel of a cell of this side")
     add("--pairs", type=int, default=40, help="of a held-out scene")
     add("--variants", nargs="+", default=list(VARIANTS))
     add("--output", type=Path, required=True)
@@ -93,9 +94,11 @@ def main() -> None:
                 continue
             network, start = open_network(None, args.init)
             network.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            variant = dict(VARIANTS[name])
+            kinds = {kind: round(variant.pop(kind) * args.batch) for kind in ("single", "model")}
             options = DescriptorTrainingOptions(
                 steps=args.steps, learning_rate=args.learning_rate, relight=args.light, fixed=0, seed=seed,
-                validate_every=args.steps, **VARIANTS[name],
+                validate_every=args.steps, size=args.size, points=args.points, cell=args.cell, **kinds, **variant,
             )  # fmt: skip
             folder = args.output / run.replace(", ", "_").replace(" ", "-")
             DescriptorTrainer(options, (start,), network, shelf, held_out, folder).run(progress=False)
