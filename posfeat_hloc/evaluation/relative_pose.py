@@ -46,10 +46,10 @@ def estimate_pose(
     """
     if len(points0) < 5:
         return None
-    if options.estimator == "pycolmap":
-        return _estimate_with_colmap(points0, points1, intrinsics0, intrinsics1, options)
-    if options.estimator == "poselib":
-        return _estimate_with_poselib(points0, points1, intrinsics0, intrinsics1, options)
+    if options.estimator in ("pycolmap", "poselib"):
+        estimate = _estimate_with_colmap if options.estimator == "pycolmap" else _estimate_with_poselib
+        xy = [np.ascontiguousarray(points, np.float64) for points in (points0, points1)]
+        return estimate(xy, [_pinhole(k) for k in (intrinsics0, intrinsics1)], options)
     rays0, rays1 = _normalized(points0, intrinsics0), _normalized(points1, intrinsics1)
     focal = np.mean([intrinsics0[0, 0], intrinsics0[1, 1], intrinsics1[0, 0], intrinsics1[1, 1]])
     method = cv2.RANSAC if options.estimator == "opencv-ransac" else cv2.USAC_MAGSAC
@@ -71,20 +71,14 @@ def estimate_pose(
 
 
 def _estimate_with_colmap(
-    points0: NDArray[np.floating],
-    points1: NDArray[np.floating],
-    intrinsics0: NDArray[np.float64],
-    intrinsics1: NDArray[np.float64],
-    options: RelativePoseOptions,
+    xy: Sequence[NDArray[np.float64]], pinholes: Sequence[dict[str, Any]], options: RelativePoseOptions
 ) -> Pose | None:
-    cameras = [pycolmap.Camera(**_pinhole(k)) for k in (intrinsics0, intrinsics1)]
+    cameras = [pycolmap.Camera(**pinhole) for pinhole in pinholes]
     ransac = pycolmap.RANSACOptions()
     ransac.max_error = options.threshold
     ransac.confidence = options.confidence
     ransac.random_seed = options.seed
-    found = pycolmap.estimate_relative_pose(
-        cameras[0], points0.astype(np.float64), cameras[1], points1.astype(np.float64), ransac
-    )
+    found = pycolmap.estimate_relative_pose(cameras[0], xy[0], cameras[1], xy[1], ransac)
     if found is None:
         return None
     pose = found["cam2_from_cam1"]
@@ -92,11 +86,7 @@ def _estimate_with_colmap(
 
 
 def _estimate_with_poselib(
-    points0: NDArray[np.floating],
-    points1: NDArray[np.floating],
-    intrinsics0: NDArray[np.float64],
-    intrinsics1: NDArray[np.float64],
-    options: RelativePoseOptions,
+    xy: Sequence[NDArray[np.float64]], pinholes: Sequence[dict[str, Any]], options: RelativePoseOptions
 ) -> Pose | None:
     try:
         import poselib
@@ -105,8 +95,7 @@ def _estimate_with_poselib(
             Option("estimator", "poselib"), ' needs PoseLib: pip install "posfeat-hloc[pose]"'
         ) from error
     ransac = {"max_epipolar_error": options.threshold, "success_prob": options.confidence, "seed": options.seed}
-    xy = [np.ascontiguousarray(points, np.float64) for points in (points0, points1)]
-    found, information = poselib.estimate_relative_pose(*xy, _pinhole(intrinsics0), _pinhole(intrinsics1), ransac, {})
+    found, information = poselib.estimate_relative_pose(*xy, *pinholes, ransac, {})
     if information["num_inliers"] == 0:
         return None
     return np.asarray(found.R, np.float64), np.asarray(found.t, np.float64)
